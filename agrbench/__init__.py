@@ -1,0 +1,35 @@
+"""Measure how Byzantine-robust aggregation rules keep accuracy, with and without attack, and at what cost.
+
+    agrbench.amplify(updates, layout, kernel=2)
+    agrbench.weigh(updates, "amp+krum", byzantine=3, layout=layout)
+    agrbench.aggregate(updates, "trimmed_mean", byzantine=3)
+    agrbench.forge("min_max", honest, malicious=15)
+    agrbench.run(agrbench.Cell("digits", "amp+cosden", "label_flip", seed=0, rounds=100))
+
+Everything is loaded when first used: `import agrbench` imports no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from agrbench.api import aggregate, amplify, forge, run, weigh
+    from agrbench.cells import Cell
+    from agrbench.layout import Layout
+    from agrbench.rounds import Verdict
+
+__all__ = ["Cell", "Layout", "Verdict", "aggregate", "amplify", "forge", "run", "weigh"]
+
+_HOMES = {"Cell": "agrbench.cells", "Layout": "agrbench.layout", "Verdict": "agrbench.rounds"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'agrbench' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES.get(name, "agrbench.api")), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,262 @@
+"""Pool each layer's update over k x k patches (AgrAmplifier, Algorithm 1): pooled, or restored to full size.
+
+The work is done on cache-sized blocks and written into the caller's buffer. A layer's patches are the cells of a grid;
+where a layer is not stored in its folded order, blocks are gathered into that order first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import torch
+from torch import Generator, Tensor
+
+from agrbench.errors import AgrbenchError
+from agrbench.layout import Layer, Layout
+from agrbench.rounds import Columns
+
+BLOCK = 1 << 17  # entries worked on at once: half a megabyte of float32 stays in a core's second-level cache
+
+Fold = Literal["layers", "released"]
+Pool = Callable[[Tensor, int], Tensor]
+"""Reduce `(clients, rows, columns)` over `k x k` patches, ragged edges included."""
+
+
+@dataclass(frozen=True)
+class Grids:
+    """The coordinates of a flat vector laid out as grids to cut into patches.
+
+    `order` lists the coordinates grid by grid (`None`: as stored); coordinates beyond the grids are in no patch.
+    """
+
+    shapes: tuple[tuple[int, int], ...]
+    order: Tensor | None
+
+    @classmethod
+    def folded(cls, layout: Layout, shuffle: Generator | None = None) -> Grids:
+        """Lay out each layer folded to `(d_in, d_out)`, or in one fixed random order where `shuffle` is given."""
+        order = layout.folded
+        if shuffle is not None:
+            stored = torch.arange(layout.parameters) if order is None else order
+            pieces = stored.split([layer.size for layer in layout.layers])
+            order = torch.cat([piece[torch.randperm(len(piece), generator=shuffle)] for piece in pieces])
+        return cls(tuple((layer.rows, layer.columns) for layer in layout.layers), order)
+
+    @classmethod
+    def released(cls, layout: Layout, kernel: int) -> Grids:
+        """Lay out the whole vector, as torch stores it, at the width of the first hidden layer (released code).
+
+        What does not fill whole patches, the output bias among it, is in no patch.
+        """
+        width = layout.layers[0].columns
+        rows = layout.parameters // width // kernel * kernel
+        columns = width // kernel * kernel
+        if not rows or not columns:
+            raise AgrbenchError(f"amp(fold='released') with kernel={kernel} leaves no patch in a width of {width}")
+        pieces = []
+        for at, layer in zip(layout.starts, layout.layers, strict=True):
+            stored = torch.arange(at, at + layer.size)
+            weights = layer.size - layer.bias * layer.columns
+            if not layer.transposed:
+                stored[:weights] = stored[:weights].view(-1, layer.columns).T.flatten()
+            pieces.append(stored)
+        grid = torch.cat(pieces)[: rows * width].view(rows, width)[:, :columns]
+        return cls(((rows, columns),), grid.flatten())
+
+    def pooled(self, kernel: int) -> tuple[tuple[int, int], ...]:
+        """Give each grid's shape in patches."""
+        return tuple((-(-rows // kernel), -(-columns // kernel)) for rows, columns in self.shapes)
+
+    def patch_of(self, kernel: int, parameters: int) -> Tensor:
+        """Map each of `parameters` coordinates to its patch, -1 where it is in none."""
+        ids, start = [], 0
+        for (rows, columns), (high, wide) in zip(self.shapes, self.pooled(kernel), strict=True):
+            row = torch.arange(rows).div(kernel, rounding_mode="floor")[:, None]
+            column = torch.arange(columns).div(kernel, rounding_mode="floor")
+            ids.append((start + row * wide + column).flatten())
+            start += high * wide
+        if self.order is None:
+            return torch.cat(ids)
+        return torch.full((parameters,), -1).scatter_(0, self.order, torch.cat(ids))
+
+    def to(self, device: torch.device) -> Grids:
+        """Move to a device."""
+        return self if self.order is None else Grids(self.shapes, self.order.to(device))
+
+    def blocks(self, rows: Tensor, kernel: int) -> Iterator[tuple[slice, slice, slice, Tensor]]:
+        """Cut `(clients, parameters)` into `(clients, entries, patches, block)`, whole patches of one grid each."""
+        entry = patch = 0
+        for (high, wide), (patch_rows, patch_columns) in zip(self.shapes, self.pooled(kernel), strict=True):
+            tall = min(high, max(BLOCK // wide // kernel, 1) * kernel)
+            many = max(BLOCK // (tall * wide), 1)
+            for top in range(0, high, tall):
+                bottom = min(top + tall, high)
+                entries = slice(entry + top * wide, entry + bottom * wide)
+                first = patch + top // kernel * patch_columns
+                patches = slice(first, first + -(-(bottom - top) // kernel) * patch_columns)
+                for one in range(0, len(rows), many):
+                    clients = slice(one, one + many)
+                    block = rows[clients, entries] if self.order is None else rows[clients][:, self.order[entries]]
+                    yield clients, entries, patches, block.unflatten(1, (bottom - top, wide))
+            entry += high * wide
+            patch += patch_rows * patch_columns
+
+
+def maximum(block: Tensor, kernel: int) -> Tensor:
+    """Take the largest entry of each patch."""
+    return _fold_patches(block, kernel, torch.maximum)
+
+
+def total(block: Tensor, kernel: int) -> Tensor:
+    """Add the entries of each patch."""
+    return _fold_patches(block, kernel, torch.add)
+
+
+def magnitude(block: Tensor, kernel: int) -> Tensor:
+    """Take the entry of the largest absolute value of each patch, sign kept, the first on ties."""
+    best = block[:, ::kernel, ::kernel].clone()
+    for down, across in _offsets(block, kernel):
+        entry = block[:, down::kernel, across::kernel]
+        part = best[:, : entry.shape[1], : entry.shape[2]]
+        torch.where(entry.abs() > part.abs(), entry, part, out=part)
+    return best
+
+
+def pool(rows: Tensor, grids: Grids, kernel: int, reduce: Pool = maximum, out: Tensor | None = None) -> Tensor:
+    """Reduce each patch of each row: `(clients, parameters)` to `(clients, patches)`."""
+    width = sum(high * wide for high, wide in grids.pooled(kernel))
+    out = rows.new_empty(len(rows), width) if out is None else out
+    for clients, _, patches, block in grids.to(rows.device).blocks(rows, kernel):
+        out[clients, patches] = reduce(block, kernel).flatten(1)
+    return out
+
+
+def restore(rows: Tensor, grids: Grids, kernel: int, choose: Pool = maximum, out: Tensor | None = None) -> Tensor:
+    """Keep the chosen entry of each patch in place, the first on ties, and write 0 elsewhere: same shape.
+
+    Coordinates in no patch are kept as they are.
+    """
+    out = torch.empty_like(rows) if out is None else out
+    grids = grids.to(rows.device)
+    if grids.order is not None:
+        out.copy_(rows)
+    for clients, entries, _, block in grids.blocks(rows, kernel):
+        kept = _keep_first(block, choose(block, kernel), kernel).flatten(1)
+        if grids.order is None:
+            out[clients, entries] = kept
+        else:
+            out[clients].index_copy_(1, grids.order[entries], kept)
+    return out
+
+
+@dataclass(frozen=True)
+class Patches:
+    """One way to cut updates into `kernel` x `kernel` patches, shared by the amplifier and its controls."""
+
+    layout: Layout
+    grids: Grids
+    kernel: int
+
+    @classmethod
+    def of(cls, layout: Layout, kernel: int, fold: Fold = "layers", shuffle: Generator | None = None) -> Patches:
+        """Cut each folded layer (`"layers"`), or the vector as the released code folds it (`"released"`)."""
+        if kernel < 1:
+            raise AgrbenchError(f"a kernel is 1 or more; given {kernel}; write for example kernel=2")
+        if fold == "released":
+            if shuffle is not None:
+                raise AgrbenchError("shuffle=True permutes inside layers; leave out fold='released'")
+            return cls(layout, Grids.released(layout, kernel), kernel)
+        return cls(layout, Grids.folded(layout, shuffle), kernel)
+
+    @cached_property
+    def patch_of(self) -> Tensor:
+        """Map each coordinate to its patch, -1 where it is in none: `(parameters,)`."""
+        return self.grids.patch_of(self.kernel, self.layout.parameters)
+
+    @cached_property
+    def shapes(self) -> Layout:
+        """Give the layout of the pooled view: one layer a grid."""
+        return Layout(tuple(Layer(*shape) for shape in self.grids.pooled(self.kernel)))
+
+    def pooled(self, reduce: Pool = maximum) -> Columns:
+        """Describe the stage that gives one feature a patch."""
+        return Columns(lambda rows, out=None: pool(rows, self.grids, self.kernel, reduce, out), self.patch_of, self.shapes)
+
+    def restored(self, choose: Pool = maximum) -> Columns:
+        """Describe the stage that keeps one entry a patch in place."""
+        return Columns(lambda rows, out=None: restore(rows, self.grids, self.kernel, choose, out), None, self.layout)
+
+    def averaged(self) -> Columns:
+        """Describe the stage that gives each patch's mean."""
+        share = 1 / self.patch_of.bincount()
+
+        def view(rows: Tensor, out: Tensor | None = None) -> Tensor:
+            return pool(rows, self.grids, self.kernel, total, out).mul_(share.to(rows))
+
+        return Columns(view, self.patch_of, self.shapes)
+
+    def draw(self, rng: Generator) -> Tensor:
+        """Draw one coordinate of each patch: `(patches,)`."""
+        shuffled = torch.randperm(self.layout.parameters, generator=rng)
+        patches, order = self.patch_of[shuffled].sort(stable=True)
+        return shuffled[order[torch.searchsorted(patches, torch.arange(self.shapes.parameters))]]
+
+    def read_at(self, chosen: Tensor) -> Columns:
+        """Describe the stage that reads each patch at its chosen coordinate."""
+
+        def view(rows: Tensor, out: Tensor | None = None) -> Tensor:
+            return torch.index_select(rows, 1, chosen.to(rows.device), out=out)
+
+        return Columns(view, self.patch_of, self.shapes)
+
+    def restored_at(self, chosen: Tensor) -> Columns:
+        """Describe the stage that keeps the chosen coordinates in place and writes 0 elsewhere."""
+
+        def view(rows: Tensor, out: Tensor | None = None) -> Tensor:
+            kept = torch.zeros_like(rows) if out is None else out.zero_()
+            here = chosen.to(rows.device)
+            return kept.index_copy_(1, here, rows.index_select(1, here))
+
+        return Columns(view, None, self.layout)
+
+
+def _fold_patches(block: Tensor, kernel: int, fold: Callable[..., Tensor]) -> Tensor:
+    return _along(_along(block, kernel, fold, 1), kernel, fold, 2)
+
+
+def _along(block: Tensor, kernel: int, fold: Callable[..., Tensor], dim: int) -> Tensor:
+    """Fold every `kernel` neighbours along one dimension, fewer at its end."""
+    ahead = (slice(None),) * dim
+    parts = [block[(*ahead, slice(at, None, kernel))] for at in range(min(kernel, block.shape[dim]))]
+    if len(parts) == 1:
+        return parts[0]
+    full = parts[1].shape[dim]
+    folded = torch.empty_like(parts[0], memory_format=torch.contiguous_format)
+    fold(parts[0].narrow(dim, 0, full), parts[1], out=folded.narrow(dim, 0, full))
+    folded[(*ahead, slice(full, None))] = parts[0][(*ahead, slice(full, None))]
+    for part in parts[2:]:
+        here = folded.narrow(dim, 0, part.shape[dim])
+        fold(here, part, out=here)
+    return folded
+
+
+def _offsets(block: Tensor, kernel: int) -> Iterator[tuple[int, int]]:
+    """Walk the places inside a patch, row by row."""
+    for down in range(min(kernel, block.shape[1])):
+        for across in range(min(kernel, block.shape[2])):
+            yield down, across
+
+
+def _keep_first(block: Tensor, chosen: Tensor, kernel: int) -> Tensor:
+    kept = torch.zeros_like(block)
+    free = torch.ones_like(chosen, dtype=torch.bool)
+    for down, across in _offsets(block, kernel):
+        entry = block[:, down::kernel, across::kernel]
+        here = (slice(None), slice(entry.shape[1]), slice(entry.shape[2]))
+        hit = (entry == chosen[here]) & free[here]
+        kept[:, down::kernel, across::kernel] = torch.where(hit, entry, 0)
+        free[here] &= ~hit
+    return kept

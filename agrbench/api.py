@@ -1,0 +1,255 @@
+"""The rules, the attacks and the simulator as plain functions on torch or numpy arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache, partial
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from agrbench import execution, stacks
+from agrbench.amplifiers import Patches
+from agrbench.cells import Cell
+from agrbench.errors import AgrbenchError
+from agrbench.layout import Layout
+from agrbench.randomness import generator
+from agrbench.registry import Registry
+from agrbench.rounds import Insider, Server, Verdict
+from agrbench.stacks import Judge
+
+Array = TypeVar("Array", Tensor, NDArray[Any])
+Shapes = Layout | Iterable[Sequence[int]]
+Files = tuple[str | Path, ...]
+
+
+def amplify(
+    updates: Array, layout: Shapes, kernel: int = 2, restore: bool = False, out: Array | None = None
+) -> Array:
+    """Pool each layer's update over `kernel` x `kernel` patches (AgrAmplifier, 2022, Algorithm 1).
+
+    Args:
+        updates: `(clients, parameters)`, torch or numpy.
+        layout: the layers' shapes, `[(446, 512), (512,), ...]`, or a `Layout`.
+        kernel: side of a patch and stride, 1 or more.
+        restore: keep each patch's largest entry in place and write 0 elsewhere.
+        out: where to write, of the result's shape and dtype.
+
+    Returns:
+        `(clients, patches)`, or `(clients, parameters)` if `restore`; the kind and dtype of `updates`.
+
+    Raises:
+        AgrbenchError: the updates are no matrix of floating numbers, or the layout does not fit them.
+    """
+    rows = _matrix(updates, "updates")
+    patches = Patches.of(Layout.read(layout, rows.shape[1]), kernel)
+    columns = patches.restored() if restore else patches.pooled()
+    into = None if out is None else _matrix(out, "out")
+    width = rows.shape[1] if restore else patches.shapes.parameters
+    if into is not None and (into.shape != (len(rows), width) or into.dtype != rows.dtype):
+        raise AgrbenchError(
+            f"out= is {tuple(into.shape)} of {into.dtype}; write one of {(len(rows), width)} of {rows.dtype}"
+        )
+    return _like(columns.view(rows, out=into), updates) if out is None else _filled(columns.view(rows, out=into), out)
+
+
+def weigh(
+    updates: Array,
+    defense: str,
+    byzantine: int = 0,
+    layout: Shapes | None = None,
+    *,
+    root: Array | None = None,
+    evaluate: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None,
+    model: Array | None = None,
+    previous: Array | None = None,
+    seed: int = 0,
+    plugins: Files = (),
+) -> Verdict:
+    """Ask a stack, such as `"amp+krum"`, how much of each update to take.
+
+    Args:
+        updates: `(clients, parameters)`, all finite.
+        defense: the stack's spec.
+        byzantine: the bound on malicious clients.
+        layout: the layers' shapes; needed by stages that look at layers.
+        root: the server's own update `(parameters,)`, for rules such as FLTrust.
+        evaluate: `(k, parameters) -> (loss, accuracy)` on trusted data, for rules such as Fang's.
+        model: the global parameters `(parameters,)`.
+        previous: the last combined step `(parameters,)`, by default 0.
+        seed: where random stages start from.
+        plugins: plugin files besides the shipped and installed ones.
+
+    Raises:
+        Inapplicable: the stack is not defined for so many clients and the bound.
+        AgrbenchError: a spec, a shape or a plugin is at fault; the message says which.
+    """
+    rows = _matrix(updates, "updates")
+    if not rows.isfinite().all():
+        raise AgrbenchError("updates hold NaN or infinite values; drop those rows (aggregate does) and try again")
+    judge, server = _court(rows, defense, layout, root, evaluate, model, previous, seed, plugins)
+    return judge.weigh(rows, byzantine, server)
+
+
+def aggregate(
+    updates: Array,
+    defense: str,
+    byzantine: int = 0,
+    layout: Shapes | None = None,
+    *,
+    root: Array | None = None,
+    evaluate: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None,
+    model: Array | None = None,
+    previous: Array | None = None,
+    seed: int = 0,
+    plugins: Files = (),
+) -> Array:
+    """Combine updates by a stack: the step, `(parameters,)`, of the kind and dtype of `updates`.
+
+    Takes what `weigh` takes. Rows whose squared norm is not finite are left out, and the bound is lowered by their number.
+
+    Raises:
+        Inapplicable: no row remains, or the stack is not defined for those that do.
+        AgrbenchError: a spec, a shape or a plugin is at fault; the message says which.
+    """
+    rows = _matrix(updates, "updates")
+    judge, server = _court(rows, defense, layout, root, evaluate, model, previous, seed, plugins)
+    judge.stack.check(len(rows), byzantine)
+    return _like(judge.step(rows, byzantine, server, number=1).step, updates)
+
+
+def forge(
+    attack: str,
+    honest: Array,
+    malicious: int,
+    *,
+    clean: Array | None = None,
+    poisoned: Array | None = None,
+    layout: Shapes | None = None,
+    byzantine: int | None = None,
+    model: Array | None = None,
+    previous: Array | None = None,
+    defense: str | None = None,
+    root: Array | None = None,
+    evaluate: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None,
+    rng: int = 0,
+    plugins: Files = (),
+) -> Array:
+    """Forge the rows that colluding clients send: `(malicious, parameters)`, of the kind and dtype of `honest`.
+
+    Args:
+        attack: the attack's spec.
+        honest: the honest updates `(honest, parameters)`.
+        malicious: how many rows to forge.
+        clean: what the malicious clients would send if they were honest `(malicious, parameters)`.
+        poisoned: what their poisoned data teaches `(malicious, parameters)`.
+        layout: the layers' shapes.
+        byzantine: the server's bound, by default `malicious`.
+        model: the global parameters `(parameters,)`.
+        previous: the last combined step `(parameters,)`.
+        defense: the stack's spec, for attacks that respond to it; `root` and `evaluate` are what it needs.
+        rng: the seed of the attack's randomness.
+        plugins: plugin files besides the shipped and installed ones.
+
+    Raises:
+        AgrbenchError: the attack needs something that was not given; the message says what to pass.
+    """
+    rows = _matrix(honest, "honest")
+    bound = malicious if byzantine is None else byzantine
+    given = {"clean": clean, "poisoned": poisoned, "model": model, "previous": previous}
+    sources: dict[str, Callable[[], Any]] = {"honest": lambda: rows}
+    for name, value in given.items():
+        if value is not None:
+            sources[name] = partial(_tensor, value)
+    if defense is not None:
+
+        def respond(forged: Tensor) -> Tensor:
+            together = torch.cat([rows, forged.to(rows)])
+            judge, server = _court(together, defense, layout, root, evaluate, model, previous, rng, plugins)
+            return judge.step(together, bound, server, number=1).step
+
+        sources["respond"] = lambda: respond
+    layers = None if layout is None else Layout.read(layout, rows.shape[1])
+    insider = Insider(malicious, len(rows) + malicious, bound, layers, 1, {}, generator(rng, "attack", 1), sources)
+    loaded = _registry(tuple(plugins)).attack(attack)
+    return _like(stacks.forge(loaded, insider, rows.shape[1]), honest)
+
+
+def run(cell: Cell, plugins: Files = ()) -> dict[str, Any]:
+    """Simulate one cell and give its record, as the grid would write it (docs/records.md).
+
+    Computes with `cell.threads` threads and sets torch's count back afterwards.
+
+    Raises:
+        AgrbenchError: a spec, a setting, a plugin or a data file is at fault; the message says which.
+    """
+    registry = _registry(tuple(plugins))
+    return execution.compute(execution.canonical(cell, registry), registry, alone=True)
+
+
+def _court(
+    rows: Tensor,
+    defense: str,
+    layout: Shapes | None,
+    root: Any,
+    evaluate: Callable[[Tensor], tuple[Tensor, Tensor]] | None,
+    model: Any,
+    previous: Any,
+    seed: int,
+    plugins: Files,
+) -> tuple[Judge, Server]:
+    stack = _registry(tuple(plugins)).stack(defense)
+    if layout is None and stack.stages and any(stage.record.columns for stage in stack.stages):
+        raise AgrbenchError(f"{defense} looks at layers; pass layout=: their shapes, [(446, 512), (512,), ...]")
+    width = rows.shape[1]
+    sources: dict[str, Callable[[], Any]] = {"previous": lambda: rows.new_zeros(width)}
+    for name, value in {"root": root, "model": model, "previous": previous}.items():
+        if value is not None:
+            sources[name] = partial(_vector, value, name, width)
+    if evaluate is not None:
+        sources["evaluate"] = lambda: evaluate
+    layers = Layout.read([(1, width)] if layout is None else layout, width)
+    return Judge(stack, layers, partial(generator, seed), rows.device), Server(sources)
+
+
+def _registry(plugins: Files) -> Registry:
+    """Read plugin files once, and again after an edit."""
+    edited = tuple(Path(file).stat().st_mtime_ns if Path(file).exists() else 0 for file in plugins)
+    return _read(plugins, edited)
+
+
+@cache
+def _read(plugins: Files, edited: tuple[int, ...]) -> Registry:
+    return Registry(plugins)
+
+
+def _tensor(value: Tensor | NDArray[Any]) -> Tensor:
+    return value if isinstance(value, Tensor) else torch.from_numpy(np.asarray(value))
+
+
+def _matrix(value: Tensor | NDArray[Any], name: str) -> Tensor:
+    rows = _tensor(value).detach()
+    if rows.ndim != 2 or not rows.is_floating_point() or not rows.numel():
+        raise AgrbenchError(f"{name} is {tuple(rows.shape)} of {rows.dtype}; pass floats of shape (clients, parameters)")
+    return rows
+
+
+def _vector(value: Tensor | NDArray[Any], name: str, width: int) -> Tensor:
+    vector = _tensor(value).detach()
+    if vector.shape != (width,):
+        raise AgrbenchError(f"{name} is {tuple(vector.shape)}; pass the shape ({width},) of one update")
+    return vector
+
+
+def _like(result: Tensor, given: Array) -> Array:
+    if isinstance(given, Tensor):
+        return cast(Array, result.to(given.dtype))
+    return cast(Array, result.numpy().astype(given.dtype, copy=False))
+
+
+def _filled(result: Tensor, out: Array) -> Array:
+    return out

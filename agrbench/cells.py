@@ -1,0 +1,113 @@
+"""One cell of the grid: what is simulated, and the key under which its record is kept."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from agrbench.errors import AgrbenchError
+
+PROTOCOL = 1  # rises when results change on purpose
+EVERY = 10  # rounds between evaluations
+UNATTACKED = "none"
+UNDEFENDED = "fedavg"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One simulation: a dataset, a defense's spec, an attack's spec, a seed and the settings.
+
+    `malicious` is a share of the clients (a float) or their number (a whole number); `byzantine` is the server's bound on
+    it (default: their number); `start` is the first attacked round, a multiple of 10 (default: a quarter of the
+    rounds rounded down, at least 10); `rate` is the learning rate (default: the dataset's); `threads` is the number of
+    threads that compute it.
+
+    Raises:
+        AgrbenchError: a setting is out of range; the message says which and what to write.
+    """
+
+    dataset: str
+    defense: str
+    attack: str
+    seed: int = 0
+    clients: int = 50
+    malicious: float = 0.3
+    byzantine: int | None = None
+    rounds: int = 200
+    start: int | None = None
+    rate: float | None = None
+    threads: int = 1
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        n, given = self.clients, self.malicious
+        _demand(n >= 1, "clients", n, "1 or more")
+        _demand(self.rounds >= 1, "rounds", self.rounds, "1 or more")
+        _demand(self.threads >= 1, "threads", self.threads, "1 or more")
+        _demand(self.rate is None or self.rate > 0, "rate", self.rate, "a number above 0")
+        _demand(
+            self.start is None or (self.start > 0 and self.start % EVERY == 0),
+            "start", self.start, f"a multiple of {EVERY} above 0, since accuracy is measured every {EVERY} rounds",
+        )  # fmt: skip
+        share = 0 <= given < 1 if isinstance(given, float) else 0 <= given < n
+        _demand(share, "malicious", given, f"a share from 0 to below 1, such as 0.3, or a number from 0 to {n - 1}")
+        f = self.byzantine
+        _demand(f is None or 0 <= f < n, "byzantine", f, f"a number from 0 to {n - 1}")
+
+    @property
+    def attackers(self) -> int:
+        """Count the malicious clients: the share times the clients, rounded as Python rounds (halves to even)."""
+        return round(self.malicious * self.clients) if isinstance(self.malicious, float) else self.malicious
+
+    @property
+    def bound(self) -> int:
+        """Give the server's bound on malicious clients."""
+        return self.attackers if self.byzantine is None else self.byzantine
+
+    @property
+    def first(self) -> int:
+        """Give the first attacked round, counting from 1."""
+        return max(self.rounds // 4 // EVERY * EVERY, EVERY) if self.start is None else self.start
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """List the settings that differ from their default, each in its one form."""
+        default = {f.name: f.default for f in dataclasses.fields(Cell)}
+        meant = dataclasses.asdict(self) | {"malicious": self.attackers, "byzantine": self.bound, "start": self.first}
+        default["malicious"] = dataclasses.replace(self, malicious=default["malicious"], byzantine=None).attackers
+        default["byzantine"] = self.attackers
+        default["start"] = dataclasses.replace(self, start=None).first
+        identity = {"dataset", "defense", "attack", "seed"}
+        return {key: value for key, value in meant.items() if key not in identity and value != default[key]}
+
+    def as_json(self) -> dict[str, Any]:
+        """Give the cell as its record has it."""
+        return {
+            "dataset": self.dataset,
+            "defense": self.defense,
+            "attack": self.attack,
+            "seed": self.seed,
+            "settings": self.settings,
+        }
+
+    @classmethod
+    def from_json(cls, cell: dict[str, Any]) -> Cell:
+        """Read the cell of a record."""
+        return cls(cell["dataset"], cell["defense"], cell["attack"], cell["seed"], **cell["settings"])
+
+    @property
+    def key(self) -> str:
+        """Give ten hex digits that name the cell under this protocol."""
+        text = json.dumps(self.as_json() | {"protocol": PROTOCOL}, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+    def __str__(self) -> str:
+        return f"{self.dataset} {self.defense} {self.attack} seed {self.seed}"
+
+
+def _demand(holds: bool, name: str, given: object, wanted: str) -> None:
+    if not holds:
+        raise AgrbenchError(f"{name} is {given}; write {wanted}")

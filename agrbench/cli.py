@@ -1,0 +1,238 @@
+"""The command line: parse, call, print."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shlex
+import sys
+import traceback as tracebacks
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from agrbench.errors import AgrbenchError
+
+
+class Commands(click.Group):
+    """Print what a user can mend as one sentence and exit with 2."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        warnings.showwarning = lambda message, *_: click.echo(f"Warning: {message}", err=True)
+        try:
+            return super().invoke(ctx)
+        except AgrbenchError as error:
+            if "--traceback" in sys.argv:
+                tracebacks.print_exc()
+            click.echo(f"Error: {error}", err=True)
+            ctx.exit(2)
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            ctx.exit(0)
+
+
+def _use_data_dir(ctx: click.Context, option: click.Parameter, folder: str | None) -> None:
+    if folder:
+        os.environ["AGRBENCH_DATA"] = str(Path(folder).resolve())
+
+
+plugin_option = click.option(
+    "--plugin", "plugins", multiple=True, metavar="FILE", help="A plugin file of yours; it is code that will run."
+)
+data_option = click.option(
+    "--data-dir", metavar="DIR", expose_value=False, callback=_use_data_dir,
+    help="Where published data files lie (default: the environment variable AGRBENCH_DATA, then the user cache).",
+)  # fmt: skip
+
+
+class Malicious(click.ParamType[float]):
+    """A share of the clients such as 0.3, or their number such as 15."""
+
+    name = "SHARE|COUNT"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Read a whole number as a count and any other number as a share."""
+        try:
+            return int(value)
+        except ValueError:
+            try:
+                return float(value)
+            except ValueError:
+                self.fail(f"{value!r} is no number; write a share such as 0.3 or a number such as 15", param, ctx)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="agrbench", message="%(package)s %(version)s")
+def main() -> None:
+    """Measure defenses against poisoning in federated learning: robustness, fidelity and efficiency.
+
+    Every defense runs in its base form and amplified (AgrAmplifier: it judges max-pooled updates), on the same data, clients
+    and seeds. Start with `agrbench grid`.
+    """
+
+
+@main.command("list")
+@click.argument("kind", type=click.Choice(["attacks", "defenses", "stages", "datasets", "suites"]), required=False)
+@plugin_option
+def list_plugins(kind: str | None, plugins: tuple[str, ...]) -> None:
+    """List attacks, defenses, stages, datasets and suites, with their hyperparameters."""
+    from agrbench import grid
+    from agrbench.registry import Registry
+
+    registry = Registry(plugins)
+    for each in ("attacks", "defenses", "stages", "datasets"):
+        if kind not in (None, each):
+            continue
+        entries = [registry.entry(each.removesuffix("s"), name) for name in registry.names(each.removesuffix("s"))]
+        click.echo(f"{each}:")
+        for entry in entries:
+            click.echo(f"  {entry.signature}\n      {entry.summary}")
+    if kind in (None, "suites"):
+        click.echo("suites:")
+        for name, suite in grid.suites().items():
+            click.echo(f"  {name}\n      {suite.title}")
+
+
+def _settings_options(command: Callable[..., None]) -> Callable[..., None]:
+    options = [
+        click.option("--clients", type=int, help="How many clients (default 50)."),
+        click.option("--malicious", type=Malicious(), help="Malicious clients: a share or a number (default 0.3)."),
+        click.option("--byzantine", type=int, metavar="COUNT", help="How many the server assumes (default: the true number)."),
+        click.option("--rounds", type=int, help="Rounds (default 200)."),
+        click.option("--start", type=int, help="First attacked round, a multiple of 10 (default: a quarter of the rounds)."),
+        click.option("--rate", type=float, help="Learning rate (default: the dataset's)."),
+        click.option("--threads", type=int, help="Threads a cell computes with (default 1)."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@main.command("grid")
+@click.option("--suite", metavar="NAME|FILE.toml", help="A grid in words: a shipped one or a file.")
+@click.option("-a", "attacks", multiple=True, metavar="SPEC", help="An attack; again for more.")
+@click.option("-d", "defenses", multiple=True, metavar="SPEC", help="A defense, or stages and a defense: amp(kernel=3)+krum.")
+@click.option("-D", "datasets", multiple=True, metavar="SPEC", help="A dataset.")
+@click.option("--seeds", type=click.IntRange(min=1), help="How many seeds, from 0 (default 3).")
+@_settings_options
+@click.option("--jobs", type=click.IntRange(min=1), help="Cells computed at once (default: cores / threads).")
+@click.option("--device", type=click.Choice(["cpu", "cuda", "auto"]), default="cpu", show_default=True, help="Where to compute.")
+@plugin_option
+@data_option
+@click.option("--out", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Where records go.")
+@click.option("--only-base", "forms", flag_value="base", help="Leave the amplified forms out.")
+@click.option("--only-amplified", "forms", flag_value="amplified", help="Leave the base forms out.")
+@click.option("--keep-stale", is_flag=True, help="Use records made by plugin files that have changed since.")
+@click.option("--dry-run", is_flag=True, help="Say what would be computed, and how long it may take.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress and no advice on standard error.")
+@click.option("-v", "--verbose", is_flag=True, help="Name every finished cell.")
+@click.option("--traceback", is_flag=True, help="Show tracebacks of what went wrong.")
+def run_grid(
+    suite: str | None, attacks: tuple[str, ...], defenses: tuple[str, ...], datasets: tuple[str, ...], seeds: int | None,
+    jobs: int | None, device: str, plugins: tuple[str, ...], out: Path, forms: str | None, keep_stale: bool,
+    dry_run: bool, quiet: bool, verbose: bool, traceback: bool, **settings: Any,
+) -> None:  # fmt: skip
+    """Run attacks x datasets x defenses, base and amplified, and print the triad of each defense.
+
+    Cells that are already in the folder of records are not computed again. fedavg under every attack, and every
+    defense without attack, always run too: the metrics compare with them. Exit codes: 0 done, 1 a cell failed, 2 wrong
+    usage, 130 interrupted.
+    """
+    from agrbench import grid, running
+    from agrbench.registry import Registry
+    from agrbench.store import Store
+
+    registry = Registry(plugins)
+    given = {name: value for name, value in settings.items() if value is not None}
+    given |= {"device": running.device(device)} if device != "cpu" else {}
+    wanted = grid.choose(suite, attacks, defenses, datasets, seeds, given)
+    cells = grid.expand(wanted, registry, forms or "both")  # type: ignore[arg-type]
+    store = Store(out)
+    plan = grid.plan(cells, registry, store, keep_stale)
+    if dry_run:
+        running.describe(plan, registry, jobs, quiet)
+        return
+    command = shlex.join(["agrbench", *sys.argv[1:]])
+    sys.exit(running.run(plan, registry, store, jobs, command, quiet, verbose, traceback))
+
+
+@main.command("table")
+@click.argument("folders", nargs=-1, type=click.Path(path_type=Path), metavar="[DIR]...")
+@click.option(
+    "--metric", type=click.Choice(["triad", "loss", "success", "fidelity", "time", "trust", "final"]), default="triad",
+    show_default=True, help="What to show.",
+)  # fmt: skip
+@click.option(
+    "--format", "form", type=click.Choice(["plain", "github", "csv", "latex", "json"]), default="plain",
+    show_default=True, help="How to write it; csv and json at full precision.",
+)  # fmt: skip
+def show_table(folders: tuple[Path, ...], metric: str, form: str) -> None:
+    """Print tables of the records in one or more folders (default: results)."""
+    from agrbench import metrics, store, tables
+
+    records = [record for _, record in store.collect(folders or (Path("results"),))]
+    groups = metrics.groups(records)
+    if not groups:
+        raise AgrbenchError("no finished record there; run `agrbench grid` first, or name another folder")
+    click.echo(tables.write(tables.tables(groups, metric), form))  # type: ignore[arg-type]
+
+
+@main.command("show")
+@click.argument("path", type=click.Path(path_type=Path), metavar="RECORD")
+def show_record(path: Path) -> None:
+    """Print one record: settings, curves, reason, and the command that reproduces it."""
+    from agrbench import showing, store
+
+    click.echo(showing.describe(store.read(path)))
+
+
+@main.group("data")
+def data_group() -> None:
+    """List, fetch and locate data files."""
+
+
+@data_group.command("list")
+@plugin_option
+@data_option
+def list_data(plugins: tuple[str, ...]) -> None:
+    """List the datasets: what they are, their licence, and whether their files are at hand."""
+    from agrbench import data
+    from agrbench.registry import Registry
+
+    registry = Registry(plugins)
+    for name in registry.names("dataset"):
+        source = registry.dataset(name).record.source
+        state = data.state(source)
+        click.echo(f"{name}\n    {registry.entry('dataset', name).summary}\n    licence {source.licence}; {state}")
+
+
+@data_group.command("get")
+@click.argument("name")
+@plugin_option
+@data_option
+def get_data(name: str, plugins: tuple[str, ...]) -> None:
+    """Download a dataset's files that are not at hand into the user cache, checked by SHA-256."""
+    from agrbench import data
+    from agrbench.registry import Registry
+
+    for file in data.files(name, Registry(plugins).dataset(name).record.source):
+        click.echo(data.fetch(file))
+
+
+@data_group.command("path")
+@click.argument("name")
+@plugin_option
+@data_option
+def locate_data(name: str, plugins: tuple[str, ...]) -> None:
+    """Print where a dataset's files lie."""
+    from agrbench import data
+    from agrbench.registry import Registry
+
+    for file in data.files(name, Registry(plugins).dataset(name).record.source):
+        found = data.find(file)
+        if found is None:
+            raise data.DataError(f"{file.path} is not at hand; write `agrbench data get {name}`, or name its folder by --data-dir")
+        click.echo(found)

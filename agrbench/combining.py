@@ -1,0 +1,88 @@
+"""Combine the original updates by a verdict's weights, whatever the stages made of rows and columns.
+
+A row stage acts by a matrix `M` and a column stage by a map of coordinates to features, so the step is `(M^T W)` spread over
+the coordinates, times the originals. Weights by column are made and used block by block: a `(clients, parameters)`
+matrix of weights never exists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+BLOCK = 1 << 17  # weights made at once
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The coordinates of each feature, features in order; `dropped` coordinates belong to none."""
+
+    coordinates: Tensor | None
+    starts: Tensor | None
+    dropped: Tensor | None
+
+    @classmethod
+    def of(cls, feature_of: Tensor | None, features: int) -> Spread:
+        """Read a map from coordinates to features; `None` is the identity."""
+        if feature_of is None:
+            return cls(None, None, None)
+        ordered, coordinates = feature_of.sort(stable=True)
+        starts = torch.searchsorted(ordered, torch.arange(features + 1, device=feature_of.device))
+        dropped = coordinates[: int(starts[0])]
+        return cls(coordinates, starts.cpu(), dropped if len(dropped) else None)
+
+    def place(self, weights: Tensor, first: int) -> tuple[slice | Tensor, Tensor]:
+        """Give the coordinates of the features from `first` on, and the weights of each: `(rows, coordinates)`."""
+        last = first + weights.shape[1]
+        if self.coordinates is None or self.starts is None:
+            return slice(first, last), weights
+        sizes = self.starts[first + 1 : last + 1] - self.starts[first:last]
+        where = self.coordinates[self.starts[first] : self.starts[last]]
+        return where, weights.repeat_interleave(sizes.to(weights.device), dim=1)
+
+
+def shares(weights: Tensor) -> Tensor:
+    """Turn Boolean weights into equal shares among the True of each column; leave numbers as they are."""
+    if weights.dtype != torch.bool:
+        return weights
+    return weights / weights.sum(0).clamp(min=1)
+
+
+def by_client(weights: Tensor, mixing: Tensor | None, updates: Tensor) -> tuple[Tensor, Tensor]:
+    """Combine by one weight a row: the step `(parameters,)` and each client's weight `(clients,)`."""
+    weights = shares(weights).to(updates.dtype)
+    if mixing is not None:
+        weights = mixing.T @ weights
+    heard = weights.nonzero().flatten()
+    if 3 * len(heard) < len(weights):
+        return weights[heard] @ updates[heard], weights
+    return weights @ updates, weights
+
+
+def by_column(
+    weigh: Callable[[int, int], Tensor], features: int, spread: Spread, mixing: Tensor | None, updates: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Combine by weights that differ from feature to feature: the step, and each client's mean absolute weight.
+
+    `weigh(first, last)` gives the weights of those features, `(rows, last - first)`; a coordinate of no feature gets the
+    mean of its row's weights.
+    """
+    step = updates.new_zeros(updates.shape[1])
+    absolute = updates.new_zeros(len(updates))
+    mean = updates.new_zeros(len(updates))
+    width = max(BLOCK // len(updates), 64)
+    for first in range(0, features, width):
+        weights = shares(weigh(first, min(first + width, features))).to(updates.dtype)
+        if mixing is not None:
+            weights = mixing.T @ weights
+        mean += weights.sum(1) / features
+        where, spread_weights = spread.place(weights, first)
+        absolute += spread_weights.abs().sum(1)
+        step[where] = torch.einsum("cb,cb->b", spread_weights, updates[:, where])
+    if spread.dropped is not None:
+        step[spread.dropped] = mean @ updates[:, spread.dropped]
+        absolute += mean.abs() * len(spread.dropped)
+    return step, absolute / updates.shape[1]

@@ -1,0 +1,214 @@
+"""Run many cells in spawned processes, one record each; a process that dies costs its cell and no other."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import signal
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from agrbench.cells import PROTOCOL, Cell
+from agrbench.errors import AgrbenchError, Inapplicable
+from agrbench.registry import Registry
+from agrbench.store import SCHEMA, Record, Store
+
+
+def canonical(cell: Cell, registry: Registry) -> Cell:
+    """Check a cell's specs and write each in its one form."""
+    return replace(
+        cell,
+        dataset=registry.canonical("dataset", cell.dataset),
+        defense=registry.canonical("defense", cell.defense),
+        attack=registry.canonical("attack", cell.attack),
+    )
+
+
+def blank(cell: Cell, registry: Registry) -> Record:
+    """Begin a cell's record."""
+    return {
+        "schema": SCHEMA,
+        "protocol": PROTOCOL,
+        "status": "done",
+        "reason": None,
+        "cell": cell.as_json(),
+        "rounds": [],
+        "accuracy": [],
+        "loss": [],
+        "success": None,
+        "success_untriggered": None,
+        "classes": None,
+        "shared_rounds": 0,
+        "trust": {"malicious_share": [], "precision": [], "recall": []},
+        "rejected": 0,
+        "rejected_honest": 0,
+        "empty_steps": 0,
+        "time": {"server_s": 0.0, "round_s": 0.0, "alone": False},
+        "peak_bytes": 0,
+        "source": sources(cell, registry),
+        "environment": {},
+        "traceback": None,
+    }
+
+
+def sources(cell: Cell, registry: Registry) -> dict[str, str]:
+    """Give the digests of the plugin files that a cell uses."""
+    return {kind: registry.digest(kind, getattr(cell, kind)) for kind in ("attack", "defense", "dataset")}
+
+
+def skipped(cell: Cell, registry: Registry, reason: str) -> Record:
+    """Record that a cell does not exist, and why."""
+    return blank(cell, registry) | {"status": "skipped", "reason": reason}
+
+
+def failed(cell: Cell, registry: Registry, reason: str, trace: str | None = None) -> Record:
+    """Record that a cell could not be computed, and why."""
+    return blank(cell, registry) | {"status": "failed", "reason": reason, "traceback": trace}
+
+
+def compute(cell: Cell, registry: Registry, alone: bool) -> Record:
+    """Simulate a cell and give its whole record.
+
+    Raises:
+        AgrbenchError: see `simulator.simulate`.
+    """
+    import torch  # noqa: PLC0415  (planning and reading need none of it)
+
+    from agrbench.simulator import simulate  # noqa: PLC0415
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(cell.threads)
+    _reset_peak()
+    try:
+        measured = simulate(cell, registry)
+    finally:
+        torch.set_num_threads(before)
+    record = blank(cell, registry) | measured
+    record["time"]["alone"] = alone
+    record["peak_bytes"] = _peak()
+    record["environment"] = {
+        "agrbench": version("agrbench"),
+        "torch": torch.__version__,
+        "numpy": version("numpy"),
+        "python": platform.python_version(),
+        "cpu": _cpu(),
+        "threads": cell.threads,
+        "device": torch.cuda.get_device_name(cell.device) if cell.device.startswith("cuda") else "cpu",
+    }
+    return record
+
+
+def attempt(cell: Cell, files: Sequence[Path], folder: Path, alone: bool) -> Record:
+    """Compute a cell in a worker and write its record, whatever comes of it."""
+    registry = _registry(tuple(files))
+    try:
+        record = compute(cell, registry, alone)
+    except Inapplicable as reason:
+        record = skipped(cell, registry, str(reason))
+    except AgrbenchError as error:
+        record = failed(cell, registry, str(error), traceback.format_exc())
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}; this is a fault of agrbench: please report it with the traceback"
+        record = failed(cell, registry, reason, traceback.format_exc())
+    Store(folder).write(record)
+    return record
+
+
+def execute(cells: Sequence[Cell], registry: Registry, store: Store, jobs: int) -> Iterator[Record]:
+    """Compute cells in `jobs` processes, giving each record once it is on disk.
+
+    Each process is a pool of its own, so that one that dies (out of memory, say) names its cell.
+    """
+    waiting = list(reversed(cells))
+    jobs = min(jobs, len(cells))
+    pools = {place: _pool() for place in range(jobs)}
+    running: dict[Future[Record], tuple[int, Cell]] = {}
+
+    def start(place: int) -> None:
+        if waiting:
+            cell = waiting.pop()
+            future = pools[place].submit(attempt, cell, registry.files, store.folder, jobs == 1)
+            running[future] = place, cell
+
+    try:
+        for place in pools:
+            start(place)
+        while running:
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                place, cell = running.pop(future)
+                try:
+                    record = future.result()
+                except BrokenProcessPool:
+                    record = failed(cell, registry, "its process was killed, perhaps for want of memory; try --jobs 1")
+                    store.write(record)
+                    pools[place] = _pool()
+                start(place)
+                yield record
+    finally:
+        for pool in pools.values():
+            _stop(pool)
+
+
+def _pool() -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=_ignore_interrupts)
+
+
+def _stop(pool: ProcessPoolExecutor) -> None:
+    """End a pool at once; a record is on disk whole or not at all."""
+    processes: list[Any] = list((pool._processes or {}).values())
+    pool.shutdown(wait=False, cancel_futures=True)
+    for process in processes:
+        process.terminate()
+
+
+def _ignore_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+_registries: dict[tuple[Path, ...], Registry] = {}
+
+
+def _registry(files: tuple[Path, ...]) -> Registry:
+    """Read plugin files once a worker."""
+    if files not in _registries:
+        _registries[files] = Registry(files)
+    return _registries[files]
+
+
+def _reset_peak() -> None:
+    """Forget the peak of the cells before this one, where the system lets us."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def _peak() -> int:
+    """Give the process's peak resident memory in bytes since the last reset."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    import resource  # noqa: PLC0415  (absent on Windows)
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if platform.system() == "Darwin" else 1024)
+
+
+def _cpu() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def cores() -> int:
+    """Count the cores that this process may use."""
+    affinity: Callable[[int], set[int]] | None = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1

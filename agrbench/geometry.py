@@ -1,0 +1,108 @@
+"""Squared distances and cosines of many rows from one Gram matrix, right to four digits in every entry.
+
+`|x|^2 + |y|^2 - 2 x.y` loses all digits for rows that nearly coincide, and centring on the mean is blinded by one huge row.
+So each group of rows that nearly coincide is measured again in float64 around one of its own members.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+
+import torch
+from scipy.sparse.csgraph import connected_components
+from torch import Tensor
+
+BLOCK = 1 << 17  # entries multiplied at once, so that a block of all rows stays in a core's cache
+NEAR = 1e-3  # a squared distance below this share of |x|^2 + |y|^2 has lost too many digits
+
+
+class Geometry:
+    """Gram matrix, squared Euclidean distances and cosines of `(rows, features)`, each `(rows, rows)` in float64.
+
+    Everything is computed when first asked for, and once.
+    """
+
+    def __init__(self, view: Callable[[], Tensor]) -> None:
+        self._view = view
+
+    @cached_property
+    def gram(self) -> Tensor:
+        """Give all inner products: `(rows, rows)`."""
+        return _gram(self._view())
+
+    @cached_property
+    def distances(self) -> Tensor:
+        """Give all squared Euclidean distances: `(rows, rows)`, exactly 0 between equal rows."""
+        return _distances(self._view(), self.gram)
+
+    @cached_property
+    def cosines(self) -> Tensor:
+        """Give all cosines: `(rows, rows)`, exactly 1 on the diagonal; a row of norm 0 has cosine 0 with all others."""
+        norms = self.gram.diagonal().sqrt()
+        scale = torch.where(norms > 0, 1 / norms, 0)
+        cosines = (self.gram * scale[:, None] * scale).clamp_(-1, 1)
+        return cosines.fill_diagonal_(1.0)
+
+    def mixed(self, mixing: Tensor, view: Callable[[], Tensor]) -> Geometry:
+        """Give the geometry of `mixing @ view`, from this one: `mixing` is `(new rows, rows)`."""
+        return _Mixed(self, mixing.double(), view)
+
+
+class _Mixed(Geometry):
+    """The geometry of mixed rows: with `c` the difference of two rows of the matrix, `c.G.c` without cancellation."""
+
+    def __init__(self, unmixed: Geometry, mixing: Tensor, view: Callable[[], Tensor]) -> None:
+        super().__init__(view)
+        self._unmixed = unmixed
+        self._mixing = mixing
+
+    @cached_property
+    def gram(self) -> Tensor:
+        return self._mixing @ self._unmixed.gram @ self._mixing.T
+
+    @cached_property
+    def distances(self) -> Tensor:
+        mixing = self._mixing
+        apart = mixing @ self._unmixed.distances @ mixing.T
+        own = apart.diagonal()
+        squared = apart - (own[:, None] + own) / 2
+        # c.G.c = -1/2 c.D.c + (sum c) (c . squared norms): the second part is 0 where all rows share alike
+        total, norms = mixing.sum(1), mixing @ self._unmixed.gram.diagonal()
+        squared += (total[:, None] - total) * (norms[:, None] - norms)
+        same = torch.unique(mixing, dim=0, return_inverse=True)[1]
+        return squared.clamp_(min=0).masked_fill_(same[:, None] == same, 0)
+
+
+def _gram(rows: Tensor, centre: Tensor | None = None) -> Tensor:
+    """Multiply by blocks of columns, adding up in float64; around a centre, in float64 altogether."""
+    gram = torch.zeros(len(rows), len(rows), dtype=torch.float64, device=rows.device)
+    width = max(BLOCK // max(len(rows), 1), 64)
+    for start in range(0, rows.shape[1], width):
+        block = rows[:, start : start + width]
+        if centre is not None:
+            block = block.double() - centre[start : start + width].double()
+        gram += block @ block.T
+    return gram
+
+
+def _distances(rows: Tensor, gram: Tensor) -> Tensor:
+    """Turn a Gram matrix into squared distances, each group of rows that nearly coincide measured on its own."""
+    squares = gram.diagonal()
+    sums = squares[:, None] + squares
+    squared = (sums - 2 * gram).clamp_(min=0).fill_diagonal_(0)
+    near = (squared < NEAR * sums).fill_diagonal_(False)
+    if near.any():
+        count, group_of = connected_components(near.cpu().numpy(), directed=False)
+        groups = torch.from_numpy(group_of).to(rows.device)
+        for group in range(count):
+            members = (groups == group).nonzero().flatten()
+            if len(members) > 1:
+                squared[members[:, None], members] = _around_a_member(rows[members], squares[members])
+    return squared
+
+
+def _around_a_member(rows: Tensor, squares: Tensor) -> Tensor:
+    """Measure around the row of median norm: nothing nearly coincides with the origin, so each step leaves fewer."""
+    centre = rows[squares.argsort()[len(rows) // 2]]
+    return _distances(rows, _gram(rows, centre))

@@ -1,0 +1,131 @@
+"""Where each layer lies in a flat parameter vector, and how it folds to `(d_in, d_out)` (AgrAmplifier, Algorithm 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from math import prod
+
+import torch
+from torch import Tensor, nn
+
+from agrbench.errors import AgrbenchError
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer's stretch of the flat vector: its weights, then its bias if it has one.
+
+    Folded, it is a matrix of `rows` x `columns`: `d_in` rows (and the bias as one more), `d_out` columns. `transposed`
+    says that the weights are stored the other way round, output first, as torch does.
+    """
+
+    rows: int
+    columns: int
+    bias: bool = False
+    transposed: bool = False
+
+    @property
+    def size(self) -> int:
+        """Count the layer's parameters."""
+        return self.rows * self.columns
+
+    def fold(self) -> Tensor:
+        """Index the stored entries in folded order: `(rows, columns)` of offsets from the layer's start."""
+        if not self.transposed:
+            return torch.arange(self.size).view(self.rows, self.columns)
+        weights = (self.rows - self.bias) * self.columns
+        folded = torch.arange(weights).view(self.columns, -1).T
+        return torch.cat([folded, torch.arange(weights, self.size).view(-1, self.columns)])
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The layers of a flat parameter vector, in order."""
+
+    layers: tuple[Layer, ...]
+
+    @classmethod
+    def of(cls, module: nn.Module) -> Layout:
+        """Read a torch module, whose flat vector is its `parameters()` one after the other.
+
+        A weight of two or more dimensions is `(d_out, ...)`, as linear layers and convolutions store it; the `bias` right
+        after it is its bias; every other parameter of one dimension is a layer of its own.
+        """
+        layers: list[Layer] = []
+        weight_of = ""
+        for name, parameter in module.named_parameters():
+            owner, _, kind = name.rpartition(".")
+            shape = tuple(parameter.shape)
+            if kind == "bias" and weight_of == f"{owner}.weight" and shape == (layers[-1].columns,):
+                layers[-1] = Layer(layers[-1].rows + 1, shape[0], bias=True, transposed=True)
+            elif len(shape) >= 2:
+                layers.append(Layer(prod(shape[1:]), shape[0], transposed=True))
+            else:
+                layers.append(Layer(1, prod(shape)))
+            weight_of = f"{owner}.weight" if len(shape) >= 2 and kind == "weight" else ""
+        return cls(tuple(layers))
+
+    @classmethod
+    def of_shapes(cls, shapes: Iterable[Sequence[int]]) -> Layout:
+        """Read the layers' shapes, `[(446, 512), (512,), (512, 30), (30,)]`.
+
+        A linear weight is `(d_in, d_out)` and a convolution `(out, in, h, w)`; a shape of one dimension equal to the
+        `d_out` just before it is that layer's bias, and any other is a layer of its own.
+        """
+        layers: list[Layer] = []
+        wants_bias = False
+        for shape in map(tuple, shapes):
+            if not shape or not all(isinstance(size, int) and size > 0 for size in shape):
+                raise AgrbenchError(
+                    f"a layout lists shapes of positive whole numbers; given {shape!r}; write [(446, 512), (512,), ...]"
+                )
+            if wants_bias and shape == (layers[-1].columns,):
+                layers[-1] = replace(layers[-1], rows=layers[-1].rows + 1, bias=True)
+            elif len(shape) == 1:
+                layers.append(Layer(1, shape[0]))
+            elif len(shape) == 2:
+                layers.append(Layer(*shape))
+            else:
+                layers.append(Layer(prod(shape[1:]), shape[0], transposed=True))
+            wants_bias = len(shape) > 1
+        return cls(tuple(layers))
+
+    @classmethod
+    def read(cls, layout: Layout | Iterable[Sequence[int]], parameters: int) -> Layout:
+        """Accept a `Layout` or shapes, and check that they hold `parameters` parameters."""
+        layout = layout if isinstance(layout, Layout) else cls.of_shapes(layout)
+        if layout.parameters != parameters:
+            raise AgrbenchError(
+                f"the layout holds {layout.parameters} parameters, the updates {parameters}; "
+                f"layout= takes the shapes of all layers, biases included"
+            )
+        return layout
+
+    @cached_property
+    def parameters(self) -> int:
+        """Count all parameters."""
+        return sum(layer.size for layer in self.layers)
+
+    @cached_property
+    def starts(self) -> tuple[int, ...]:
+        """Give the offset at which each layer begins."""
+        starts, start = [], 0
+        for layer in self.layers:
+            starts.append(start)
+            start += layer.size
+        return tuple(starts)
+
+    @cached_property
+    def folded(self) -> Tensor | None:
+        """Index the flat vector in folded order: `(parameters,)`, or `None` where that is the stored order."""
+        if not any(layer.transposed for layer in self.layers):
+            return None
+        return torch.cat([at + layer.fold().flatten() for at, layer in zip(self.starts, self.layers, strict=True)])
+
+    @cached_property
+    def layer_of(self) -> Tensor:
+        """Map each coordinate to its layer: `(parameters,)`."""
+        sizes = torch.tensor([layer.size for layer in self.layers])
+        return torch.repeat_interleave(torch.arange(len(self.layers)), sizes)

@@ -1,0 +1,284 @@
+"""The triad's metrics and their statistics: pure functions of records (docs/metrics.md)."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agrbench.cells import UNATTACKED, UNDEFENDED, Cell
+from agrbench.store import Record
+
+LEVEL = 0.95
+FEW = 6  # below so many seeds all values are shown and Student's t is used
+RESAMPLES = 9999
+
+
+@dataclass(frozen=True)
+class Group:
+    """The finished records of one dataset under one set of settings, by defense, attack and seed."""
+
+    dataset: str
+    settings: Mapping[str, Any]
+    records: Mapping[tuple[str, str, int], Record]
+    missing: Mapping[tuple[str, str, int], str] = field(default_factory=dict)
+
+    @cached_property
+    def cell(self) -> Cell:
+        """Give any cell of the group, for what all share."""
+        return Cell.from_json(next(iter(self.records.values()))["cell"])
+
+    @cached_property
+    def defenses(self) -> list[str]:
+        """List the defenses, the baseline first and each amplified form after its base."""
+        names = dict.fromkeys(defense for defense, _, _ in (*self.records, *self.missing))
+        return sorted(names, key=lambda name: (name != UNDEFENDED, base_of(name), name != base_of(name)))
+
+    @cached_property
+    def attacks(self) -> list[str]:
+        """List the attacks."""
+        names = dict.fromkeys(attack for _, attack, _ in (*self.records, *self.missing))
+        return sorted(name for name in names if name != UNATTACKED)
+
+    def seeds(self, defense: str, attack: str) -> list[int]:
+        """List the seeds for which a cell is finished."""
+        return sorted(seed for has, under, seed in self.records if (has, under) == (defense, attack))
+
+    def targeted(self, attack: str) -> bool:
+        """Say whether an attack aims at a target class."""
+        return any(record["success"] for (_, under, _), record in self.records.items() if under == attack)
+
+
+class Sample(NamedTuple):
+    """One number a seed, in the order of `seeds`."""
+
+    seeds: tuple[int, ...]
+    values: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        """Give the mean, NaN where there are no values."""
+        return statistics.fmean(self.values) if self.values else math.nan
+
+    def minus(self, other: Sample) -> Sample:
+        """Subtract seed by seed, where both have the seed."""
+        theirs = dict(zip(other.seeds, other.values, strict=True))
+        pairs = [(seed, value - theirs[seed]) for seed, value in zip(*self, strict=True) if seed in theirs]
+        return Sample(tuple(seed for seed, _ in pairs), tuple(value for _, value in pairs))
+
+
+class Interval(NamedTuple):
+    """A 95% interval of a mean; `how` says where it comes from."""
+
+    low: float
+    high: float
+    how: str
+
+
+def groups(records: Iterable[Record]) -> list[Group]:
+    """Sort records into groups that can be compared."""
+    found: dict[str, tuple[str, dict[str, Any], dict[Any, Record], dict[Any, str]]] = {}
+    for record in records:
+        cell = record["cell"]
+        settings = dict(cell["settings"])
+        name = json.dumps([cell["dataset"], settings, record["protocol"]], sort_keys=True)
+        group = found.setdefault(name, (cell["dataset"], settings, {}, {}))
+        key = cell["defense"], cell["attack"], cell["seed"]
+        if record["status"] == "done":
+            group[2][key] = record
+        else:
+            group[3][key] = f"{record['status']}: {record['reason']}"
+    return [Group(*found[name]) for name in sorted(found) if found[name][2]]
+
+
+def base_of(defense: str) -> str:
+    """Give the base form of an amplified spec."""
+    stages = defense.split("+")
+    return "+".join(stages[1:]) if stages[0].partition("(")[0] == "amp" and len(stages) > 1 else defense
+
+
+def loss(group: Group, defense: str, attack: str) -> Sample:
+    """Robustness loss `L = mean(a_t - b_t)` over evaluated rounds from the first attacked one, a number a seed."""
+    return _accuracy_gap(group, (UNDEFENDED, UNATTACKED), (defense, attack))
+
+
+def fidelity(group: Group, defense: str) -> Sample:
+    """Fidelity loss `mean(a_t - c_t)`: what the defense costs when nobody attacks."""
+    return _accuracy_gap(group, (UNDEFENDED, UNATTACKED), (defense, UNATTACKED))
+
+
+def damage(group: Group, defense: str, attack: str) -> Sample:
+    """Attack damage `mean(c_t - b_t)`: what the attack costs under the defense."""
+    return _accuracy_gap(group, (defense, UNATTACKED), (defense, attack))
+
+
+def success(group: Group, defense: str, attack: str) -> Sample:
+    """Give a targeted attack's success `A = mean(s_t)`."""
+    return _mean_curve(group, defense, attack, "success")
+
+
+def untriggered(group: Group, defense: str, attack: str) -> Sample:
+    """Give the share of the same test inputs that go to the target class without the trigger."""
+    return _mean_curve(group, defense, attack, "success_untriggered")
+
+
+def final(group: Group, defense: str, attack: str) -> Sample:
+    """Give the accuracy after the last round."""
+    return _each(group, defense, attack, lambda record: record["accuracy"][-1])
+
+
+def server_seconds(group: Group, defense: str) -> Sample:
+    """Give the server's seconds a round, the mean over all attacks of each seed."""
+    by_seed: dict[int, list[float]] = {}
+    for (name, _, seed), record in group.records.items():
+        if name == defense:
+            by_seed.setdefault(seed, []).append(record["time"]["server_s"])
+    return Sample(tuple(sorted(by_seed)), tuple(statistics.fmean(by_seed[seed]) for seed in sorted(by_seed)))
+
+
+def run_seconds(group: Group, defense: str, attack: str) -> Sample:
+    """Give the seconds of whole runs, clients' training included."""
+    return _each(group, defense, attack, lambda record: record["time"]["round_s"] * record["rounds"][-1])
+
+
+def trust(group: Group, defense: str, attack: str, rate: str) -> Sample:
+    """Give a rate of the record's `trust`: the mean over evaluated rounds that have it."""
+    return _each(group, defense, attack, lambda record: _mean(record["trust"][rate]))
+
+
+def collapsed(group: Group, defense: str, attack: str) -> bool:
+    """Say whether a model ends under twice chance accuracy, in any seed."""
+    ends = [
+        record["accuracy"][-1] < 2 / record["classes"]
+        for (has, under, _), record in group.records.items()
+        if (has, under) == (defense, attack) and record["classes"]
+    ]
+    return any(ends)
+
+
+def worst(samples: Mapping[str, Sample], seeds: Sequence[int]) -> tuple[str, Sample] | None:
+    """Find the attack of the largest mean over seeds; `None` where a value is missing."""
+    if not samples or any(sample.seeds != tuple(seeds) for sample in samples.values()):
+        return None
+    name = max(samples, key=lambda attack: samples[attack].mean)
+    return name, samples[name]
+
+
+def averaged(samples: Iterable[Sample]) -> Sample:
+    """Average several samples seed by seed, over the seeds that all have."""
+    tables = [dict(zip(*sample, strict=True)) for sample in samples]
+    shared = sorted(set.intersection(*map(set, tables))) if tables else []
+    return Sample(tuple(shared), tuple(statistics.fmean(table[seed] for table in tables) for seed in shared))
+
+
+def interval(sample: Sample) -> Interval | None:
+    """Give a 95% interval of the mean; `None` for one seed or none.
+
+    Below six seeds it is Student's t; from six on the studentised bootstrap. Without variance it is the point itself.
+    """
+    values = np.asarray(sample.values)
+    n = len(values)
+    if n < 2:
+        return None
+    mean, error = float(values.mean()), float(values.std(ddof=1) / math.sqrt(n))
+    if np.ptp(values) == 0:
+        return Interval(mean, mean, "no variance")
+    if n < FEW:
+        from scipy.stats import t  # noqa: PLC0415  (half a second, and one seed needs none)
+
+        reach = float(t.ppf((1 + LEVEL) / 2, n - 1)) * error
+        return Interval(mean - reach, mean + reach, f"Student's t, {n - 1} df")
+    low, high = _studentised(values, mean, error)
+    return Interval(low, high, f"studentised bootstrap, {n} seeds")
+
+
+def p_value(sample: Sample) -> float | None:
+    """Test whether paired differences are 0 in the mean, two-sided.
+
+    Student's t below six seeds, the sign-flip test from six on; `None` for fewer than two. Without variance 0, or 1 where the
+    difference is 0.
+    """
+    values = np.asarray(sample.values)
+    n = len(values)
+    if n < 2:
+        return None
+    if np.ptp(values) == 0:
+        return 1.0 if values[0] == 0 else 0.0
+    if n >= FEW:
+        return _sign_flip(values)
+    from scipy.stats import ttest_1samp  # noqa: PLC0415
+
+    return float(ttest_1samp(values, 0.0).pvalue)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjust the p-values of one table's claims for their number (Holm, 1979)."""
+    order = sorted(range(len(p_values)), key=lambda place: p_values[place])
+    adjusted = [0.0] * len(p_values)
+    highest = 0.0
+    for rank, place in enumerate(order):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[place]))
+        adjusted[place] = highest
+    return adjusted
+
+
+def _accuracy_gap(group: Group, reference: tuple[str, str], measured: tuple[str, str]) -> Sample:
+    first = group.cell.first
+    seeds, values = [], []
+    for seed in group.seeds(*measured):
+        ours, theirs = group.records[(*measured, seed)], group.records.get((*reference, seed))
+        if theirs is None or ours["rounds"] != theirs["rounds"]:
+            continue
+        gaps = [
+            a - b for t, a, b in zip(ours["rounds"], theirs["accuracy"], ours["accuracy"], strict=True) if t >= first
+        ]
+        if gaps:
+            seeds.append(seed)
+            values.append(statistics.fmean(gaps))
+    return Sample(tuple(seeds), tuple(values))
+
+
+def _mean_curve(group: Group, defense: str, attack: str, curve: str) -> Sample:
+    return _each(group, defense, attack, lambda record: _mean(record[curve] or []))
+
+
+def _each(group: Group, defense: str, attack: str, read: Callable[[Record], float | None]) -> Sample:
+    found = [(seed, read(group.records[defense, attack, seed])) for seed in group.seeds(defense, attack)]
+    known = [(seed, value) for seed, value in found if value is not None]
+    return Sample(tuple(seed for seed, _ in known), tuple(value for _, value in known))
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return statistics.fmean(known) if known else None
+
+
+def _studentised(values: NDArray[np.float64], mean: float, error: float) -> tuple[float, float]:
+    """Bootstrap the t statistic with a fixed seed, so that a table prints the same numbers twice."""
+    n = len(values)
+    drawn = np.random.default_rng(0).choice(values, (RESAMPLES, n))
+    spread = drawn.std(axis=1, ddof=1) / math.sqrt(n)
+    varied = spread > 0
+    ratios = (drawn.mean(axis=1)[varied] - mean) / spread[varied]
+    low, high = np.quantile(ratios, [(1 + LEVEL) / 2, (1 - LEVEL) / 2])
+    return mean - float(low) * error, mean - float(high) * error
+
+
+def _sign_flip(values: NDArray[np.float64]) -> float:
+    """Compare the mean with those under all flips of signs, or under many random ones beyond 12 seeds."""
+    n = len(values)
+    if n <= 12:
+        signs = np.array(list(itertools.product((1.0, -1.0), repeat=n)))
+    else:
+        drawn = np.random.default_rng(0).choice([1.0, -1.0], (RESAMPLES, n))
+        signs = np.vstack([np.ones(n), drawn])
+    means = np.abs(signs @ values)
+    return float(np.mean(means >= means[0] * (1 - 1e-12)))

@@ -1,0 +1,149 @@
+"""What a plugin is: one frozen record of plain functions, exported under the name of its kind.
+
+A hyperparameter is a keyword-only argument of any function of the record; a spec such as `krum(neighbours=7)`
+binds it in every function whose signature names it. Nothing here imports torch, so that records are cheap to name.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor, nn
+
+    from agrbench.federation import Examples
+    from agrbench.layout import Layout
+    from agrbench.rounds import Columns, Insider, Round, Verdict
+
+
+def poisoned(insider: Insider) -> Tensor:
+    """Send what the poisoned data taught: `(malicious, parameters)`."""
+    return insider.poisoned
+
+
+def always(n: int, f: int) -> bool:
+    """Require nothing of the `n` clients and the bound `f` on malicious ones."""
+    return True
+
+
+def unchanged(n: int) -> int:
+    """Leave as many rows as there were."""
+    return n
+
+
+@dataclass(frozen=True)
+class Attack:
+    """What malicious clients do from the first attacked round on; before it they behave honestly.
+
+    `poison(shard, rng, attacker)` turns a malicious client's `Examples` into others, once, before training
+    (`attacker` counts the malicious clients from 0). `forge(insider)` gives the `(malicious, parameters)` rows that
+    they send. `trigger(examples)`, for targeted attacks, gives stamped copies labelled as the target class.
+    """
+
+    poison: Callable[..., Examples] | None = None
+    forge: Callable[..., Tensor] = poisoned
+    trigger: Callable[..., Examples] | None = None
+    waives: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Defense:
+    """An aggregation rule: how much of each update to take, judged on a view of the updates.
+
+    `weigh(round)` gives weights or a `Verdict`; `requires(n, f)` says whether the rule is defined for `n` rows of which
+    at most `f` are malicious; `amplifier` names the form of the amplified view that the rule reads, `None` where
+    it has no amplified form; `waives` maps each property that the rule does not claim to the reason.
+    """
+
+    weigh: Callable[..., Tensor | Verdict]
+    family: str = "other"
+    requires: Callable[..., bool] = always
+    amplifier: Literal["pooled", "restored"] | None = "pooled"
+    waives: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A step before the defense: it maps the columns of the view, or mixes its rows.
+
+    A column stage has `columns(layout, rng, restore) -> Columns`. A row stage has `mix(round) -> (rows, clients)`, each
+    row the shares of the rows before it, and `rows(n)`, how many rows it leaves of `n`.
+    """
+
+    columns: Callable[..., Columns] | None = None
+    mix: Callable[..., Tensor] | None = None
+    rows: Callable[..., int] = unchanged
+    requires: Callable[..., bool] = always
+    waives: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if (self.columns is None) == (self.mix is None):
+            raise TypeError("a Stage has either columns= or mix=, not both and not neither")
+
+
+@dataclass(frozen=True)
+class File:
+    """One published file: its place below a data folder, where it can be had, and its SHA-256."""
+
+    path: str
+    url: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a dataset comes from: its licence, and the files it is read from (none: it is embedded)."""
+
+    licence: str
+    files: tuple[File, ...] = ()
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Real examples and the defaults to train on them with.
+
+    `load() -> train, test` are `Examples`; `model` builds the default model from an example's shape and the
+    number of classes; `rate` is the learning rate; `root_size` examples of `train` become the server's trusted root set.
+    """
+
+    load: Callable[..., tuple[Examples, Examples]]
+    model: Callable[[tuple[int, ...], int], nn.Module]
+    rate: float
+    root_size: int
+    source: Source
+
+
+Plugin = Attack | Defense | Stage | Dataset
+KINDS: dict[str, type[Plugin]] = {"attack": Attack, "defense": Defense, "stage": Stage, "dataset": Dataset}
+Record = TypeVar("Record", Attack, Defense, Stage, Dataset)
+
+
+def hyperparameters(record: Plugin) -> dict[str, inspect.Parameter]:
+    """Find the keyword-only arguments of all functions of a record."""
+    found: dict[str, inspect.Parameter] = {}
+    for function in _functions(record).values():
+        for parameter in inspect.signature(function).parameters.values():
+            if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
+                found.setdefault(parameter.name, parameter)
+    return found
+
+
+def bind(record: Record, arguments: Mapping[str, Any]) -> Record:
+    """Bind each argument in every function of the record whose signature names it."""
+    changes: dict[str, Any] = {}
+    for name, function in _functions(record).items():
+        named = inspect.signature(function).parameters
+        mine = {key: value for key, value in arguments.items() if key in named}
+        if mine:
+            changes[name] = functools.partial(function, **mine)
+    return dataclasses.replace(record, **changes)
+
+
+def _functions(record: Plugin) -> dict[str, Callable[..., Any]]:
+    values = {f.name: getattr(record, f.name) for f in dataclasses.fields(record)}
+    return {name: value for name, value in values.items() if callable(value)}

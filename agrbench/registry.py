@@ -1,0 +1,357 @@
+"""Find plugins and read what they offer, without importing them until one is needed.
+
+Plugins come from the files shipped here, from installed packages (entry points of the group `agrbench.plugins`) and from
+files named by the user. Names, first lines and signatures are read from the source text.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import hashlib
+import importlib
+import importlib.metadata
+import importlib.util
+import sys
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from agrbench import plugins, specs
+from agrbench.errors import PluginError, SpecError
+from agrbench.specs import Term
+
+if TYPE_CHECKING:
+    from agrbench.plugins import Attack, Dataset
+    from agrbench.stacks import Stack
+
+PACKAGES = {"attack": "attacks", "defense": "defenses", "stage": "defenses", "dataset": "datasets"}
+GROUP = "agrbench.plugins"
+R = TypeVar("R", bound=plugins.Plugin)
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One hyperparameter as the source text gives it."""
+
+    name: str
+    annotation: str
+    default: str
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.annotation} = {self.default}" if self.annotation else f"{self.name}={self.default}"
+
+    def accepts(self, value: object) -> bool:
+        """Check a literal against the annotation; one that cannot be read accepts everything."""
+        if not self.annotation:
+            return True
+        return any(_matches(option, value) for option in _options(ast.parse(self.annotation, mode="eval").body))
+
+    def read(self, value: object) -> object:
+        """Write a whole number as a float where only floats are meant, so that 1 and 1.0 are one cell."""
+        return float(value) if self.annotation == "float" and isinstance(value, int) else value
+
+    def is_default(self, value: object) -> bool:
+        """Say whether the value is the default."""
+        try:
+            default = ast.literal_eval(self.default)
+        except (ValueError, SyntaxError):
+            return False
+        return type(default) is type(value) and default == value
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One plugin, known by its source text alone."""
+
+    kind: str
+    name: str
+    path: Path
+    module: str | None = None
+
+    @cached_property
+    def _tree(self) -> ast.Module:
+        return _parse(self.path)
+
+    @cached_property
+    def summary(self) -> str:
+        """Give the first line of the module's docstring."""
+        return (ast.get_docstring(self._tree) or "").partition("\n")[0]
+
+    @cached_property
+    def digest(self) -> str:
+        """Give the SHA-256 of the plugin's file."""
+        return hashlib.sha256(self.path.read_bytes()).hexdigest()
+
+    @cached_property
+    def record_call(self) -> ast.Call | None:
+        """Find the expression that makes the record."""
+        value = _exports(self._tree).get(self.kind)
+        made_by = plugins.KINDS[self.kind].__name__
+        return value if isinstance(value, ast.Call) and ast.unparse(value.func).endswith(made_by) else None
+
+    @cached_property
+    def parameters(self) -> dict[str, Parameter]:
+        """List the hyperparameters: keyword-only arguments of every function that the record's expression names."""
+        functions = {node.name: node for node in self._tree.body if isinstance(node, ast.FunctionDef)}
+        found: dict[str, Parameter] = {}
+        for node in ast.walk(self.record_call) if self.record_call else ():
+            arguments = None
+            if isinstance(node, ast.Name) and node.id in functions:
+                arguments = functions[node.id].args
+            elif isinstance(node, ast.Lambda):
+                arguments = node.args
+            if arguments is None:
+                continue
+            for argument, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True):
+                annotation = ast.unparse(argument.annotation) if argument.annotation else ""
+                text = ast.unparse(default) if default else "..."
+                found.setdefault(argument.arg, Parameter(argument.arg, annotation, text))
+        return found
+
+    @cached_property
+    def requirement(self) -> str:
+        """Give the condition on `n` and `f` as the source writes it, or the name of the function that checks it."""
+        for keyword in self.record_call.keywords if self.record_call else ():
+            if keyword.arg == "requires":
+                body = keyword.value.body if isinstance(keyword.value, ast.Lambda) else keyword.value
+                return ast.unparse(body)
+        return "nothing"
+
+    @property
+    def signature(self) -> str:
+        """Write the plugin's name with its hyperparameters, as a user may type them."""
+        inside = ", ".join(map(str, self.parameters.values()))
+        return f"{self.name}({inside})" if inside else self.name
+
+    @property
+    def has_columns(self) -> bool:
+        """Say whether this is a column stage."""
+        named = {keyword.arg for keyword in self.record_call.keywords} if self.record_call else set()
+        positional = bool(self.record_call and self.record_call.args)
+        return self.kind == "stage" and (positional or "columns" in named)
+
+
+@dataclass(frozen=True)
+class Loaded(Generic[R]):
+    """A plugin's record with a term's hyperparameters bound, and how to name it to people."""
+
+    name: str
+    path: Path
+    record: R
+    requirement: str = "nothing"
+
+
+class Registry:
+    """The plugins within reach: shipped, installed, and the `files` a user named.
+
+    Raises:
+        PluginError: a named file cannot be read, has a syntax error, exports no plugin, or takes a name in use.
+    """
+
+    def __init__(self, files: Iterable[str | Path] = ()) -> None:
+        self.files = tuple(Path(file).resolve() for file in files)
+        self._entries: dict[tuple[str, str], Entry] = {}
+        self._modules: dict[Path, ModuleType] = {}
+        for package in ("attacks", "defenses", "datasets"):
+            for path in _shipped(package):
+                self._add(path, f"agrbench.{package}.{path.stem}")
+        for point in importlib.metadata.entry_points(group=GROUP):
+            try:
+                self._add(_installed(point.module), point.module)
+            except PluginError as error:
+                warnings.warn(f"the installed plugin {point.name!r} is left out: {error}", stacklevel=2)
+        for path in self.files:
+            self._add(path, None)
+
+    def names(self, kind: str) -> list[str]:
+        """List the plugins of a kind, sorted."""
+        return sorted(name for has, name in self._entries if has == kind)
+
+    def entry(self, kind: str, name: str) -> Entry:
+        """Look one up.
+
+        Raises:
+            SpecError: there is none; the message names near misses.
+        """
+        if (kind, name) in self._entries:
+            return self._entries[kind, name]
+        others = [has for has, other in self._entries if other == name]
+        if others:
+            raise SpecError(f"{name} is a {others[0]}, not a {kind}")
+        near = difflib.get_close_matches(name, self.names(kind), n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(self.names(kind))}"
+        raise SpecError(f"no {kind} is named {name!r}; {hint}")
+
+    def canonical(self, kind: str, spec: str) -> str:
+        """Check a spec and write it in its one form: hyperparameters sorted, those equal to their default left out.
+
+        A defense's spec may begin with stages; attacks and datasets are single terms.
+        """
+        return specs.join(tuple(self._checked(kind_of, term) for kind_of, term in self._terms(kind, spec)))
+
+    def entries(self, kind: str, spec: str) -> list[Entry]:
+        """List the plugins that a spec names, left to right."""
+        return [self.entry(kind_of, term.name) for kind_of, term in self._terms(kind, spec)]
+
+    def digest(self, kind: str, spec: str) -> str:
+        """Give one SHA-256 over the files of all plugins that a spec names."""
+        digests = [entry.digest for entry in self.entries(kind, spec)]
+        return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+
+    def attack(self, spec: str) -> Loaded[Attack]:
+        """Load an attack."""
+        return self._load(plugins.Attack, "attack", spec)[0]
+
+    def dataset(self, spec: str) -> Loaded[Dataset]:
+        """Load a dataset's record (not its data)."""
+        return self._load(plugins.Dataset, "dataset", spec)[0]
+
+    def stack(self, spec: str) -> Stack:
+        """Load the stages and the defense of a spec."""
+        from agrbench.stacks import Stack  # noqa: PLC0415  (imports torch)
+
+        *stages, _ = self._terms("defense", spec)
+        loaded = [self._bind(plugins.Stage, "stage", term) for _, term in stages]
+        return Stack(tuple(loaded), self._bind(plugins.Defense, "defense", self._terms("defense", spec)[-1][1]))
+
+    def _load(self, of: type[R], kind: str, spec: str) -> list[Loaded[R]]:
+        return [self._bind(of, kind, term) for _, term in self._terms(kind, spec)]
+
+    def _bind(self, of: type[R], kind: str, term: Term) -> Loaded[R]:
+        term = self._checked(kind, term)
+        entry = self.entry(kind, term.name)
+        record = getattr(self._module(entry), kind, None)
+        if not isinstance(record, of):
+            raise PluginError(f"{entry.path}: `{kind}` is a {type(record).__name__}; write {kind} = {of.__name__}(...)")
+        for name in set(term.arguments) - set(plugins.hyperparameters(record)):
+            raise _unknown(entry, name)
+        return Loaded(str(term), entry.path, plugins.bind(record, term.arguments), entry.requirement)
+
+    def _terms(self, kind: str, spec: str) -> list[tuple[str, Term]]:
+        try:
+            terms = specs.parse(spec)
+        except specs.IllTyped as error:
+            for known in (kind, "stage"):
+                if (known, error.name) in self._entries:
+                    raise SpecError(f"{error}; the signature is {self.entry(known, error.name).signature}") from error
+            raise
+        if kind != "defense" and len(terms) > 1:
+            raise SpecError(f"{spec!r}: only a defense is preceded by stages; write one {kind}, for example {terms[0]}")
+        return [("stage", term) for term in terms[:-1]] + [(kind, terms[-1])]
+
+    def _checked(self, kind: str, term: Term) -> Term:
+        entry = self.entry(kind, term.name)
+        kept = {}
+        for name, value in term.arguments.items():
+            parameter = entry.parameters.get(name)
+            if parameter is None:
+                if entry.module is not None and entry.module.startswith("agrbench."):
+                    raise _unknown(entry, name)
+                kept[name] = value  # a foreign file may take its functions from elsewhere: its record decides
+            elif not parameter.accepts(value):
+                raise SpecError(
+                    f"{term.name}({name}={value!r}): {name} is {parameter.annotation}; the signature is {entry.signature}"
+                )
+            elif not parameter.is_default(parameter.read(value)):
+                kept[name] = parameter.read(value)
+        return Term(term.name, kept)
+
+    def _module(self, entry: Entry) -> ModuleType:
+        if entry.path not in self._modules:
+            try:
+                self._modules[entry.path] = _import(entry)
+            except Exception as error:
+                raise PluginError(
+                    f"{entry.path}: importing it raised {type(error).__name__}: {error}; mend the file and try again"
+                ) from error
+        return self._modules[entry.path]
+
+    def _add(self, path: Path, module: str | None) -> None:
+        kinds = [kind for kind in plugins.KINDS if kind in _exports(_parse(path))]
+        if not kinds:
+            raise PluginError(
+                f"{path}: it exports no plugin; end it with one of "
+                f"{', '.join(f'{kind} = {record.__name__}(...)' for kind, record in plugins.KINDS.items())}"
+            )
+        for kind in kinds:
+            taken = self._entries.get((kind, path.stem))
+            if taken is not None and taken.path != path:
+                raise PluginError(f"{path}: a {kind} named {path.stem} exists already ({taken.path}); rename the file")
+            self._entries[kind, path.stem] = Entry(kind, path.stem, path, module)
+
+
+def _options(annotation: ast.expr) -> list[ast.expr]:
+    if isinstance(annotation, ast.BinOp) and isinstance(annotation.op, ast.BitOr):
+        return [*_options(annotation.left), *_options(annotation.right)]
+    return [annotation]
+
+
+def _matches(option: ast.expr, value: object) -> bool:
+    if isinstance(option, ast.Subscript) and ast.unparse(option.value) == "Literal":
+        choices = option.slice.elts if isinstance(option.slice, ast.Tuple) else [option.slice]
+        return value in [ast.literal_eval(choice) for choice in choices]
+    types: dict[str, tuple[type, ...]] = {
+        "int": (int,), "float": (int, float), "str": (str,), "bool": (bool,), "None": (type(None),), "tuple": (tuple,)
+    }  # fmt: skip
+    known = types.get(ast.unparse(option).partition("[")[0])
+    return known is None or (isinstance(value, known) and (known == (bool,) or not isinstance(value, bool)))
+
+
+def _unknown(entry: Entry, name: str) -> SpecError:
+    near = difflib.get_close_matches(name, entry.parameters, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}? " if near else ""
+    return SpecError(f"{entry.name} has no hyperparameter {name!r}; {hint}the signature is {entry.signature}")
+
+
+def _parse(path: Path) -> ast.Module:
+    try:
+        return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+    except OSError as error:
+        raise PluginError(f"{path}: the plugin file cannot be read ({error.strerror}); give the path of a .py file") from error
+    except (SyntaxError, UnicodeDecodeError, ValueError) as error:
+        line = f" in line {error.lineno}" if isinstance(error, SyntaxError) else ""
+        raise PluginError(f"{path}: not Python{line} ({getattr(error, 'msg', error)}); mend the file and try again") from error
+
+
+def _exports(tree: ast.Module) -> dict[str, ast.expr]:
+    """Find what the module assigns at its top level under the name of a plugin kind."""
+    found: dict[str, ast.expr] = {}
+    for node in tree.body:
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+        for target in targets:
+            if isinstance(target, ast.Name) and target.id in plugins.KINDS and node.value is not None:
+                found[target.id] = node.value
+    return found
+
+
+def _shipped(package: str) -> list[Path]:
+    spec = importlib.util.find_spec(f"agrbench.{package}")
+    folders = (spec.submodule_search_locations if spec else None) or ()
+    return sorted(path for folder in folders for path in Path(folder).glob("[!_]*.py"))
+
+
+def _installed(module: str) -> Path:
+    try:
+        spec = importlib.util.find_spec(module)
+    except (ImportError, ValueError):
+        spec = None
+    if spec is None or spec.origin is None:
+        raise PluginError(f"its module {module!r} cannot be found; reinstall the package")
+    return Path(spec.origin)
+
+
+def _import(entry: Entry) -> ModuleType:
+    if entry.module is not None:
+        return importlib.import_module(entry.module)
+    name = f"agrbench_plugin_{entry.name}"
+    spec = importlib.util.spec_from_file_location(name, entry.path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module

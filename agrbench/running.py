@@ -1,0 +1,135 @@
+"""Carry a plan out for a person at a terminal: progress, interruption, the table, and what to type next."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from agrbench import execution, metrics, tables
+from agrbench.cells import UNATTACKED, Cell
+from agrbench.errors import AgrbenchError
+from agrbench.grid import Plan
+from agrbench.progress import duration, progress
+from agrbench.registry import Registry
+from agrbench.store import Record, Store
+
+PROBE = 2  # rounds that stand for all where time is estimated
+
+
+def run(
+    plan: Plan, registry: Registry, store: Store, jobs: int | None, command: str, quiet: bool, verbose: bool, trace: bool
+) -> int:
+    """Compute what is waiting, print the triad of all cells, and give the exit code."""
+    say = _silent if quiet else _say
+    for cell, reason in plan.skips.items():
+        store.write(execution.skipped(cell, registry, reason))
+    _announce(plan, say)
+    failures: list[Record] = []
+    try:
+        with progress("cells", len(plan.waiting), quiet or not plan.waiting) as report:
+            for record in execution.execute(plan.waiting, registry, store, _jobs(plan, jobs)):
+                report(str(Cell.from_json(record["cell"])))
+                if record["status"] == "failed":
+                    failures.append(record)
+                if verbose:
+                    say(f"{record['status']}: {Cell.from_json(record['cell'])}, {record['time']['round_s']:.4f} s a round")
+    except KeyboardInterrupt:
+        click.echo(f"Interrupted; finished cells are kept. To go on: {command}", err=True)
+        return 130
+    records = [record for cell in plan.cells if (record := store.read(cell)) is not None]
+    groups = metrics.groups(records)
+    if groups:
+        click.echo(tables.write(tables.tables(groups, "triad"), "plain"))
+    _report_failures(failures, store, trace)
+    say(f"Records: {store.folder}")
+    say(f"Next: agrbench table {store.folder} --metric loss, or agrbench show {store.path(plan.cells[-1])}")
+    return 1 if failures else 0
+
+
+def describe(plan: Plan, registry: Registry, jobs: int | None, quiet: bool) -> None:
+    """Print the cells, what is skipped and why, and about how long the rest takes."""
+    for cell in plan.cells:
+        state = f"skip: {plan.skips[cell]}" if cell in plan.skips else "compute" if cell in set(plan.waiting) else "there"
+        click.echo(f"{cell}: {state}")
+    jobs = _jobs(plan, jobs)
+    seconds = _estimate(plan.waiting, registry, quiet) / min(jobs, max(len(plan.waiting), 1))
+    click.echo(
+        f"{len(plan.cells)} cells: {len(plan.waiting)} to compute, {len(plan.ready)} there, {len(plan.skips)} skipped; "
+        f"about {duration(seconds)} in {jobs} process{'es' if jobs > 1 else ''} (from {PROBE} rounds of each stack)"
+    )
+
+
+def device(name: str) -> str:
+    """Choose the device that a cell names: `auto` is CUDA where there is one.
+
+    Raises:
+        AgrbenchError: CUDA was asked for and there is none.
+    """
+    import torch  # noqa: PLC0415  (planning needs none of it)
+
+    if torch.cuda.is_available():
+        return "cuda"
+    if name == "cuda":
+        raise AgrbenchError("--device cuda: torch finds no CUDA device here; write --device cpu")
+    return "cpu"
+
+
+def _jobs(plan: Plan, jobs: int | None) -> int:
+    threads = plan.cells[0].threads if plan.cells else 1
+    return jobs or max(execution.cores() // threads, 1)
+
+
+def _estimate(cells: Sequence[Cell], registry: Registry, quiet: bool) -> float:
+    """Time two rounds of each stack on each dataset, nobody attacking."""
+    kinds = dict.fromkeys(replace(cell, attack=UNATTACKED, seed=0) for cell in cells)
+    seconds = {}
+    with progress("estimating", len(kinds), quiet) as report:
+        for kind in kinds:
+            began = time.perf_counter()
+            try:
+                record = execution.compute(replace(kind, rounds=PROBE, start=None), registry, alone=True)
+            except AgrbenchError:
+                seconds[kind] = 0.0  # it will fail as soon as it runs
+            else:
+                rounds = record["time"]["round_s"]
+                seconds[kind] = time.perf_counter() - began + rounds * (kind.rounds - PROBE)
+            report(str(kind))
+    return sum(seconds[replace(cell, attack=UNATTACKED, seed=0)] for cell in cells)
+
+
+def _announce(plan: Plan, say: Callable[[str], None]) -> None:
+    for reason in dict.fromkeys(plan.skips.values()):
+        names = dict.fromkeys(cell.defense for cell, why in plan.skips.items() if why == reason)
+        say(f"Skipped: {', '.join(names)}: {reason}")
+    if plan.stale:
+        names = dict.fromkeys(f"{cell.dataset} {cell.defense} {cell.attack}" for cell in plan.stale)
+        kept = "used as they are" if plan.stale[0] in plan.ready else "computed again"
+        say(f"Stale, their plugin files have changed; {kept}: {', '.join(names)}")
+    late = [cell for cell in plan.cells if cell.first > cell.rounds and cell.attack != UNATTACKED]
+    if late:
+        say(f"Warning: the attack would start in round {late[0].first} and there are {late[0].rounds}: nobody attacks")
+    if not plan.waiting:
+        say("Nothing to compute: every cell has its record.")
+
+
+def _report_failures(failures: Sequence[Record], store: Store, trace: bool) -> None:
+    by_reason: dict[str, list[Record]] = {}
+    for record in failures:
+        by_reason.setdefault(record["reason"], []).append(record)
+    for reason, records in by_reason.items():
+        path: Path = store.path(Cell.from_json(records[0]["cell"]))
+        click.echo(f"Failed ({len(records)} cell{'s' * (len(records) > 1)}, for example {path}): {reason}", err=True)
+        if trace and records[0]["traceback"]:
+            click.echo(records[0]["traceback"], err=True)
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)
+
+
+def _silent(text: str) -> None:
+    return

@@ -1,0 +1,59 @@
+"""Keep the smallest scores, or the middle of each column: what many rules end with."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from agrbench.errors import AgrbenchError
+from agrbench.geometry import Geometry
+
+
+def smallest(scores: Tensor, count: int) -> Tensor:
+    """Mark the `count` smallest of `(rows,)` scores, the first rows on ties: Boolean `(rows,)`."""
+    kept = torch.zeros(len(scores), dtype=torch.bool, device=scores.device)
+    kept[scores.argsort(stable=True)[:count]] = True
+    return kept
+
+
+def between(block: Tensor, low: int, high: int) -> Tensor:
+    """Share each column out evenly among its values of rank `low` to `high - 1`: `(rows, b)` weights.
+
+    Ranks count from 0 for the smallest value; equal values rank in the order of their rows.
+    """
+    kept = block.argsort(dim=0, stable=True)[low:high]
+    return torch.zeros_like(block).scatter_(0, kept, 1 / (high - low))
+
+
+def densest_by_cosine(geometry: Geometry, byzantine: int, neighbours: int | None) -> Tensor:
+    """Mark the `n - f` rows whose `neighbours` largest cosines, their own included, have the largest sum."""
+    cosines = geometry.cosines
+    count = _neighbours(neighbours, len(cosines))
+    return smallest(-cosines.topk(count, dim=1).values.sum(1), len(cosines) - byzantine)
+
+
+def densest_by_distance(geometry: Geometry, byzantine: int, neighbours: int | None) -> Tensor:
+    """Mark the `n - f` rows whose `neighbours` smallest Euclidean distances, their own 0 included, have the smallest sum."""
+    distances = geometry.distances.sqrt()
+    count = _neighbours(neighbours, len(distances))
+    return smallest(distances.topk(count, dim=1, largest=False).values.sum(1), len(distances) - byzantine)
+
+
+def lowest_loss(loss: Tensor, byzantine: int) -> Tensor:
+    """Mark the `n - f` rows of lowest loss, ties by row (Fang's LRR)."""
+    return smallest(loss, len(loss) - byzantine)
+
+
+def highest_accuracy(loss: Tensor, accuracy: Tensor, byzantine: int) -> Tensor:
+    """Mark the `n - f` rows of highest accuracy, ties by loss, then by row (Fang's ERR)."""
+    by_loss = loss.argsort(stable=True)
+    ranked = by_loss[accuracy[by_loss].argsort(descending=True, stable=True)]
+    return torch.zeros_like(loss, dtype=torch.bool).index_fill(0, ranked[: len(loss) - byzantine], True)
+
+
+def _neighbours(neighbours: int | None, n: int) -> int:
+    if neighbours is None:
+        return n // 2 + 1
+    if not n < 2 * neighbours <= 2 * n:
+        raise AgrbenchError(f"neighbours={neighbours} of {n} rows; write a number from {n // 2 + 1} to {n}")
+    return neighbours

@@ -1,0 +1,70 @@
+"""Describe one record for a person: what was run, its curves as sparklines, and how to run it again."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+
+from agrbench.cells import Cell
+from agrbench.store import Record
+
+BARS = "▁▂▃▄▅▆▇█"
+
+
+def describe(record: Record) -> str:
+    """Write a record's settings, curves, reason, traceback and the command that reproduces it."""
+    cell = Cell.from_json(record["cell"])
+    lines = [f"{cell}: {record['status']}"]
+    if record["reason"]:
+        lines.append(f"reason: {record['reason']}")
+    lines.append(
+        f"{cell.clients} clients, {cell.attackers} malicious (server assumes {cell.bound}), {cell.rounds} rounds, "
+        f"attack from {cell.first}, rate {cell.rate or 'of the dataset'}, {cell.threads} thread(s) on {cell.device}"
+    )
+    if record["status"] == "done":
+        curves = {name: record[name] for name in ("accuracy", "loss", "success", "success_untriggered")}
+        lines += [_curve(name, values) for name, values in (curves | record["trust"]).items() if values]
+        lines.append(
+            f"rejected rows {record['rejected']} (honest {record['rejected_honest']}), empty steps {record['empty_steps']}"
+        )
+        time = record["time"]
+        lines.append(
+            f"server {1000 * time['server_s']:.2f} ms a round, all {1000 * time['round_s']:.2f} ms"
+            f"{'' if time['alone'] else ' (other cells ran beside it)'}; peak memory {record['peak_bytes'] / 2**20:.0f} MiB"
+        )
+        lines.append(", ".join(f"{key} {value}" for key, value in record["environment"].items()))
+    if record["traceback"]:
+        lines.append(record["traceback"].rstrip())
+    lines.append(f"again: {reproduce(cell)}")
+    return "\n".join(lines)
+
+
+def reproduce(cell: Cell) -> str:
+    """Write the command that computes the cell, and what it is compared with, anew."""
+    words = ["agrbench", "grid", "-D", cell.dataset, "-d", cell.defense, "-a", cell.attack, "--only-base"]
+    words += ["--seeds", str(cell.seed + 1), "--clients", str(cell.clients), "--malicious", str(cell.attackers)]
+    words += ["--byzantine", str(cell.bound), "--rounds", str(cell.rounds), "--start", str(cell.first)]
+    if cell.rate is not None:
+        words += ["--rate", str(cell.rate)]
+    if cell.threads != 1:
+        words += ["--threads", str(cell.threads)]
+    if cell.device != "cpu":
+        words += ["--device", cell.device]
+    return shlex.join([*words, "--out", "again"])
+
+
+def _curve(name: str, values: Sequence[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    if not known:
+        return f"{name:20} (no values)"
+    low, high = min(known), max(known)
+    last = "none" if values[-1] is None else f"{values[-1]:.4f}"
+    return f"{name:20} {sparkline(values, low, high)}  {low:.4f} to {high:.4f}, last {last}"
+
+
+def sparkline(values: Sequence[float | None], low: float, high: float) -> str:
+    """Draw values as bars between `low` and `high`, a missing one as a blank."""
+    span = high - low
+    return "".join(
+        " " if value is None else BARS[round((value - low) / span * (len(BARS) - 1)) if span else 0] for value in values
+    )

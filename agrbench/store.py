@@ -1,0 +1,147 @@
+"""One JSON record a cell, written whole or not at all; the path says what the cell is.
+
+Records are data: reading one runs nothing of what it says.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from agrbench.cells import PROTOCOL, Cell
+from agrbench.errors import AgrbenchError, RecordError
+
+SCHEMA = 1
+SAFE = "+=,()"  # kept as they are in a path, besides letters, digits and "_.-"
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Store:
+    """A folder of records."""
+
+    folder: Path
+
+    def path(self, cell: Cell) -> Path:
+        """Say where a cell's record lies."""
+        parts = [_quoted(part) for part in (cell.dataset, cell.defense, cell.attack)]
+        return self.folder.joinpath(*parts, f"seed-{cell.seed}-{cell.key}.json")
+
+    def read(self, cell: Cell) -> Record | None:
+        """Read a cell's record, `None` where there is none.
+
+        Raises:
+            RecordError: the file there is no record.
+        """
+        path = self.path(cell)
+        return read(path) if path.exists() else None
+
+    def write(self, record: Record) -> Path:
+        """Write a record under a temporary name, flush it to disk and rename it."""
+        path = self.path(Cell.from_json(record["cell"]))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(_plain(record), indent=1, allow_nan=False) + "\n"
+        handle, temporary = tempfile.mkstemp(prefix=path.stem + "-", suffix=".part", dir=path.parent)
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as stream:
+                stream.write(text)
+                stream.flush()
+                os.fsync(stream.fileno())
+            Path(temporary).replace(path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+        return path
+
+
+def read(path: Path) -> Record:
+    """Read and check one record.
+
+    Raises:
+        RecordError: the file is damaged, no record, or of a newer schema.
+    """
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RecordError(f"{path}: cannot be read ({error.strerror}); give the path of a record") from error
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise RecordError(f"{path}: not JSON ({error}); delete it, and the grid will compute it again") from error
+    if not isinstance(record, dict) or not isinstance(record.get("schema"), int) or "cell" not in record:
+        raise RecordError(f"{path}: not a record of agrbench; move it elsewhere")
+    if record["schema"] > SCHEMA:
+        raise RecordError(f"{path}: written in schema {record['schema']}, this version reads {SCHEMA}; upgrade agrbench")
+    try:
+        cell = Cell.from_json(record["cell"])
+        _check(record)
+    except (AgrbenchError, KeyError, TypeError, ValueError) as error:
+        raise RecordError(f"{path}: not a complete record ({error}); delete it, and the grid will compute it again") from error
+    if record["protocol"] == PROTOCOL and cell.key not in path.name:
+        raise RecordError(f"{path}: its name does not end in its cell's key {cell.key}; do not rename or edit records")
+    return record
+
+
+def collect(folders: Iterable[Path]) -> Iterator[tuple[Path, Record]]:
+    """Read all records of several folders, in the order of their paths.
+
+    Raises:
+        RecordError: a file is no record, or two folders hold different results for one cell.
+    """
+    seen: dict[str, tuple[Path, Record]] = {}
+    for folder in folders:
+        if not folder.is_dir():
+            raise RecordError(f"{folder}: no such folder; give a folder that `agrbench grid --out` wrote")
+        for path in sorted(folder.rglob("*.json")):
+            record = read(path)
+            key = json.dumps([record["cell"], record["protocol"]], sort_keys=True)
+            if key not in seen:
+                seen[key] = path, record
+            elif curves(seen[key][1]) != curves(record):
+                raise RecordError(f"{seen[key][0]} and {path} are one cell with different results; remove one of them")
+    yield from seen.values()
+
+
+def curves(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the part of a record that must repeat bit for bit: all that was simulated, nothing that was timed."""
+    return {name: record.get(name) for name in CURVES}
+
+
+CURVES = (
+    "status", "rounds", "accuracy", "loss", "success", "success_untriggered", "trust", "rejected", "rejected_honest",
+    "empty_steps",
+)  # fmt: skip
+
+
+def _check(record: Record) -> None:
+    if record["status"] not in ("done", "failed", "skipped"):
+        raise ValueError(f"status {record['status']!r}")
+    if record["status"] != "done":
+        return
+    length = len(record["rounds"])
+    lists = [record["accuracy"], record["loss"], *record["trust"].values()]
+    lists += [record[name] for name in ("success", "success_untriggered") if record[name] is not None]
+    if any(len(values) != length for values in lists):
+        raise ValueError("its curves differ in length")
+    numbers = [record["rounds"], *lists, [record["time"]["server_s"], record["time"]["round_s"]]]
+    if not all(value is None or type(value) in (int, float) for values in numbers for value in values):
+        raise ValueError("its curves hold more than numbers")
+
+
+def _quoted(part: str) -> str:
+    return quote(part, safe=SAFE).replace("~", "%7E")
+
+
+def _plain(value: Any) -> Any:
+    """Replace numbers that are not finite by null."""
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

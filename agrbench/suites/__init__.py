@@ -1,0 +1,1 @@
+"""The shipped grids, one a TOML file."""

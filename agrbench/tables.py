@@ -1,0 +1,388 @@
+"""Tables of records: what each metric shows, and how a table is written as text, Markdown, LaTeX, CSV or JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from tabulate import tabulate
+
+from agrbench import metrics
+from agrbench.cells import UNATTACKED, UNDEFENDED
+from agrbench.metrics import FEW, Group, Interval, Sample
+
+Format = Literal["plain", "github", "csv", "latex", "json"]
+FORMATS: tuple[Format, ...] = ("plain", "github", "csv", "latex", "json")
+NONE = "-"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One entry of a table: its lines, whether it is the best of its row or column, and its number."""
+
+    lines: tuple[str, ...] = (NONE,)
+    best: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """A titled table with notes below; `data` holds the same at full precision, a flat row an entry."""
+
+    title: str
+    headers: tuple[str, ...]
+    rows: tuple[tuple[Entry, ...], ...]
+    notes: tuple[str, ...]
+    data: tuple[Mapping[str, Any], ...]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What a table of attacks x defenses shows."""
+
+    title: str
+    of: Callable[[Group, str, str], Sample]
+    rows: Callable[[Group], list[str]]
+    scale: float
+    digits: int
+    sign: int = 0
+    more: Callable[[Group, str, str], list[str]] = field(default=lambda group, defense, attack: [])
+
+
+def triad(group: Group) -> Table:
+    """Show one row a defense: robustness, fidelity, efficiency, and what amplification changes."""
+    rows = [_triad_row(group, defense) for defense in group.defenses]
+    _judge_gains(rows)
+    numbers = ("worst_loss", "mean_loss", "worst_success", "fidelity_loss", "server_ms")
+    rivals = [row for row in rows if row["defense"] != UNDEFENDED]
+    best = {name: min((row[name] for row in rivals if row[name] is not None), default=None) for name in numbers}
+
+    def entry(row: Mapping[str, Any], name: str, digits: int, beside: str | None = None) -> Entry:
+        if row[name] is None:
+            return Entry()
+        text = f"{row[name]:.{digits}f}" + (f" {row[beside]}" if beside else "")
+        return Entry((text,), row["defense"] != UNDEFENDED and row[name] == best.get(name))
+
+    shown = tuple(
+        (
+            Entry((row["defense"] + ("†" if row["collapsed"] else ""),)),
+            entry(row, "worst_loss", 1, "worst_attack"),
+            entry(row, "mean_loss", 1),
+            entry(row, "worst_success", 1),
+            entry(row, "fidelity_loss", 1),
+            entry(row, "server_ms", 2),
+            entry(row, "server_ratio", 1),
+            Entry((_gain(row),)),
+        )
+        for row in rows
+    )
+    seeds = _seeds(group)
+    notes = [
+        "Losses in points of accuracy against the unattacked, undefended run of the same seed, over the rounds from "
+        f"{group.cell.first} on; worst and mean over {', '.join(group.attacks) or 'no attack'}.",
+        "Worst success: share of triggered inputs sent to the target class, in percent. Server: milliseconds a round, and as "
+        "a ratio to fedavg.",
+        "Amplified minus base: mean loss, with its interval over paired seeds and p adjusted over this table (Holm).",
+        _about_seeds(seeds),
+        *_marks(any(row["collapsed"] for row in rows)),
+        *_missing(group),
+    ]
+    headers = (
+        "defense", "worst loss", "mean loss", "worst success", "fidelity loss", "server ms", "x fedavg", "amplified - base",
+    )  # fmt: skip
+    return Table(_title("The triad", group), headers, shown, tuple(notes), tuple(rows))
+
+
+def matrix(group: Group, metric: Metric, name: str) -> Table:
+    """Show a metric with attacks as rows and defenses as columns, each base form beside its amplified one."""
+    attacks = metric.rows(group)
+    rows, data = [], []
+    marked = False
+    for attack in attacks:
+        samples = {defense: metric.of(group, defense, attack) for defense in group.defenses}
+        rivals = [s.mean for d, s in samples.items() if d != UNDEFENDED and s.values]
+        best = (min(rivals) if metric.sign < 0 else max(rivals)) if rivals and metric.sign else None
+        line = [Entry((attack,))]
+        for defense, sample in samples.items():
+            if not sample.values:
+                line.append(Entry())
+                continue
+            fallen = metrics.collapsed(group, defense, attack)
+            marked |= fallen
+            within = metrics.interval(sample)
+            lines = [*_values(sample, within, metric, fallen), *metric.more(group, defense, attack)]
+            line.append(Entry(tuple(lines), defense != UNDEFENDED and sample.mean == best))
+            data.append(_flat(group, name, defense, attack, sample, within, fallen))
+        rows.append(tuple(line))
+    notes = [_about_seeds(_seeds(group)), *_marks(marked), *_missing(group)]
+    return Table(_title(metric.title, group), ("attack", *group.defenses), tuple(rows), tuple(notes), tuple(data))
+
+
+def _attacks(group: Group) -> list[str]:
+    return group.attacks
+
+
+def _all_runs(group: Group) -> list[str]:
+    return [UNATTACKED, *group.attacks]
+
+
+def _loss_parts(group: Group, defense: str, attack: str) -> list[str]:
+    costs, damage = metrics.fidelity(group, defense).mean, metrics.damage(group, defense, attack).mean
+    return [f"{100 * costs:.1f} + {100 * damage:.1f}"]
+
+
+def _server_seconds(group: Group, defense: str, attack: str) -> Sample:
+    return metrics._each(group, defense, attack, lambda record: record["time"]["server_s"])
+
+
+def _time_parts(group: Group, defense: str, attack: str) -> list[str]:
+    undefended = _server_seconds(group, UNDEFENDED, attack).mean
+    ratio = _server_seconds(group, defense, attack).mean / undefended if undefended else math.nan
+    return [f"x{ratio:.1f}", f"run {metrics.run_seconds(group, defense, attack).mean:.1f} s"]
+
+
+def _trust_parts(group: Group, defense: str, attack: str) -> list[str]:
+    rates = [metrics.trust(group, defense, attack, rate) for rate in ("precision", "recall")]
+    return [f"P {rates[0].mean:.2f} R {rates[1].mean:.2f}"] if all(rate.values for rate in rates) else []
+
+
+METRICS: dict[str, Metric] = {
+    "loss": Metric(
+        "Robustness loss in points of accuracy; below it fidelity loss + attack damage",
+        metrics.loss, _attacks, 100, 1, -1, _loss_parts,
+    ),
+    "success": Metric(
+        "Success of targeted attacks in percent; below it the same share without trigger",
+        metrics.success, lambda group: [attack for attack in group.attacks if group.targeted(attack)], 100, 1, -1,
+        lambda group, defense, attack: [f"{100 * metrics.untriggered(group, defense, attack).mean:.1f} untriggered"],
+    ),
+    "fidelity": Metric(
+        "Fidelity loss in points of accuracy, nobody attacking",
+        lambda group, defense, attack: metrics.fidelity(group, defense), lambda group: [UNATTACKED], 100, 1, -1,
+    ),
+    "time": Metric(
+        "Server milliseconds a round; below it the ratio to fedavg and the seconds of the whole run",
+        _server_seconds, _all_runs, 1000, 2, -1, _time_parts,
+    ),
+    "trust": Metric(
+        "Malicious share of all weight in percent; below it precision and recall of weight 0",
+        lambda group, defense, attack: metrics.trust(group, defense, attack, "malicious_share"),
+        _attacks, 100, 1, -1, _trust_parts,
+    ),
+    "final": Metric("Accuracy after the last round in percent", metrics.final, _all_runs, 100, 1, 1),
+}  # fmt: skip
+
+
+def tables(groups: Iterable[Group], metric: str) -> list[Table]:
+    """Make one table a group."""
+    return [triad(group) if metric == "triad" else matrix(group, METRICS[metric], metric) for group in groups]
+
+
+def write(made: Sequence[Table], form: Format) -> str:
+    """Write tables in one of the formats."""
+    if form == "json":
+        return json.dumps([row for table in made for row in table.data], indent=1)
+    if form == "csv":
+        return _csv([row for table in made for row in table.data])
+    return "\n\n".join({"plain": _plain, "github": _github, "latex": _latex}[form](table) for table in made)
+
+
+def _plain(table: Table) -> str:
+    """Write a table as text, cut into parts that fit the terminal, the first column repeated."""
+    width = max(shutil.get_terminal_size((120, 24)).columns, 80)
+    columns = [[header, *("\n".join(_starred(row[place])) for row in table.rows)] for place, header in enumerate(table.headers)]
+    wide = [2 + max(len(line) for text in column for line in text.split("\n")) for column in columns]
+    parts: list[list[int]] = [[0]]
+    for place in range(1, len(columns)):
+        if len(parts[-1]) > 1 and sum(wide[kept] for kept in parts[-1]) + wide[place] > width:
+            parts.append([0])
+        parts[-1].append(place)
+    blocks = []
+    for part in parts:
+        lines = list(zip(*(columns[place] for place in part), strict=True))
+        blocks.append(tabulate(lines[1:], headers=list(lines[0]), tablefmt="simple", disable_numparse=True))
+    return "\n\n".join([table.title, *blocks, "\n".join(table.notes)])
+
+
+def _starred(entry: Entry) -> list[str]:
+    return [entry.lines[0] + (" *" if entry.best else ""), *entry.lines[1:]]
+
+
+def _github(table: Table) -> str:
+    def text(entry: Entry) -> str:
+        first = f"**{entry.lines[0]}**" if entry.best else entry.lines[0]
+        return "<br>".join([first, *entry.lines[1:]])
+
+    rows = [[text(entry) for entry in row] for row in table.rows]
+    body = tabulate(rows, headers=list(table.headers), tablefmt="github", disable_numparse=True)
+    return "\n\n".join([f"**{table.title}**", body, "  \n".join(table.notes)])
+
+
+def _latex(table: Table) -> str:
+    def text(entry: Entry) -> str:
+        lines = [_escaped(line) for line in entry.lines]
+        first = rf"\textbf{{{lines[0]}}}" if entry.best else lines[0]
+        stacked = r" \\ ".join([first, *lines[1:]])
+        return first if len(lines) == 1 else rf"\shortstack{{{stacked}}}"
+
+    rows = [[text(entry) for entry in row] for row in table.rows]
+    headers = [_escaped(header) for header in table.headers]
+    body = tabulate(rows, headers=headers, tablefmt="latex_raw", disable_numparse=True)
+    return "\n".join([f"% {table.title}", body, *(f"% {note}" for note in table.notes)])
+
+
+def _escaped(text: str) -> str:
+    for plain, escaped in {"\\": r"\textbackslash{}", "†": r"$\dagger$", "±": r"$\pm$"}.items():
+        text = text.replace(plain, escaped)
+    return "".join(rf"\{letter}" if letter in "_%&#" else letter for letter in text)
+
+
+def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, names, lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({name: json.dumps(value) if isinstance(value, (dict, list)) else value for name, value in row.items()})
+    return stream.getvalue().rstrip("\n")
+
+
+def _triad_row(group: Group, defense: str) -> dict[str, Any]:
+    losses = {attack: metrics.loss(group, defense, attack) for attack in group.attacks}
+    hits = {attack: metrics.success(group, defense, attack) for attack in group.attacks if group.targeted(attack)}
+    seeds = _seeds(group)
+    worst, hit = metrics.worst(losses, seeds), metrics.worst(hits, seeds)
+    costs = metrics.fidelity(group, defense)
+    server, undefended = metrics.server_seconds(group, defense).mean, metrics.server_seconds(group, UNDEFENDED).mean
+    mean = metrics.averaged(losses.values()) if worst else Sample((), ())
+    return {
+        "dataset": group.dataset,
+        "settings": dict(group.settings),
+        "defense": defense,
+        "worst_loss": 100 * worst[1].mean if worst else None,
+        "worst_attack": worst[0] if worst else None,
+        "mean_loss": 100 * mean.mean if worst else None,
+        "mean_loss_by_seed": [100 * value for value in mean.values],
+        "worst_success": 100 * hit[1].mean if hit else None,
+        "fidelity_loss": 100 * costs.mean if costs.values else None,
+        "server_ms": 1000 * server if math.isfinite(server) else None,
+        "server_ratio": server / undefended if undefended and math.isfinite(server) else None,
+        "collapsed": any(metrics.collapsed(group, defense, attack) for attack in (UNATTACKED, *group.attacks)),
+        "seeds": list(seeds),
+        "gain": None,
+        "gain_low": None,
+        "gain_high": None,
+        "gain_interval": None,
+        "gain_p": None,
+    }
+
+
+def _judge_gains(rows: Sequence[dict[str, Any]]) -> None:
+    """Set each amplified row's difference from its base, and adjust the p-values over the table."""
+    by_name = {row["defense"]: row for row in rows}
+    claims = []
+    for row in rows:
+        base = by_name.get(metrics.base_of(row["defense"]))
+        if base is None or base is row or row["mean_loss"] is None or base["mean_loss"] is None:
+            continue
+        ours, theirs = (Sample(tuple(r["seeds"]), tuple(r["mean_loss_by_seed"])) for r in (row, base))
+        gain = ours.minus(theirs)
+        within, p = metrics.interval(gain), metrics.p_value(gain)
+        row["gain"] = gain.mean
+        if within is not None:
+            row["gain_low"], row["gain_high"], row["gain_interval"] = within
+        if p is not None:
+            claims.append((row, p))
+    for (row, _), adjusted in zip(claims, metrics.holm([p for _, p in claims]), strict=True):
+        row["gain_p"] = adjusted
+
+
+def _gain(row: Mapping[str, Any]) -> str:
+    if row["gain"] is None:
+        return NONE if row["defense"] == metrics.base_of(row["defense"]) else "not both complete"
+    if row["gain_low"] is None:
+        return f"{row['gain']:+.1f} (one seed: no interval)"
+    p = "" if row["gain_p"] is None else f" p={row['gain_p']:.2g}"
+    return f"{row['gain']:+.1f} [{row['gain_low']:+.1f}, {row['gain_high']:+.1f}]{p}"
+
+
+def _values(sample: Sample, within: Interval | None, metric: Metric, fallen: bool) -> list[str]:
+    """Write a mean, its interval, and below six seeds every value."""
+
+    def number(value: float) -> str:
+        return f"{metric.scale * value:.{metric.digits}f}"
+
+    lines = [number(sample.mean) + ("†" if fallen else "")]
+    if within is not None:
+        lines.append(f"[{number(within.low)}, {number(within.high)}]")
+    if 1 < len(sample.values) < FEW:
+        lines.append(" ".join(map(number, sample.values)))
+    return lines
+
+
+def _flat(
+    group: Group, name: str, defense: str, attack: str, sample: Sample, within: Interval | None, fallen: bool
+) -> dict[str, Any]:
+    row = {
+        "dataset": group.dataset,
+        "settings": dict(group.settings),
+        "metric": name,
+        "attack": attack,
+        "defense": defense,
+        "mean": sample.mean,
+        "low": within.low if within else None,
+        "high": within.high if within else None,
+        "interval": within.how if within else None,
+        "seeds": list(sample.seeds),
+        "values": list(sample.values),
+        "collapsed": fallen,
+    }
+    if name == "loss":
+        row |= {"fidelity": metrics.fidelity(group, defense).mean, "damage": metrics.damage(group, defense, attack).mean}
+    if name == "success":
+        row |= {"untriggered": metrics.untriggered(group, defense, attack).mean}
+    if name == "time":
+        row |= {"run_s": metrics.run_seconds(group, defense, attack).mean}
+    if name == "trust":
+        rates = {rate: metrics.trust(group, defense, attack, rate) for rate in ("precision", "recall")}
+        row |= {rate: values.mean if values.values else None for rate, values in rates.items()}
+    return row
+
+
+def _seeds(group: Group) -> tuple[int, ...]:
+    return tuple(sorted({seed for _, _, seed in (*group.records, *group.missing)}))
+
+
+def _title(what: str, group: Group) -> str:
+    cell = group.cell
+    rest = {k: v for k, v in group.settings.items() if k not in ("clients", "rounds", "start", "malicious", "byzantine")}
+    more = "".join(f", {key} {value}" for key, value in rest.items())
+    return (
+        f"{what}: {group.dataset}, {cell.clients} clients, {cell.attackers} malicious (server assumes {cell.bound}), "
+        f"{cell.rounds} rounds, attack from {cell.first}{more}"
+    )
+
+
+def _about_seeds(seeds: Sequence[int]) -> str:
+    if len(seeds) == 1:
+        return f"One seed ({seeds[0]}): no interval."
+    how = f"Student's t with {len(seeds) - 1} df" if len(seeds) < FEW else "the studentised bootstrap; p by sign flips"
+    return f"{len(seeds)} seeds; 95% intervals by {how}."
+
+
+def _marks(collapsed: bool) -> list[str]:
+    best = "Best defense marked (fedavg is the baseline and is not ranked)."
+    return [best, "† collapsed: a model ends under twice chance accuracy."] if collapsed else [best]
+
+
+def _missing(group: Group) -> list[str]:
+    """Name what is not there, once a reason."""
+    reasons: dict[str, set[str]] = {}
+    for (defense, _, _), reason in group.missing.items():
+        reasons.setdefault(reason, set()).add(defense)
+    return [f"Not ranked: {', '.join(sorted(names))}: {reason}." for reason, names in reasons.items()]

@@ -1,0 +1,201 @@
+"""Models, and the training of all clients as one batched computation.
+
+Every model is a `torch.nn.Module`. A multilayer perceptron takes a path of its own, in which all clients share one forward and one
+backward pass and differ only in the last product; any other module goes through `torch.func`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from itertools import pairwise
+from math import prod
+from typing import Protocol
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.func import functional_call, grad, vmap
+
+from agrbench.federation import Batch, Examples
+from agrbench.layout import Layout
+
+BUDGET = 1 << 26  # bytes of activations and parameters held at once where many models are evaluated
+
+
+class Learner(Protocol):
+    """A model as a function of its flat parameters `(parameters,)`, laid out as `layout` says."""
+
+    layout: Layout
+    initial: Tensor
+
+    def updates(self, parameters: Tensor, batch: Batch, rate: float, out: Tensor) -> Tensor:
+        """Write `-rate` times each client's mean cross-entropy gradient into `out`: `(clients, parameters)`."""
+
+    def logits(self, parameters: Tensor, features: Tensor) -> Tensor:
+        """Score examples `(rows, *shape)`: `(rows, classes)`."""
+
+    def evaluate(self, model: Tensor, updates: Tensor, examples: Examples) -> tuple[Tensor, Tensor]:
+        """Apply each of `updates` `(k, parameters)` alone to the model: mean loss and accuracy, each `(k,)`."""
+
+
+def mlp(*hidden: int) -> Callable[[tuple[int, ...], int], nn.Module]:
+    """Build perceptrons with these hidden widths and ReLU between layers, for an example shape and a class count."""
+
+    def build(shape: tuple[int, ...], classes: int) -> nn.Module:
+        layers: list[nn.Module] = [nn.Flatten()]
+        for wide, narrow in pairwise((prod(shape), *hidden, classes)):
+            layers += [nn.Linear(wide, narrow), nn.ReLU()]
+        return nn.Sequential(*layers[:-1])
+
+    return build
+
+
+def learner(
+    build: Callable[[tuple[int, ...], int], nn.Module], shape: tuple[int, ...], classes: int, rng: Generator
+) -> Learner:
+    """Build a model, its initial parameters drawn by `rng` as its modules draw them, and choose how it is trained."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(torch.randint(1 << 62, (), generator=rng)))
+        module = build(shape, classes)
+    return Perceptron(module) if _is_perceptron(module) else Functional(module)
+
+
+class Perceptron:
+    """A multilayer perceptron; a layer's bias is one more row of its weights, and every activation ends in a 1."""
+
+    def __init__(self, module: nn.Module) -> None:
+        linear = [layer for layer in module.modules() if isinstance(layer, nn.Linear)]
+        shapes = [shape for layer in linear for shape in ((layer.in_features, layer.out_features), (layer.out_features,))]
+        self.layout = Layout.of_shapes(shapes)
+        pieces = [piece.detach() for layer in linear for piece in (layer.weight.T.flatten(), layer.bias)]
+        self.initial = torch.cat(pieces)
+        self._scratch: dict[tuple[int, ...], Tensor] = {}
+
+    def updates(self, parameters: Tensor, batch: Batch, rate: float, out: Tensor) -> Tensor:
+        """See `Learner.updates`: one product for all clients forward and backward, one batched product a layer."""
+        clients, rows = batch.labels.shape
+        weights, gradients = self._weights(parameters), self._weights(out)
+        activations = self._forward(weights, batch.features.flatten(0, 1))
+        error = activations.pop().softmax(1)
+        error[torch.arange(len(error), device=error.device), batch.labels.flatten()] -= 1
+        error *= (-rate * batch.share).view(-1, 1)
+        while activations:
+            below = activations.pop()
+            sides = below.view(clients, rows, -1), error.view(clients, rows, -1)
+            torch.bmm(sides[0].transpose(1, 2), sides[1], out=gradients[len(activations)])
+            if activations:
+                error = error @ weights[len(activations)][:-1].T
+                error *= below[:, :-1] > 0
+        return out
+
+    def logits(self, parameters: Tensor, features: Tensor) -> Tensor:
+        """See `Learner.logits`."""
+        return self._forward(self._weights(parameters), features)[-1]
+
+    def evaluate(self, model: Tensor, updates: Tensor, examples: Examples) -> tuple[Tensor, Tensor]:
+        """See `Learner.evaluate`."""
+        wide = max(layer.columns for layer in self.layout.layers) * len(examples.labels) * 2
+        score = partial(self._many, features=examples.features)
+        return _by_blocks(score, model, updates, wide, examples.labels)
+
+    def _forward(self, weights: list[Tensor], features: Tensor) -> list[Tensor]:
+        """Give the input and each hidden activation, ending in ones, and last the logits."""
+        activations = [_with_ones(features.flatten(1))]
+        for place, weight in enumerate(weights):
+            last = place == len(weights) - 1
+            rows, columns = len(features), weight.shape[1]
+            if last:
+                return [*activations, activations[-1] @ weight]
+            kept = self._kept(place, rows, columns + 1, weight)
+            torch.mm(activations[-1], weight, out=kept[:, :-1]).relu_()
+            activations.append(kept)
+        raise AssertionError("a perceptron has at least one layer")
+
+    def _many(self, parameters: Tensor, features: Tensor) -> Tensor:
+        """Score the same examples by many models: `(k, rows, classes)`."""
+        scores = features.flatten(1).expand(len(parameters), -1, -1)
+        *hidden, last = self._weights(parameters)
+        for weight in hidden:
+            scores = torch.baddbmm(weight[:, -1:], scores, weight[:, :-1]).relu_()
+        return torch.baddbmm(last[:, -1:], scores, last[:, :-1])
+
+    def _weights(self, parameters: Tensor) -> list[Tensor]:
+        """View the flat parameters `(..., parameters)` as folded layers `(..., d_in + 1, d_out)`."""
+        sizes = [layer.size for layer in self.layout.layers]
+        pieces = parameters.split(sizes, dim=-1)
+        return [
+            piece.unflatten(-1, (layer.rows, layer.columns))
+            for piece, layer in zip(pieces, self.layout.layers, strict=True)
+        ]
+
+    def _kept(self, place: int, rows: int, columns: int, like: Tensor) -> Tensor:
+        key = (place, rows, columns)
+        if key not in self._scratch:
+            self._scratch[key] = like.new_ones(rows, columns)
+        return self._scratch[key]
+
+
+class Functional:
+    """Any other module, through `torch.func`; its flat vector is its `parameters()` one after the other."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+        self.layout = Layout.of(module)
+        self.initial = torch.cat([parameter.detach().flatten() for parameter in module.parameters()])
+        self._shapes = {name: parameter.shape for name, parameter in module.named_parameters()}
+        self._gradients = vmap(grad(self._loss), in_dims=(None, 0, 0, 0))
+
+    def updates(self, parameters: Tensor, batch: Batch, rate: float, out: Tensor) -> Tensor:
+        """See `Learner.updates`."""
+        return torch.mul(self._gradients(parameters, *batch), -rate, out=out)
+
+    def logits(self, parameters: Tensor, features: Tensor) -> Tensor:
+        """See `Learner.logits`."""
+        logits: Tensor = functional_call(self.module, self._named(parameters), (features,))
+        return logits
+
+    def evaluate(self, model: Tensor, updates: Tensor, examples: Examples) -> tuple[Tensor, Tensor]:
+        """See `Learner.evaluate`."""
+        score = vmap(partial(self.logits, features=examples.features))
+        wide = 4 * examples.features[0].numel() * len(examples.labels)
+        return _by_blocks(score, model, updates, wide, examples.labels)
+
+    def _loss(self, parameters: Tensor, features: Tensor, labels: Tensor, share: Tensor) -> Tensor:
+        losses = nn.functional.cross_entropy(self.logits(parameters, features), labels, reduction="none")
+        return (losses * share).sum()
+
+    def _named(self, parameters: Tensor) -> dict[str, Tensor]:
+        pieces = parameters.split([shape.numel() for shape in self._shapes.values()])
+        return {name: piece.view(shape) for (name, shape), piece in zip(self._shapes.items(), pieces, strict=True)}
+
+
+def _is_perceptron(module: nn.Module) -> bool:
+    """Recognise `Flatten, Linear, ReLU, Linear, ...` with biases."""
+    if not isinstance(module, nn.Sequential) or len(module) % 2 or not isinstance(module[0], nn.Flatten):
+        return False
+    linear, between = module[1::2], module[2::2]
+    return all(type(layer) is nn.Linear and layer.bias is not None for layer in linear) and all(
+        type(layer) is nn.ReLU for layer in between
+    )
+
+
+def _with_ones(features: Tensor) -> Tensor:
+    return torch.cat([features, features.new_ones(len(features), 1)], dim=1)
+
+
+def _by_blocks(
+    score: Callable[[Tensor], Tensor], model: Tensor, updates: Tensor, wide: int, labels: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Measure as many models at once as the memory budget holds."""
+    size = updates.element_size() * (wide + updates.shape[1])
+    parts = [_measure(score(model + block), labels) for block in updates.split(max(BUDGET // size, 1))]
+    losses, accuracies = zip(*parts, strict=True)
+    return torch.cat(losses), torch.cat(accuracies)
+
+
+def _measure(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Give mean cross-entropy and accuracy of `(k, rows, classes)` scores."""
+    losses = nn.functional.cross_entropy(
+        logits.transpose(1, 2), labels.expand(len(logits), -1), reduction="none"
+    ).mean(1)
+    return losses, (logits.argmax(2) == labels).to(logits.dtype).mean(1)

@@ -1,0 +1,1 @@
+"""The shipped attacks, one a file."""

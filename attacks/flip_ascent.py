@@ -1,0 +1,21 @@
+"""L-flip + G-asc: the sum of a label-flipped update and a reversed one (AgrAmplifier, 2022, Section 4.2.1)."""
+
+from torch import Generator, Tensor
+
+from agrbench.federation import Examples
+from agrbench.plugins import Attack
+from agrbench.poisoning import shuffle_labels
+from agrbench.rounds import Insider
+
+
+def poison(shard: Examples, rng: Generator, attacker: int) -> Examples:
+    """Permute the client's labels at random."""
+    return shuffle_labels(shard, rng)
+
+
+def flip_ascent(insider: Insider) -> Tensor:
+    """Send poisoned minus clean. Uses `poisoned` and `clean`. Aim: untargeted."""
+    return insider.poisoned - insider.clean
+
+
+attack = Attack(poison=poison, forge=flip_ascent)

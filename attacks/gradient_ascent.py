@@ -1,0 +1,14 @@
+"""G-asc: send the clean update reversed (AgrAmplifier, 2022, Section 4.2.1)."""
+
+from torch import Tensor
+
+from agrbench.plugins import Attack
+from agrbench.rounds import Insider
+
+
+def gradient_ascent(insider: Insider) -> Tensor:
+    """Send minus the clean update. Uses `clean`. Aim: untargeted."""
+    return -insider.clean
+
+
+attack = Attack(forge=gradient_ascent)

@@ -1,0 +1,14 @@
+"""No attack: malicious clients behave honestly."""
+
+from torch import Tensor
+
+from agrbench.plugins import Attack
+from agrbench.rounds import Insider
+
+
+def none(insider: Insider) -> Tensor:
+    """Send the clean updates. Uses `clean`."""
+    return insider.clean
+
+
+attack = Attack(forge=none, waives={"moves": "it is the baseline"})

@@ -1,0 +1,1 @@
+"""The shipped datasets, one a file."""

@@ -1,0 +1,1 @@
+"""The shipped defenses and stages, one a file."""

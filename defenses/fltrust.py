@@ -1,0 +1,26 @@
+"""FLTrust: weigh each update by its cosine to the server's own, at the server's norm (Cao et al., NDSS 2021)."""
+
+import torch
+from torch import Tensor
+
+from agrbench.plugins import Defense
+from agrbench.rounds import Round
+
+
+def fltrust(round: Round) -> Tensor:
+    """Give `TS_i / sum TS * |g_0| / |g_i|`, with `TS_i = relu(cos(view of g_i, view of g_0))`: `(rows,)`.
+
+    The cosine is taken in the view, the rescaling from original norms. An update of norm 0 gets weight 0; where all
+    scores are 0, so is the step.
+    """
+    root = round.see(round.server.root[None])[0]
+    scores = torch.relu(torch.cosine_similarity(round.view.double(), root.double()[None], dim=1, eps=0.0))
+    scores = torch.where(round.norms > 0, scores.nan_to_num(0.0), 0.0)
+    total = scores.sum()
+    if total == 0:
+        return torch.zeros_like(round.norms)
+    rescale = torch.linalg.vector_norm(round.server.root) / round.norms.clamp(min=torch.finfo(round.norms.dtype).tiny)
+    return (scores / total).to(rescale.dtype) * rescale
+
+
+defense = Defense(fltrust, family="trust")

@@ -1,0 +1,19 @@
+"""Coordinate-wise median; an even number of rows averages the two middle values (Yin et al., ICML 2018)."""
+
+from collections.abc import Callable
+from functools import partial
+
+from torch import Tensor
+
+from agrbench.plugins import Defense
+from agrbench.rounds import Round
+from agrbench.selection import between
+
+
+def median(round: Round) -> Callable[[Tensor], Tensor]:
+    """Share each column among its middle values: one for an odd number of rows, two for an even."""
+    n = len(round.view)
+    return partial(between, low=(n - 1) // 2, high=n // 2 + 1)
+
+
+defense = Defense(median, family="coordinate", requires=lambda n, f: 2 * f < n)

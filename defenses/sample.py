@@ -1,0 +1,17 @@
+"""Control for AgrAmplifier: judge each patch by one fixed random entry, drawn once a run."""
+
+from torch import Generator
+
+from agrbench.amplifiers import Patches
+from agrbench.layout import Layout
+from agrbench.plugins import Stage
+from agrbench.rounds import Columns
+
+
+def sample(layout: Layout, rng: Generator, restore: bool, *, kernel: int = 2) -> Columns:
+    """Read the same random entry of a patch in every update: the dimension shrinks, nothing is amplified."""
+    patches = Patches.of(layout, kernel)
+    return patches.restored_at(patches.draw(rng)) if restore else patches.read_at(patches.draw(rng))
+
+
+stage = Stage(columns=sample)
