@@ -41,7 +41,7 @@ class Grids:
         order = layout.folded
         if shuffle is not None:
             stored = torch.arange(layout.parameters) if order is None else order
-            pieces = stored.split([layer.size for layer in layout.layers])
+            pieces = torch.split(stored, [layer.size for layer in layout.layers])
             order = torch.cat([piece[torch.randperm(len(piece), generator=shuffle)] for piece in pieces])
         return cls(tuple((layer.rows, layer.columns) for layer in layout.layers), order)
 
@@ -100,7 +100,7 @@ class Grids:
                 for one in range(0, len(rows), many):
                     clients = slice(one, one + many)
                     block = rows[clients, entries] if self.order is None else rows[clients][:, self.order[entries]]
-                    yield clients, entries, patches, block.unflatten(1, (bottom - top, wide))
+                    yield clients, entries, patches, block.view(-1, bottom - top, wide)
             entry += high * wide
             patch += patch_rows * patch_columns
 
@@ -183,7 +183,11 @@ class Patches:
 
     def pooled(self, reduce: Pool = maximum) -> Columns:
         """Describe the stage that gives one feature a patch."""
-        return Columns(lambda rows, out=None: pool(rows, self.grids, self.kernel, reduce, out), self.patch_of, self.shapes)
+        return Columns(
+            lambda rows, out=None: pool(rows, self.grids, self.kernel, reduce, out),
+            self.patch_of,
+            self.shapes,
+        )
 
     def restored(self, choose: Pool = maximum) -> Columns:
         """Describe the stage that keeps one entry a patch in place."""

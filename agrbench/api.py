@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -27,9 +27,7 @@ Shapes = Layout | Iterable[Sequence[int]]
 Files = tuple[str | Path, ...]
 
 
-def amplify(
-    updates: Array, layout: Shapes, kernel: int = 2, restore: bool = False, out: Array | None = None
-) -> Array:
+def amplify(updates: Array, layout: Shapes, kernel: int = 2, restore: bool = False, out: Array | None = None) -> Array:
     """Pool each layer's update over `kernel` x `kernel` patches (AgrAmplifier, 2022, Algorithm 1).
 
     Args:
@@ -110,7 +108,8 @@ def aggregate(
 ) -> Array:
     """Combine updates by a stack: the step, `(parameters,)`, of the kind and dtype of `updates`.
 
-    Takes what `weigh` takes. Rows whose squared norm is not finite are left out, and the bound is lowered by their number.
+    Takes what `weigh` takes. Rows whose squared norm is not finite are left out, and the bound is lowered by their
+    number.
 
     Raises:
         Inapplicable: no row remains, or the stack is not defined for those that do.
@@ -234,7 +233,9 @@ def _tensor(value: Tensor | NDArray[Any]) -> Tensor:
 def _matrix(value: Tensor | NDArray[Any], name: str) -> Tensor:
     rows = _tensor(value).detach()
     if rows.ndim != 2 or not rows.is_floating_point() or not rows.numel():
-        raise AgrbenchError(f"{name} is {tuple(rows.shape)} of {rows.dtype}; pass floats of shape (clients, parameters)")
+        raise AgrbenchError(
+            f"{name} is {tuple(rows.shape)} of {rows.dtype}; pass floats of shape (clients, parameters)"
+        )
     return rows
 
 
@@ -247,8 +248,8 @@ def _vector(value: Tensor | NDArray[Any], name: str, width: int) -> Tensor:
 
 def _like(result: Tensor, given: Array) -> Array:
     if isinstance(given, Tensor):
-        return cast(Array, result.to(given.dtype))
-    return cast(Array, result.numpy().astype(given.dtype, copy=False))
+        return result.to(given.dtype)
+    return result.numpy().astype(given.dtype, copy=False)
 
 
 def _filled(result: Tensor, out: Array) -> Array:

@@ -20,7 +20,8 @@ UNDEFENDED = "fedavg"
 class Cell:
     """One simulation: a dataset, a defense's spec, an attack's spec, a seed and the settings.
 
-    `malicious` is a share of the clients (a float) or their number (a whole number); `byzantine` is the server's bound on
+    `malicious` is a share of the clients (a float) or their number (a whole number); `byzantine` is the server's
+    bound on
     it (default: their number); `start` is the first attacked round, a multiple of 10 (default: a quarter of the
     rounds rounded down, at least 10); `rate` is the learning rate (default: the dataset's); `threads` is the number of
     threads that compute it.
@@ -53,7 +54,12 @@ class Cell:
             "start", self.start, f"a multiple of {EVERY} above 0, since accuracy is measured every {EVERY} rounds",
         )  # fmt: skip
         share = 0 <= given < 1 if isinstance(given, float) else 0 <= given < n
-        _demand(share, "malicious", given, f"a share from 0 to below 1, such as 0.3, or a number from 0 to {n - 1}")
+        _demand(
+            share,
+            "malicious",
+            given,
+            f"a share from 0 to below 1, such as 0.3, or a number from 0 to {n - 1}",
+        )
         f = self.byzantine
         _demand(f is None or 0 <= f < n, "byzantine", f, f"a number from 0 to {n - 1}")
 
@@ -75,9 +81,13 @@ class Cell:
     @property
     def settings(self) -> dict[str, Any]:
         """List the settings that differ from their default, each in its one form."""
-        default = {f.name: f.default for f in dataclasses.fields(Cell)}
-        meant = dataclasses.asdict(self) | {"malicious": self.attackers, "byzantine": self.bound, "start": self.first}
-        default["malicious"] = dataclasses.replace(self, malicious=default["malicious"], byzantine=None).attackers
+        default: dict[str, Any] = {f.name: f.default for f in dataclasses.fields(Cell)}
+        meant = dataclasses.asdict(self) | {
+            "malicious": self.attackers,
+            "byzantine": self.bound,
+            "start": self.first,
+        }
+        default["malicious"] = round(Cell.malicious * self.clients)
         default["byzantine"] = self.attackers
         default["start"] = dataclasses.replace(self, start=None).first
         identity = {"dataset", "defense", "attack", "seed"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import shlex
 import sys
@@ -14,18 +13,21 @@ from typing import Any
 
 import click
 
-from agrbench.errors import AgrbenchError
+from agrbench.errors import AgrbenchError, DataError
+
+TRACEBACK = "agrbench.traceback"
 
 
 class Commands(click.Group):
     """Print what a user can mend as one sentence and exit with 2."""
 
     def invoke(self, ctx: click.Context) -> Any:
+        """Run a command."""
         warnings.showwarning = lambda message, *_: click.echo(f"Warning: {message}", err=True)
         try:
             return super().invoke(ctx)
         except AgrbenchError as error:
-            if "--traceback" in sys.argv:
+            if ctx.meta.get(TRACEBACK):
                 tracebacks.print_exc()
             click.echo(f"Error: {error}", err=True)
             ctx.exit(2)
@@ -39,8 +41,17 @@ def _use_data_dir(ctx: click.Context, option: click.Parameter, folder: str | Non
         os.environ["AGRBENCH_DATA"] = str(Path(folder).resolve())
 
 
+def _keep_traceback(ctx: click.Context, option: click.Parameter, wanted: bool) -> bool:
+    ctx.meta[TRACEBACK] = wanted
+    return wanted
+
+
 plugin_option = click.option(
-    "--plugin", "plugins", multiple=True, metavar="FILE", help="A plugin file of yours; it is code that will run."
+    "--plugin",
+    "plugins",
+    multiple=True,
+    metavar="FILE",
+    help="A plugin file of yours; it is code that will run.",
 )
 data_option = click.option(
     "--data-dir", metavar="DIR", expose_value=False, callback=_use_data_dir,
@@ -69,7 +80,8 @@ class Malicious(click.ParamType[float]):
 def main() -> None:
     """Measure defenses against poisoning in federated learning: robustness, fidelity and efficiency.
 
-    Every defense runs in its base form and amplified (AgrAmplifier: it judges max-pooled updates), on the same data, clients
+    Every defense runs in its base form and amplified (AgrAmplifier: it judges max-pooled updates), on the same data,
+    clients
     and seeds. Start with `agrbench grid`.
     """
 
@@ -100,9 +112,18 @@ def _settings_options(command: Callable[..., None]) -> Callable[..., None]:
     options = [
         click.option("--clients", type=int, help="How many clients (default 50)."),
         click.option("--malicious", type=Malicious(), help="Malicious clients: a share or a number (default 0.3)."),
-        click.option("--byzantine", type=int, metavar="COUNT", help="How many the server assumes (default: the true number)."),
+        click.option(
+            "--byzantine",
+            type=int,
+            metavar="COUNT",
+            help="How many the server assumes (default: the true number).",
+        ),
         click.option("--rounds", type=int, help="Rounds (default 200)."),
-        click.option("--start", type=int, help="First attacked round, a multiple of 10 (default: a quarter of the rounds)."),
+        click.option(
+            "--start",
+            type=int,
+            help="First attacked round, a multiple of 10 (default: a quarter of the rounds).",
+        ),
         click.option("--rate", type=float, help="Learning rate (default: the dataset's)."),
         click.option("--threads", type=int, help="Threads a cell computes with (default 1)."),
     ]
@@ -114,24 +135,43 @@ def _settings_options(command: Callable[..., None]) -> Callable[..., None]:
 @main.command("grid")
 @click.option("--suite", metavar="NAME|FILE.toml", help="A grid in words: a shipped one or a file.")
 @click.option("-a", "attacks", multiple=True, metavar="SPEC", help="An attack; again for more.")
-@click.option("-d", "defenses", multiple=True, metavar="SPEC", help="A defense, or stages and a defense: amp(kernel=3)+krum.")
+@click.option(
+    "-d",
+    "defenses",
+    multiple=True,
+    metavar="SPEC",
+    help="A defense, or stages and a defense: amp(kernel=3)+krum.",
+)
 @click.option("-D", "datasets", multiple=True, metavar="SPEC", help="A dataset.")
 @click.option("--seeds", type=click.IntRange(min=1), help="How many seeds, from 0 (default 3).")
 @_settings_options
 @click.option("--jobs", type=click.IntRange(min=1), help="Cells computed at once (default: cores / threads).")
-@click.option("--device", type=click.Choice(["cpu", "cuda", "auto"]), default="cpu", show_default=True, help="Where to compute.")
+@click.option(
+    "--device",
+    type=click.Choice(["cpu", "cuda", "auto"]),
+    default="cpu",
+    show_default=True,
+    help="Where to compute.",
+)
 @plugin_option
 @data_option
-@click.option("--out", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Where records go.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("results"),
+    show_default=True,
+    help="Where records go.",
+)
 @click.option("--only-base", "forms", flag_value="base", help="Leave the amplified forms out.")
 @click.option("--only-amplified", "forms", flag_value="amplified", help="Leave the base forms out.")
 @click.option("--keep-stale", is_flag=True, help="Use records made by plugin files that have changed since.")
 @click.option("--dry-run", is_flag=True, help="Say what would be computed, and how long it may take.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress and no advice on standard error.")
 @click.option("-v", "--verbose", is_flag=True, help="Name every finished cell.")
-@click.option("--traceback", is_flag=True, help="Show tracebacks of what went wrong.")
+@click.option("--traceback", is_flag=True, callback=_keep_traceback, help="Show tracebacks of what went wrong.")
 def run_grid(
-    suite: str | None, attacks: tuple[str, ...], defenses: tuple[str, ...], datasets: tuple[str, ...], seeds: int | None,
+    suite: str | None, attacks: tuple[str, ...], defenses: tuple[str, ...], datasets: tuple[str, ...], seeds: int |
+    None,
     jobs: int | None, device: str, plugins: tuple[str, ...], out: Path, forms: str | None, keep_stale: bool,
     dry_run: bool, quiet: bool, verbose: bool, traceback: bool, **settings: Any,
 ) -> None:  # fmt: skip
@@ -234,5 +274,7 @@ def locate_data(name: str, plugins: tuple[str, ...]) -> None:
     for file in data.files(name, Registry(plugins).dataset(name).record.source):
         found = data.find(file)
         if found is None:
-            raise data.DataError(f"{file.path} is not at hand; write `agrbench data get {name}`, or name its folder by --data-dir")
+            raise DataError(
+                f"{file.path} is not at hand; write `agrbench data get {name}`, or name its folder by --data-dir"
+            )
         click.echo(found)

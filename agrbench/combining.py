@@ -1,6 +1,7 @@
 """Combine the original updates by a verdict's weights, whatever the stages made of rows and columns.
 
-A row stage acts by a matrix `M` and a column stage by a map of coordinates to features, so the step is `(M^T W)` spread over
+A row stage acts by a matrix `M` and a column stage by a map of coordinates to features, so the step is `(M^T W)`
+spread over
 the coordinates, times the originals. Weights by column are made and used block by block: a `(clients, parameters)`
 matrix of weights never exists.
 """
@@ -67,7 +68,8 @@ def by_column(
 ) -> tuple[Tensor, Tensor]:
     """Combine by weights that differ from feature to feature: the step, and each client's mean absolute weight.
 
-    `weigh(first, last)` gives the weights of those features, `(rows, last - first)`; a coordinate of no feature gets the
+    `weigh(first, last)` gives the weights of those features, `(rows, last - first)`; a coordinate of no feature gets
+    the
     mean of its row's weights.
     """
     step = updates.new_zeros(updates.shape[1])

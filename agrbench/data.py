@@ -19,7 +19,7 @@ LIMIT = 1 << 31  # bytes read out of one archive member at most
 
 def cache() -> Path:
     """Name the user's cache folder."""
-    import pooch  # noqa: PLC0415  (takes a tenth of a second, and `--help` needs none of it)
+    import pooch
 
     return Path(pooch.os_cache("agrbench"))
 
@@ -51,7 +51,7 @@ def fetch(file: File) -> Path:
 
 def download(file: File) -> Path:
     """Download a file into the user's cache and check it."""
-    import pooch  # noqa: PLC0415
+    import pooch
 
     target = cache() / file.path
     try:

@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
@@ -80,9 +80,9 @@ def compute(cell: Cell, registry: Registry, alone: bool) -> Record:
     Raises:
         AgrbenchError: see `simulator.simulate`.
     """
-    import torch  # noqa: PLC0415  (planning and reading need none of it)
+    import torch
 
-    from agrbench.simulator import simulate  # noqa: PLC0415
+    from agrbench.simulator import simulate
 
     before = torch.get_num_threads()
     torch.set_num_threads(cell.threads)
@@ -111,8 +111,8 @@ def attempt(cell: Cell, files: Sequence[Path], folder: Path, alone: bool) -> Rec
     registry = _registry(tuple(files))
     try:
         record = compute(cell, registry, alone)
-    except Inapplicable as reason:
-        record = skipped(cell, registry, str(reason))
+    except Inapplicable as error:
+        record = skipped(cell, registry, str(error))
     except AgrbenchError as error:
         record = failed(cell, registry, str(error), traceback.format_exc())
     except Exception as error:
@@ -153,20 +153,21 @@ def execute(cells: Sequence[Cell], registry: Registry, store: Store, jobs: int) 
                 start(place)
                 yield record
     finally:
-        for pool in pools.values():
-            _stop(pool)
+        busy = {place for place, _ in running.values()}
+        for place, pool in pools.items():
+            _stop(pool, place in busy)
 
 
 def _pool() -> ProcessPoolExecutor:
     return ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=_ignore_interrupts)
 
 
-def _stop(pool: ProcessPoolExecutor) -> None:
-    """End a pool at once; a record is on disk whole or not at all."""
-    processes: list[Any] = list((pool._processes or {}).values())
-    pool.shutdown(wait=False, cancel_futures=True)
+def _stop(pool: ProcessPoolExecutor, busy: bool) -> None:
+    """End a pool, at once if it is busy: a record is on disk whole or not at all."""
+    processes: list[Any] = list((pool._processes or {}).values()) if busy else []
     for process in processes:
         process.terminate()
+    pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _ignore_interrupts() -> None:
@@ -195,7 +196,7 @@ def _peak() -> int:
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024
-    import resource  # noqa: PLC0415  (absent on Windows)
+    import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if platform.system() == "Darwin" else 1024)
 

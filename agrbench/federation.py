@@ -61,7 +61,8 @@ def federate(
     root, rest = rows[:root_size], rows[root_size:]
     if len(rest) < clients:
         raise AgrbenchError(
-            f"{len(rest)} training examples cannot be shared among {clients} clients; write --clients {len(rest)} or fewer"
+            f"{len(rest)} training examples cannot be shared among {clients} clients; "
+            f"write --clients {len(rest)} or fewer"
         )
     shards = tuple(train.take(part) for part in rest.tensor_split(clients))
     chosen = torch.randperm(clients, generator=randomness("malicious"))[:malicious]
@@ -88,7 +89,11 @@ def batch(shards: Sequence[Examples]) -> Batch:
     share = first.new_zeros(len(shards), rows)
     for client, shard in enumerate(shards):
         size = len(shard.labels)
-        features[client, :size], labels[client, :size], share[client, :size] = shard.features, shard.labels, 1 / size
+        features[client, :size], labels[client, :size], share[client, :size] = (
+            shard.features,
+            shard.labels,
+            1 / size,
+        )
     return Batch(features, labels, share)
 
 

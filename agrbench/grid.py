@@ -62,12 +62,16 @@ def suite(name: str) -> Grid:
         try:
             return _grid(Path(name).read_text(encoding="utf-8"), name)
         except OSError as error:
-            raise AgrbenchError(f"{name}: the suite cannot be read ({error.strerror}); give the path of a .toml file") from error
+            raise AgrbenchError(
+                f"{name}: the suite cannot be read ({error.strerror}); give the path of a .toml file"
+            ) from error
     shipped = suites()
     if name in shipped:
         return shipped[name]
     near = difflib.get_close_matches(name, shipped)
-    raise AgrbenchError(f"no suite is named {name!r}; write {' or '.join(near or shipped)}, or the path of a .toml file")
+    raise AgrbenchError(
+        f"no suite is named {name!r}; write {' or '.join(near or shipped)}, or the path of a .toml file"
+    )
 
 
 def choose(
@@ -96,9 +100,10 @@ def choose(
 
 
 def expand(grid: Grid, registry: Registry, forms: Forms = "both") -> tuple[Cell, ...]:
-    """List a grid's cells: base and amplified forms, the undefended run of every attack, the unattacked of every defense.
+    """List a grid's cells: base and amplified forms of every defense under every attack.
 
-    The order is by dataset, seed, defense and attack, the baseline first.
+    The undefended run of every attack and the unattacked run of every defense come with them, since the metrics compare
+    with those. The order is by dataset, seed, defense and attack, the baseline first.
     """
     stacks = _unique([UNDEFENDED, *_forms(grid.defenses, registry, forms)])
     attacks = _unique([UNATTACKED, *(registry.canonical("attack", attack) for attack in grid.attacks)])
@@ -113,9 +118,11 @@ def expand(grid: Grid, registry: Registry, forms: Forms = "both") -> tuple[Cell,
 
 
 def plan(cells: Sequence[Cell], registry: Registry, store: Store, keep_stale: bool = False) -> Plan:
-    """Sort cells into those that are there, those to compute (failed or stale ones again) and those that do not exist."""
+    """Sort cells into those there, those to compute (failed or stale ones again) and those that do not exist."""
     skips: dict[Cell, str] = {}
-    ready, waiting, stale = [], [], []
+    ready: list[Cell] = []
+    waiting: list[Cell] = []
+    stale: list[Cell] = []
     for cell in cells:
         try:
             registry.stack(cell.defense).check(cell.clients, cell.bound)

@@ -192,7 +192,7 @@ def interval(sample: Sample) -> Interval | None:
     if np.ptp(values) == 0:
         return Interval(mean, mean, "no variance")
     if n < FEW:
-        from scipy.stats import t  # noqa: PLC0415  (half a second, and one seed needs none)
+        from scipy.stats import t
 
         reach = float(t.ppf((1 + LEVEL) / 2, n - 1)) * error
         return Interval(mean - reach, mean + reach, f"Student's t, {n - 1} df")
@@ -203,7 +203,8 @@ def interval(sample: Sample) -> Interval | None:
 def p_value(sample: Sample) -> float | None:
     """Test whether paired differences are 0 in the mean, two-sided.
 
-    Student's t below six seeds, the sign-flip test from six on; `None` for fewer than two. Without variance 0, or 1 where the
+    Student's t below six seeds, the sign-flip test from six on; `None` for fewer than two. Without variance 0, or 1
+    where the
     difference is 0.
     """
     values = np.asarray(sample.values)
@@ -214,7 +215,7 @@ def p_value(sample: Sample) -> float | None:
         return 1.0 if values[0] == 0 else 0.0
     if n >= FEW:
         return _sign_flip(values)
-    from scipy.stats import ttest_1samp  # noqa: PLC0415
+    from scipy.stats import ttest_1samp
 
     return float(ttest_1samp(values, 0.0).pvalue)
 

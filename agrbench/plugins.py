@@ -14,11 +14,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 if TYPE_CHECKING:
-    from torch import Generator, Tensor, nn
+    from torch import Tensor, nn
 
     from agrbench.federation import Examples
-    from agrbench.layout import Layout
-    from agrbench.rounds import Columns, Insider, Round, Verdict
+    from agrbench.rounds import ByColumn, Columns, Insider, Verdict
 
 
 def poisoned(insider: Insider) -> Tensor:
@@ -60,7 +59,7 @@ class Defense:
     it has no amplified form; `waives` maps each property that the rule does not claim to the reason.
     """
 
-    weigh: Callable[..., Tensor | Verdict]
+    weigh: Callable[..., Tensor | ByColumn | Verdict]
     family: str = "other"
     requires: Callable[..., bool] = always
     amplifier: Literal["pooled", "restored"] | None = "pooled"
@@ -108,7 +107,8 @@ class Dataset:
     """Real examples and the defaults to train on them with.
 
     `load() -> train, test` are `Examples`; `model` builds the default model from an example's shape and the
-    number of classes; `rate` is the learning rate; `root_size` examples of `train` become the server's trusted root set.
+    number of classes; `rate` is the learning rate; `root_size` examples of `train` become the server's trusted root
+    set.
     """
 
     load: Callable[..., tuple[Examples, Examples]]
@@ -120,7 +120,7 @@ class Dataset:
 
 Plugin = Attack | Defense | Stage | Dataset
 KINDS: dict[str, type[Plugin]] = {"attack": Attack, "defense": Defense, "stage": Stage, "dataset": Dataset}
-Record = TypeVar("Record", Attack, Defense, Stage, Dataset)
+Record = TypeVar("Record", bound=Plugin)
 
 
 def hyperparameters(record: Plugin) -> dict[str, inspect.Parameter]:

@@ -22,7 +22,8 @@ def reverse_labels(examples: Examples) -> Examples:
 def stamp(examples: Examples, target: int) -> Examples:
     """Stamp every example and label it as `target`.
 
-    Images `(rows, channels, height, width)` get a white 3x3 square in the lower right corner, tables `(rows, columns)` 0.5 in
+    Images `(rows, channels, height, width)` get a white 3x3 square in the lower right corner, tables `(rows,
+    columns)` 0.5 in
     features 7 and 8, counting from 0.
     """
     features = examples.features.clone()

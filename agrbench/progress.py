@@ -30,8 +30,8 @@ def progress(title: str, total: int, quiet: bool = False) -> Iterator[Report]:
 
 
 def _bar(title: str, total: int) -> Iterator[Report]:
-    from rich import progress as bars  # noqa: PLC0415  (slow to import)
-    from rich.console import Console  # noqa: PLC0415
+    from rich import progress as bars
+    from rich.console import Console
 
     columns = (
         "{task.description}", bars.BarColumn(), bars.MofNCompleteColumn(), bars.TimeElapsedColumn(),
@@ -53,7 +53,11 @@ def _lines(title: str, total: int) -> Iterator[Report]:
         if now - said >= PERIOD:
             said = now
             left = (now - began) / done * (total - done)
-            print(f"{title}: {done} of {total}, about {duration(left)} left ({what})", file=sys.stderr, flush=True)
+            print(
+                f"{title}: {done} of {total}, about {duration(left)} left ({what})",
+                file=sys.stderr,
+                flush=True,
+            )
 
     yield report
 

@@ -1,4 +1,4 @@
-"""Randomness as a pure function of what it is for, so that a cell gives the same record alone, in any order, anywhere."""
+"""Randomness as a pure function of its purpose: a cell gives the same record alone, in any order, anywhere."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """Find plugins and read what they offer, without importing them until one is needed.
 
-Plugins come from the files shipped here, from installed packages (entry points of the group `agrbench.plugins`) and from
+Plugins come from the files shipped here, from installed packages (entry points of the group `agrbench.plugins`) and
+from
 files named by the user. Names, first lines and signatures are read from the source text.
 """
 
@@ -14,12 +15,12 @@ import importlib.metadata
 import importlib.util
 import sys
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from agrbench import plugins, specs
 from agrbench.errors import PluginError, SpecError
@@ -213,7 +214,7 @@ class Registry:
 
     def stack(self, spec: str) -> Stack:
         """Load the stages and the defense of a spec."""
-        from agrbench.stacks import Stack  # noqa: PLC0415  (imports torch)
+        from agrbench.stacks import Stack
 
         *stages, _ = self._terms("defense", spec)
         loaded = [self._bind(plugins.Stage, "stage", term) for _, term in stages]
@@ -255,7 +256,8 @@ class Registry:
                 kept[name] = value  # a foreign file may take its functions from elsewhere: its record decides
             elif not parameter.accepts(value):
                 raise SpecError(
-                    f"{term.name}({name}={value!r}): {name} is {parameter.annotation}; the signature is {entry.signature}"
+                    f"{term.name}({name}={value!r}): {name} is {parameter.annotation}; "
+                    f"the signature is {entry.signature}"
                 )
             elif not parameter.is_default(parameter.read(value)):
                 kept[name] = parameter.read(value)
@@ -312,19 +314,24 @@ def _parse(path: Path) -> ast.Module:
     try:
         return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
     except OSError as error:
-        raise PluginError(f"{path}: the plugin file cannot be read ({error.strerror}); give the path of a .py file") from error
+        raise PluginError(
+            f"{path}: the plugin file cannot be read ({error.strerror}); give the path of a .py file"
+        ) from error
     except (SyntaxError, UnicodeDecodeError, ValueError) as error:
         line = f" in line {error.lineno}" if isinstance(error, SyntaxError) else ""
-        raise PluginError(f"{path}: not Python{line} ({getattr(error, 'msg', error)}); mend the file and try again") from error
+        raise PluginError(
+            f"{path}: not Python{line} ({getattr(error, 'msg', error)}); mend the file and try again"
+        ) from error
 
 
 def _exports(tree: ast.Module) -> dict[str, ast.expr]:
     """Find what the module assigns at its top level under the name of a plugin kind."""
     found: dict[str, ast.expr] = {}
     for node in tree.body:
-        targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
-        for target in targets:
-            if isinstance(target, ast.Name) and target.id in plugins.KINDS and node.value is not None:
+        if not isinstance(node, (ast.Assign, ast.AnnAssign)) or node.value is None:
+            continue
+        for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
+            if isinstance(target, ast.Name) and target.id in plugins.KINDS:
                 found[target.id] = node.value
     return found
 

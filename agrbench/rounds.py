@@ -1,6 +1,7 @@
 """What each side of a round sees, and what it says.
 
-The attackers see an `Insider` and answer with rows; the server sees a `Round` and answers with a `Verdict`, by which the
+The attackers see an `Insider` and answer with rows; the server sees a `Round` and answers with a `Verdict`, by which
+the
 harness combines the original updates.
 """
 
@@ -61,7 +62,8 @@ class Verdict:
 class Server:
     """What the server has of its own; each part is made when it is first asked for.
 
-    `root` is its own update on the trusted root set `(parameters,)`, trained like a client's; `evaluate(updates)` applies
+    `root` is its own update on the trusted root set `(parameters,)`, trained like a client's; `evaluate(updates)`
+    applies
     each row of `(k, parameters)` alone to the global model and gives `(loss, accuracy)` on the root set, each
     `(k,)`; `model` holds the global parameters and `previous` the last combined step, both `(parameters,)`.
     """
@@ -71,22 +73,24 @@ class Server:
     @cached_property
     def root(self) -> Tensor:
         """Train on the root set: `(parameters,)`."""
-        return _made(self.sources, "root", "the server's own update, (parameters,)")
+        return _tensor(self.sources, "root", "the server's own update, (parameters,)")
 
     @cached_property
     def evaluate(self) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
         """Give the function that measures updates on trusted data."""
-        return _made(self.sources, "evaluate", "a function (k, parameters) -> (loss, accuracy)")
+        what = "a function (k, parameters) -> (loss, accuracy)"
+        evaluate: Callable[[Tensor], tuple[Tensor, Tensor]] = _made(self.sources, "evaluate", what)
+        return evaluate
 
     @cached_property
     def model(self) -> Tensor:
         """Give the global model's parameters: `(parameters,)`."""
-        return _made(self.sources, "model", "the global model, (parameters,)")
+        return _tensor(self.sources, "model", "the global model, (parameters,)")
 
     @cached_property
     def previous(self) -> Tensor:
         """Give the last combined step: `(parameters,)`, 0 in the first round."""
-        return _made(self.sources, "previous", "the last combined step, (parameters,)")
+        return _tensor(self.sources, "previous", "the last combined step, (parameters,)")
 
 
 @dataclass(frozen=True)
@@ -94,8 +98,10 @@ class Round:
     """What a defense or a row stage sees of one round.
 
     `view_layout` holds the layers of the view; `clients` names the client of each row (`None` after a
-    row stage that is not square); `byzantine` is the server's bound on malicious rows; `layout` describes the originals;
-    `see` maps server vectors `(k, parameters)` through the same column stages; `memory` lives as long as the run; `number`
+    row stage that is not square); `byzantine` is the server's bound on malicious rows; `layout` describes the
+    originals;
+    `see` maps server vectors `(k, parameters)` through the same column stages; `memory` lives as long as the run;
+    `number`
     counts from 1; `rng` is this plugin's own for this round.
     """
 
@@ -124,7 +130,8 @@ class Round:
     @cached_property
     def norms(self) -> Tensor:
         """Give the Euclidean norms of `updates`, never of the view: `(rows,)`."""
-        return torch.linalg.vector_norm(self.updates, dim=1)
+        norms: Tensor = torch.linalg.vector_norm(self.updates, dim=1)
+        return norms
 
 
 @dataclass(frozen=True)
@@ -148,27 +155,27 @@ class Insider:
     @cached_property
     def honest(self) -> Tensor:
         """Give the honest clients' updates: `(honest, parameters)`."""
-        return _made(self.sources, "honest", "the honest updates, (honest, parameters)")
+        return _tensor(self.sources, "honest", "the honest updates, (honest, parameters)")
 
     @cached_property
     def clean(self) -> Tensor:
         """Give what the malicious clients would send if they were honest: `(malicious, parameters)`."""
-        return _made(self.sources, "clean", "the malicious clients' honest updates, (malicious, parameters)")
+        return _tensor(self.sources, "clean", "the malicious clients' honest updates, (malicious, parameters)")
 
     @cached_property
     def poisoned(self) -> Tensor:
         """Give what the malicious clients' poisoned data teaches: `(malicious, parameters)`."""
-        return _made(self.sources, "poisoned", "updates trained on poisoned data, (malicious, parameters)")
+        return _tensor(self.sources, "poisoned", "updates trained on poisoned data, (malicious, parameters)")
 
     @cached_property
     def model(self) -> Tensor:
         """Give the global model's parameters: `(parameters,)`."""
-        return _made(self.sources, "model", "the global model, (parameters,)")
+        return _tensor(self.sources, "model", "the global model, (parameters,)")
 
     @cached_property
     def previous(self) -> Tensor:
         """Give the last combined step: `(parameters,)`, 0 in the first round."""
-        return _made(self.sources, "previous", "the last combined step, (parameters,)")
+        return _tensor(self.sources, "previous", "the last combined step, (parameters,)")
 
     def respond(self, rows: Tensor) -> Tensor:
         """Ask what the whole stack would do with these `(malicious, parameters)` rows: the step, `(parameters,)`.
@@ -177,6 +184,11 @@ class Insider:
         """
         answer: Callable[[Tensor], Tensor] = _made(self.sources, "respond", "the stack attacked, as a spec", "defense")
         return answer(rows)
+
+
+def _tensor(sources: Mapping[str, Callable[[], Any]], name: str, what: str) -> Tensor:
+    tensor: Tensor = _made(sources, name, what)
+    return tensor
 
 
 def _made(sources: Mapping[str, Callable[[], Any]], name: str, what: str, keyword: str = "") -> Any:

@@ -21,7 +21,14 @@ PROBE = 2  # rounds that stand for all where time is estimated
 
 
 def run(
-    plan: Plan, registry: Registry, store: Store, jobs: int | None, command: str, quiet: bool, verbose: bool, trace: bool
+    plan: Plan,
+    registry: Registry,
+    store: Store,
+    jobs: int | None,
+    command: str,
+    quiet: bool,
+    verbose: bool,
+    trace: bool,
 ) -> int:
     """Compute what is waiting, print the triad of all cells, and give the exit code."""
     say = _silent if quiet else _say
@@ -32,15 +39,16 @@ def run(
     try:
         with progress("cells", len(plan.waiting), quiet or not plan.waiting) as report:
             for record in execution.execute(plan.waiting, registry, store, _jobs(plan, jobs)):
-                report(str(Cell.from_json(record["cell"])))
+                cell = Cell.from_json(record["cell"])
+                report(str(cell))
                 if record["status"] == "failed":
                     failures.append(record)
                 if verbose:
-                    say(f"{record['status']}: {Cell.from_json(record['cell'])}, {record['time']['round_s']:.4f} s a round")
+                    say(f"{record['status']}: {cell}, {1000 * record['time']['round_s']:.1f} ms a round")
     except KeyboardInterrupt:
         click.echo(f"Interrupted; finished cells are kept. To go on: {command}", err=True)
         return 130
-    records = [record for cell in plan.cells if (record := store.read(cell)) is not None]
+    records = [kept for cell in plan.cells if (kept := store.read(cell)) is not None]
     groups = metrics.groups(records)
     if groups:
         click.echo(tables.write(tables.tables(groups, "triad"), "plain"))
@@ -53,7 +61,9 @@ def run(
 def describe(plan: Plan, registry: Registry, jobs: int | None, quiet: bool) -> None:
     """Print the cells, what is skipped and why, and about how long the rest takes."""
     for cell in plan.cells:
-        state = f"skip: {plan.skips[cell]}" if cell in plan.skips else "compute" if cell in set(plan.waiting) else "there"
+        state = (
+            f"skip: {plan.skips[cell]}" if cell in plan.skips else "compute" if cell in set(plan.waiting) else "there"
+        )
         click.echo(f"{cell}: {state}")
     jobs = _jobs(plan, jobs)
     seconds = _estimate(plan.waiting, registry, quiet) / min(jobs, max(len(plan.waiting), 1))
@@ -69,7 +79,7 @@ def device(name: str) -> str:
     Raises:
         AgrbenchError: CUDA was asked for and there is none.
     """
-    import torch  # noqa: PLC0415  (planning needs none of it)
+    import torch
 
     if torch.cuda.is_available():
         return "cuda"

@@ -33,7 +33,7 @@ def densest_by_cosine(geometry: Geometry, byzantine: int, neighbours: int | None
 
 
 def densest_by_distance(geometry: Geometry, byzantine: int, neighbours: int | None) -> Tensor:
-    """Mark the `n - f` rows whose `neighbours` smallest Euclidean distances, their own 0 included, have the smallest sum."""
+    """Mark the `n - f` rows of smallest sum of `neighbours` smallest Euclidean distances, their own 0 included."""
     distances = geometry.distances.sqrt()
     count = _neighbours(neighbours, len(distances))
     return smallest(distances.topk(count, dim=1, largest=False).values.sum(1), len(distances) - byzantine)

@@ -24,14 +24,12 @@ def describe(record: Record) -> str:
     if record["status"] == "done":
         curves = {name: record[name] for name in ("accuracy", "loss", "success", "success_untriggered")}
         lines += [_curve(name, values) for name, values in (curves | record["trust"]).items() if values]
-        lines.append(
-            f"rejected rows {record['rejected']} (honest {record['rejected_honest']}), empty steps {record['empty_steps']}"
-        )
-        time = record["time"]
-        lines.append(
-            f"server {1000 * time['server_s']:.2f} ms a round, all {1000 * time['round_s']:.2f} ms"
-            f"{'' if time['alone'] else ' (other cells ran beside it)'}; peak memory {record['peak_bytes'] / 2**20:.0f} MiB"
-        )
+        rejected, honest = record["rejected"], record["rejected_honest"]
+        lines.append(f"rejected rows {rejected} (honest {honest}), empty steps {record['empty_steps']}")
+        server, all_ = (1000 * record["time"][part] for part in ("server_s", "round_s"))
+        beside = "" if record["time"]["alone"] else " (other cells ran beside it)"
+        peak = record["peak_bytes"] / 2**20
+        lines.append(f"server {server:.2f} ms a round, all {all_:.2f} ms{beside}; peak memory {peak:.0f} MiB")
         lines.append(", ".join(f"{key} {value}" for key, value in record["environment"].items()))
     if record["traceback"]:
         lines.append(record["traceback"].rstrip())
@@ -42,7 +40,14 @@ def describe(record: Record) -> str:
 def reproduce(cell: Cell) -> str:
     """Write the command that computes the cell, and what it is compared with, anew."""
     words = ["agrbench", "grid", "-D", cell.dataset, "-d", cell.defense, "-a", cell.attack, "--only-base"]
-    words += ["--seeds", str(cell.seed + 1), "--clients", str(cell.clients), "--malicious", str(cell.attackers)]
+    words += [
+        "--seeds",
+        str(cell.seed + 1),
+        "--clients",
+        str(cell.clients),
+        "--malicious",
+        str(cell.attackers),
+    ]
     words += ["--byzantine", str(cell.bound), "--rounds", str(cell.rounds), "--start", str(cell.first)]
     if cell.rate is not None:
         words += ["--rate", str(cell.rate)]

@@ -22,7 +22,6 @@ from agrbench.stacks import Judge, Outcome, blame, forge
 from agrbench.training import learner
 
 
-
 @dataclass
 class State:
     """All that a run carries from round to round; copying it branches the run."""
@@ -46,7 +45,12 @@ class Run:
         dataset = registry.dataset(cell.dataset)
         train, test = _load(dataset.path, dataset.record.load)
         self.data = federate(
-            train.to(self.device), test.to(self.device), dataset.record.root_size, cell.clients, cell.attackers, self.randomness
+            train.to(self.device),
+            test.to(self.device),
+            dataset.record.root_size,
+            cell.clients,
+            cell.attackers,
+            self.randomness,
         )
         self.rate = dataset.record.rate if cell.rate is None else cell.rate
         shape = tuple(train.features.shape[1:])
@@ -73,7 +77,9 @@ class Run:
                 with blame(self.attack, "poison"):
                     shard = self.attack.record.poison(shard, self.randomness("poison", 0, client), place)
                 if not isinstance(shard, Examples) or not len(shard.labels):
-                    raise PluginError(f"{self.attack.path}: poison returned no examples; return Examples of one row or more")
+                    raise PluginError(
+                        f"{self.attack.path}: poison returned no examples; return Examples of one row or more"
+                    )
             shards.append(shard)
         return batch(shards)
 
@@ -163,7 +169,7 @@ class Run:
             len(malicious), self.cell.clients, self.cell.bound, self.learner.layout, number, state.attack_memory,
             self.randomness("attack", number), sources,
         )  # fmt: skip
-        return forge(self.attack, insider, updates.shape[1])
+        return forge(self.attack, insider, updates.shape[1]).to(updates)
 
     def _score(self, examples: Examples) -> tuple[float, float]:
         logits = self.learner.logits(self.state.model, examples.features)
@@ -184,7 +190,13 @@ def simulate(cell: Cell, registry: Registry) -> dict[str, Any]:
         AgrbenchError: a plugin, a setting or a data file is at fault; the message says which.
     """
     run = Run(cell, registry)
-    curves: dict[str, list[Any]] = {"rounds": [], "accuracy": [], "loss": [], "success": [], "success_untriggered": []}
+    curves: dict[str, Any] = {
+        "rounds": [],
+        "accuracy": [],
+        "loss": [],
+        "success": [],
+        "success_untriggered": [],
+    }
     trust: dict[str, list[float | None]] = {"malicious_share": [], "precision": [], "recall": []}
     seen: list[dict[str, float]] = []
     totals = {"rejected": 0, "rejected_honest": 0, "empty_steps": 0}
@@ -209,9 +221,16 @@ def simulate(cell: Cell, registry: Registry) -> dict[str, Any]:
             seen.clear()
     spent = (time.perf_counter() - began) / cell.rounds
     if run.attack.record.trigger is None:
-        curves |= {"success": None, "success_untriggered": None}
+        curves |= dict.fromkeys(("success", "success_untriggered"))
     times = {"server_s": server_s / cell.rounds, "round_s": spent}
-    return {**curves, "classes": run.data.test.classes, "shared_rounds": 0, "trust": trust, **totals, "time": times}
+    return {
+        **curves,
+        "classes": run.data.test.classes,
+        "shared_rounds": 0,
+        "trust": trust,
+        **totals,
+        "time": times,
+    }
 
 
 def heard(outcome: Outcome, malicious: Tensor) -> dict[str, float]:
@@ -235,5 +254,7 @@ def _load(path: Path, load: Callable[[], tuple[Examples, Examples]]) -> tuple[Ex
     except AgrbenchError:
         raise
     except Exception as error:
-        raise PluginError(f"{path}: load raised {type(error).__name__}: {error}; mend the file and try again") from error
+        raise PluginError(
+            f"{path}: load raised {type(error).__name__}: {error}; mend the file and try again"
+        ) from error
     return train, test

@@ -30,11 +30,10 @@ class Stack:
 
     def check(self, n: int, f: int) -> None:
         """Raise `Inapplicable`, with the reason, unless every part is defined for `n` clients and the bound `f`."""
-        for part in (*self.stages, self.defense):
-            if not part.record.requires(n, f):
-                raise Inapplicable(f"{part.name} requires {part.requirement}, and here n={n}, f={f}")
-            if isinstance(part.record, Stage):
-                n = part.record.rows(n)
+        for stage in self.stages:
+            _require(stage, n, f)
+            n = stage.record.rows(n)
+        _require(self.defense, n, f)
         wanted = self.defense.record.amplifier
         for stage in self.stages:
             if stage.record.columns is None:
@@ -105,7 +104,8 @@ class Judge:
     ) -> Outcome:
         """Judge `(clients, parameters)` updates and combine them.
 
-        Rows that are excluded, or whose squared norm is not finite, are left out; where none remains or the stack is not
+        Rows that are excluded, or whose squared norm is not finite, are left out; where none remains or the stack is
+        not
         defined for those that do, the step is zero.
         """
         clients = len(updates)
@@ -163,7 +163,17 @@ class Judge:
             memory = self.memories.setdefault(place, {})
             rng = self.randomness("defense", number, place)
             return Round(
-                layout, self.layout, byzantine, clients, geometry, server, sources, self.see, memory, number, rng
+                layout,
+                self.layout,
+                byzantine,
+                clients,
+                geometry,
+                server,
+                sources,
+                self.see,
+                memory,
+                number,
+                rng,
             )
 
         for place, (stage, columns) in enumerate(zip(self.stack.stages, self._columns, strict=True)):
@@ -187,9 +197,7 @@ class Judge:
             _check_weights(verdict.weights, n, last)
         return verdict, mixing, last
 
-    def _combine(
-        self, verdict: Verdict, mixing: Tensor | None, last: Round, updates: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def _combine(self, verdict: Verdict, mixing: Tensor | None, last: Round, updates: Tensor) -> tuple[Tensor, Tensor]:
         weights = verdict.weights
         features = self.view_layout.parameters
         if isinstance(weights, Tensor) and weights.ndim == 1:
@@ -225,8 +233,13 @@ def blame(part: Loaded[Stage] | Loaded[Defense] | Loaded[Attack], action: str) -
         raise PluginError(f"{part.name}: {error}") from error
     except Exception as error:
         raise PluginError(
-            f"{part.path}: {action} raised {type(error).__name__}: {error}; mend the file and run the same command again"
+            f"{part.path}: {action} raised {type(error).__name__}: {error}; mend the file and try again"
         ) from error
+
+
+def _require(part: Loaded[Stage] | Loaded[Defense], n: int, f: int) -> None:
+    if not part.record.requires(n, f):
+        raise Inapplicable(f"{part.name} requires {part.requirement}, and here n={n}, f={f}")
 
 
 def forge(attack: Loaded[Attack], insider: Insider, parameters: int) -> Tensor:
@@ -267,14 +280,18 @@ def _check_weights(weights: object, rows: int, last: Round) -> None:
         return
     shapes = {(rows,), (rows, last.view_layout.parameters), (rows, len(last.layout.layers))}
     if not isinstance(weights, Tensor) or tuple(weights.shape) not in shapes:
-        raise TypeError(f"weights must be a tensor of shape ({rows},), one weight a row of round.view, not {_what(weights)}")
+        raise TypeError(
+            f"weights must be a tensor of shape ({rows},), one weight a row of round.view, not {_what(weights)}"
+        )
     if not weights.isfinite().all():
         raise ValueError("some weights are NaN or infinite; return finite weights")
 
 
 def _checked_block(weights: Tensor, shape: tuple[int, int]) -> Tensor:
     if not isinstance(weights, Tensor) or weights.shape != shape or not weights.isfinite().all():
-        raise ValueError(f"a function of columns must return finite weights of the block's shape {shape}, not {_what(weights)}")
+        raise ValueError(
+            f"a function of columns must return finite weights of the block's shape {shape}, not {_what(weights)}"
+        )
     return weights
 
 

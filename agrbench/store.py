@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,15 +48,15 @@ class Store:
         path = self.path(Cell.from_json(record["cell"]))
         path.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps(_plain(record), indent=1, allow_nan=False) + "\n"
-        handle, temporary = tempfile.mkstemp(prefix=path.stem + "-", suffix=".part", dir=path.parent)
+        temporary = path.with_name(f"{path.stem}-{os.getpid()}.part")
         try:
-            with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            with temporary.open("w", encoding="utf-8") as stream:
                 stream.write(text)
                 stream.flush()
                 os.fsync(stream.fileno())
-            Path(temporary).replace(path)
+            temporary.replace(path)
         except BaseException:
-            Path(temporary).unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
             raise
         return path
 
@@ -77,12 +76,16 @@ def read(path: Path) -> Record:
     if not isinstance(record, dict) or not isinstance(record.get("schema"), int) or "cell" not in record:
         raise RecordError(f"{path}: not a record of agrbench; move it elsewhere")
     if record["schema"] > SCHEMA:
-        raise RecordError(f"{path}: written in schema {record['schema']}, this version reads {SCHEMA}; upgrade agrbench")
+        raise RecordError(
+            f"{path}: written in schema {record['schema']}, this version reads {SCHEMA}; upgrade agrbench"
+        )
     try:
         cell = Cell.from_json(record["cell"])
         _check(record)
     except (AgrbenchError, KeyError, TypeError, ValueError) as error:
-        raise RecordError(f"{path}: not a complete record ({error}); delete it, and the grid will compute it again") from error
+        raise RecordError(
+            f"{path}: not a complete record ({error}); delete it, and the grid will compute it again"
+        ) from error
     if record["protocol"] == PROTOCOL and cell.key not in path.name:
         raise RecordError(f"{path}: its name does not end in its cell's key {cell.key}; do not rename or edit records")
     return record

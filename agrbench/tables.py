@@ -83,17 +83,18 @@ def triad(group: Group) -> Table:
     )
     seeds = _seeds(group)
     notes = [
-        "Losses in points of accuracy against the unattacked, undefended run of the same seed, over the rounds from "
-        f"{group.cell.first} on; worst and mean over {', '.join(group.attacks) or 'no attack'}.",
-        "Worst success: share of triggered inputs sent to the target class, in percent. Server: milliseconds a round, and as "
-        "a ratio to fedavg.",
+        "Losses in points of accuracy against the unattacked, undefended run of the same seed, in rounds "
+        f"{group.cell.first} and later; worst and mean over {', '.join(group.attacks) or 'no attack'}.",
+        "Worst success: share of triggered inputs sent to the target class, in percent. "
+        "Server: milliseconds a round, and as a ratio to fedavg.",
         "Amplified minus base: mean loss, with its interval over paired seeds and p adjusted over this table (Holm).",
         _about_seeds(seeds),
         *_marks(any(row["collapsed"] for row in rows)),
         *_missing(group),
     ]
     headers = (
-        "defense", "worst loss", "mean loss", "worst success", "fidelity loss", "server ms", "x fedavg", "amplified - base",
+        "defense", "worst loss", "mean loss", "worst success", "fidelity loss", "server ms", "x fedavg",
+        "amplified - base",
     )  # fmt: skip
     return Table(_title("The triad", group), headers, shown, tuple(notes), tuple(rows))
 
@@ -120,6 +121,8 @@ def matrix(group: Group, metric: Metric, name: str) -> Table:
             data.append(_flat(group, name, defense, attack, sample, within, fallen))
         rows.append(tuple(line))
     notes = [_about_seeds(_seeds(group)), *_marks(marked), *_missing(group)]
+    if not rows:
+        notes = ["No attack of this kind among the records."]
     return Table(_title(metric.title, group), ("attack", *group.defenses), tuple(rows), tuple(notes), tuple(data))
 
 
@@ -195,7 +198,9 @@ def write(made: Sequence[Table], form: Format) -> str:
 def _plain(table: Table) -> str:
     """Write a table as text, cut into parts that fit the terminal, the first column repeated."""
     width = max(shutil.get_terminal_size((120, 24)).columns, 80)
-    columns = [[header, *("\n".join(_starred(row[place])) for row in table.rows)] for place, header in enumerate(table.headers)]
+    columns = [
+        [header, *("\n".join(_starred(row[place])) for row in table.rows)] for place, header in enumerate(table.headers)
+    ]
     wide = [2 + max(len(line) for text in column for line in text.split("\n")) for column in columns]
     parts: list[list[int]] = [[0]]
     for place in range(1, len(columns)):
@@ -248,7 +253,9 @@ def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
     writer = csv.DictWriter(stream, names, lineterminator="\n")
     writer.writeheader()
     for row in rows:
-        writer.writerow({name: json.dumps(value) if isinstance(value, (dict, list)) else value for name, value in row.items()})
+        writer.writerow(
+            {name: json.dumps(value) if isinstance(value, (dict, list)) else value for name, value in row.items()}
+        )
     return stream.getvalue().rstrip("\n")
 
 
@@ -258,7 +265,10 @@ def _triad_row(group: Group, defense: str) -> dict[str, Any]:
     seeds = _seeds(group)
     worst, hit = metrics.worst(losses, seeds), metrics.worst(hits, seeds)
     costs = metrics.fidelity(group, defense)
-    server, undefended = metrics.server_seconds(group, defense).mean, metrics.server_seconds(group, UNDEFENDED).mean
+    server, undefended = (
+        metrics.server_seconds(group, defense).mean,
+        metrics.server_seconds(group, UNDEFENDED).mean,
+    )
     mean = metrics.averaged(losses.values()) if worst else Sample((), ())
     return {
         "dataset": group.dataset,
@@ -343,7 +353,10 @@ def _flat(
         "collapsed": fallen,
     }
     if name == "loss":
-        row |= {"fidelity": metrics.fidelity(group, defense).mean, "damage": metrics.damage(group, defense, attack).mean}
+        row |= {
+            "fidelity": metrics.fidelity(group, defense).mean,
+            "damage": metrics.damage(group, defense, attack).mean,
+        }
     if name == "success":
         row |= {"untriggered": metrics.untriggered(group, defense, attack).mean}
     if name == "time":
@@ -360,7 +373,9 @@ def _seeds(group: Group) -> tuple[int, ...]:
 
 def _title(what: str, group: Group) -> str:
     cell = group.cell
-    rest = {k: v for k, v in group.settings.items() if k not in ("clients", "rounds", "start", "malicious", "byzantine")}
+    rest = {
+        k: v for k, v in group.settings.items() if k not in ("clients", "rounds", "start", "malicious", "byzantine")
+    }
     more = "".join(f", {key} {value}" for key, value in rest.items())
     return (
         f"{what}: {group.dataset}, {cell.clients} clients, {cell.attackers} malicious (server assumes {cell.bound}), "
@@ -382,7 +397,11 @@ def _marks(collapsed: bool) -> list[str]:
 
 def _missing(group: Group) -> list[str]:
     """Name what is not there, once a reason."""
-    reasons: dict[str, set[str]] = {}
-    for (defense, _, _), reason in group.missing.items():
-        reasons.setdefault(reason, set()).add(defense)
-    return [f"Not ranked: {', '.join(sorted(names))}: {reason}." for reason, names in reasons.items()]
+    reasons: dict[str, dict[str, None]] = {}
+    for (defense, attack, _), reason in group.missing.items():
+        reasons.setdefault(reason, {})[f"{defense} under {attack}"] = None
+    return [f"Not ranked: {_listed(list(names))}: {reason}." for reason, names in reasons.items()]
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")

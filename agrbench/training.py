@@ -1,6 +1,7 @@
 """Models, and the training of all clients as one batched computation.
 
-Every model is a `torch.nn.Module`. A multilayer perceptron takes a path of its own, in which all clients share one forward and one
+Every model is a `torch.nn.Module`. A multilayer perceptron takes a path of its own, in which all clients share one
+forward and one
 backward pass and differ only in the last product; any other module goes through `torch.func`.
 """
 
@@ -65,7 +66,9 @@ class Perceptron:
 
     def __init__(self, module: nn.Module) -> None:
         linear = [layer for layer in module.modules() if isinstance(layer, nn.Linear)]
-        shapes = [shape for layer in linear for shape in ((layer.in_features, layer.out_features), (layer.out_features,))]
+        shapes = [
+            shape for layer in linear for shape in ((layer.in_features, layer.out_features), (layer.out_features,))
+        ]
         self.layout = Layout.of_shapes(shapes)
         pieces = [piece.detach() for layer in linear for piece in (layer.weight.T.flatten(), layer.bias)]
         self.initial = torch.cat(pieces)
@@ -122,9 +125,9 @@ class Perceptron:
     def _weights(self, parameters: Tensor) -> list[Tensor]:
         """View the flat parameters `(..., parameters)` as folded layers `(..., d_in + 1, d_out)`."""
         sizes = [layer.size for layer in self.layout.layers]
-        pieces = parameters.split(sizes, dim=-1)
+        pieces = torch.split(parameters, sizes, dim=-1)
         return [
-            piece.unflatten(-1, (layer.rows, layer.columns))
+            piece.view(*piece.shape[:-1], layer.rows, layer.columns)
             for piece, layer in zip(pieces, self.layout.layers, strict=True)
         ]
 
@@ -165,7 +168,7 @@ class Functional:
         return (losses * share).sum()
 
     def _named(self, parameters: Tensor) -> dict[str, Tensor]:
-        pieces = parameters.split([shape.numel() for shape in self._shapes.values()])
+        pieces = torch.split(parameters, [shape.numel() for shape in self._shapes.values()])
         return {name: piece.view(shape) for (name, shape), piece in zip(self._shapes.items(), pieces, strict=True)}
 
 
@@ -173,9 +176,9 @@ def _is_perceptron(module: nn.Module) -> bool:
     """Recognise `Flatten, Linear, ReLU, Linear, ...` with biases."""
     if not isinstance(module, nn.Sequential) or len(module) % 2 or not isinstance(module[0], nn.Flatten):
         return False
-    linear, between = module[1::2], module[2::2]
-    return all(type(layer) is nn.Linear and layer.bias is not None for layer in linear) and all(
-        type(layer) is nn.ReLU for layer in between
+    layers = list(module)
+    return all(type(layer) is nn.Linear and layer.bias is not None for layer in layers[1::2]) and all(
+        type(layer) is nn.ReLU for layer in layers[2::2]
     )
 
 
@@ -188,14 +191,14 @@ def _by_blocks(
 ) -> tuple[Tensor, Tensor]:
     """Measure as many models at once as the memory budget holds."""
     size = updates.element_size() * (wide + updates.shape[1])
-    parts = [_measure(score(model + block), labels) for block in updates.split(max(BUDGET // size, 1))]
+    parts = [_measure(score(model + block), labels) for block in torch.split(updates, max(BUDGET // size, 1))]
     losses, accuracies = zip(*parts, strict=True)
     return torch.cat(losses), torch.cat(accuracies)
 
 
 def _measure(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Give mean cross-entropy and accuracy of `(k, rows, classes)` scores."""
-    losses = nn.functional.cross_entropy(
-        logits.transpose(1, 2), labels.expand(len(logits), -1), reduction="none"
-    ).mean(1)
+    losses = nn.functional.cross_entropy(logits.transpose(1, 2), labels.expand(len(logits), -1), reduction="none").mean(
+        1
+    )
     return losses, (logits.argmax(2) == labels).to(logits.dtype).mean(1)

@@ -1,4 +1,4 @@
-"""Min-max: go as far as the honest diameter allows (Shejwalkar and Houmansadr, NDSS 2021; "S&H" in AgrAmplifier, 2022)."""
+"""Min-max, or S&H: go as far as the honest diameter allows (Shejwalkar and Houmansadr, NDSS 2021)."""
 
 from typing import Literal
 
@@ -11,12 +11,11 @@ from agrbench.plugins import Attack
 from agrbench.rounds import Insider
 
 
-
-
 def min_max(insider: Insider, *, direction: Literal["std", "sign", "unit"] = "std") -> Tensor:
     """Send `v = mu + gamma p` with the largest `gamma` for which `max_i |v - g_i|` stays within the honest diameter.
 
-    `mu` is the honest mean and `p` is `-sigma` (`"std"`, ddof 1), `-sign(mu)` (`"sign"`) or `-mu / |mu|` (`"unit"`). Exact, from
+    `mu` is the honest mean and `p` is `-sigma` (`"std"`, ddof 1), `-sign(mu)` (`"sign"`) or `-mu / |mu|` (`"unit"`).
+    Exact, from
     `q = |p|^2`, `a_i = |mu - g_i|^2`, `b_i = <p, mu - g_i>`: `gamma = min_i (-b_i + sqrt(b_i^2 + q (R^2 - a_i))) / q`;
     `q = 0` gives `mu`. Uses `honest`, all of it. Aim: untargeted.
     """

@@ -1,4 +1,4 @@
-"""T-Scal: train on triggered copies labelled as the target, scale the update up (Cao et al., NDSS 2021; AgrAmplifier, 2022)."""
+"""T-Scal: train on triggered copies labelled as the target, scale the update up (Cao et al., NDSS 2021)."""
 
 from torch import Generator, Tensor
 

@@ -20,7 +20,8 @@ def fltrust(round: Round) -> Tensor:
     if total == 0:
         return torch.zeros_like(round.norms)
     rescale = torch.linalg.vector_norm(round.server.root) / round.norms.clamp(min=torch.finfo(round.norms.dtype).tiny)
-    return (scores / total).to(rescale.dtype) * rescale
+    weights: Tensor = (scores / total).to(rescale.dtype) * rescale
+    return weights
 
 
 defense = Defense(fltrust, family="trust")
