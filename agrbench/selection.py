@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,12 +18,24 @@ def smallest(scores: Tensor, count: int) -> Tensor:
 
 
 def between(block: Tensor, low: int, high: int) -> Tensor:
-    """Share each column out evenly among its values of rank `low` to `high - 1`: `(rows, b)` weights.
+    """Mark each column's values of rank `low` to `high - 1`: Boolean `(rows, b)`.
 
     Ranks count from 0 for the smallest value; equal values rank in the order of their rows.
     """
-    kept = block.argsort(dim=0, stable=True)[low:high]
-    return torch.zeros_like(block).scatter_(0, kept, 1 / (high - low))
+    ranked = _sorted(block)
+    kept = (block >= ranked[low]) & (block <= ranked[high - 1])
+    tied = kept.sum(0) != high - low
+    if tied.any():
+        order = block[:, tied].argsort(dim=0, stable=True)[low:high]
+        kept[:, tied] = torch.zeros_like(kept[:, tied]).scatter_(0, order, True)
+    return kept
+
+
+def _sorted(block: Tensor) -> Tensor:
+    """Sort each column; numpy's sort is vectorised and ten times as fast as torch's on a CPU."""
+    if block.device.type == "cpu" and block.dtype in (torch.float32, torch.float64):
+        return torch.from_numpy(np.sort(block.numpy(), axis=0))
+    return block.sort(dim=0).values
 
 
 def densest_by_cosine(geometry: Geometry, byzantine: int, neighbours: int | None) -> Tensor:

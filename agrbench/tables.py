@@ -93,8 +93,8 @@ def triad(group: Group) -> Table:
         *_missing(group),
     ]
     headers = (
-        "defense", "worst loss", "mean loss", "worst success", "fidelity loss", "server ms", "x fedavg",
-        "amplified - base",
+        "defense", "worst\nloss", "mean\nloss", "worst\nsuccess", "fidelity\nloss", "server\nms", "x\nfedavg",
+        "amplified\n- base",
     )  # fmt: skip
     return Table(_title("The triad", group), headers, shown, tuple(notes), tuple(rows))
 
@@ -224,7 +224,8 @@ def _github(table: Table) -> str:
         return "<br>".join([first, *entry.lines[1:]])
 
     rows = [[text(entry) for entry in row] for row in table.rows]
-    body = tabulate(rows, headers=list(table.headers), tablefmt="github", disable_numparse=True)
+    headers = [header.replace("\n", " ") for header in table.headers]
+    body = tabulate(rows, headers=headers, tablefmt="github", disable_numparse=True)
     return "\n\n".join([f"**{table.title}**", body, "  \n".join(table.notes)])
 
 
@@ -236,7 +237,7 @@ def _latex(table: Table) -> str:
         return first if len(lines) == 1 else rf"\shortstack{{{stacked}}}"
 
     rows = [[text(entry) for entry in row] for row in table.rows]
-    headers = [_escaped(header) for header in table.headers]
+    headers = [_escaped(header.replace("\n", " ")) for header in table.headers]
     body = tabulate(rows, headers=headers, tablefmt="latex_raw", disable_numparse=True)
     return "\n".join([f"% {table.title}", body, *(f"% {note}" for note in table.notes)])
 

@@ -127,7 +127,7 @@ def restored_rows(rows: Array, shapes: Shapes, kernel: int) -> Array:
 
 def spread(weights: Array, shapes: Shapes, kernel: int) -> Array:
     """Patch weights `(rows, patches)` written to every coordinate of their patch."""
-    wide = np.zeros((len(weights), sum(math.prod(shape) for shape in shapes)))
+    wide = np.zeros((len(weights), parameters(shapes)))
     for p, patch in enumerate(patches(shapes, kernel)):
         for c in patch:
             wide[:, c] = weights[:, p]

@@ -76,9 +76,7 @@ def test_list_names_every_plugin_file(tmp_path: Path) -> None:
         (["--plugin", "absent.py"], "absent.py: the plugin file cannot be read"),
     ],
 )
-def test_a_mistake_is_answered_by_a_sentence_and_exit_code_2(
-    tmp_path: Path, words: list[str], complaint: str
-) -> None:
+def test_a_mistake_is_answered_by_a_sentence_and_exit_code_2(tmp_path: Path, words: list[str], complaint: str) -> None:
     done = agrbench("grid", *words, cwd=tmp_path, ok=2)
     assert complaint in done.stderr
     assert done.stderr.startswith("Error: ")
@@ -119,7 +117,9 @@ def test_a_broken_defense_costs_its_own_cells_only(tmp_path: Path, weigh: str, c
         "mine": "failed",
     }
     assert all(record["traceback"] for record in found.values() if record["status"] == "failed")
-    mended = plugin(tmp_path, "mine", "defense = Defense(lambda round: torch.ones(len(round.view)) / 10, amplifier=None)")
+    mended = plugin(
+        tmp_path, "mine", "defense = Defense(lambda round: torch.ones(len(round.view)) / 10, amplifier=None)"
+    )
     agrbench("grid", "--plugin", mended, "-d", "mine", "-a", "none", *SMALL, cwd=tmp_path)
     assert {record["status"] for record in records(tmp_path / "results").values()} == {"done"}
 
@@ -195,7 +195,9 @@ def test_killed_at_ten_random_moments_a_grid_ends_with_the_same_records(tmp_path
 
 def test_an_interrupted_grid_keeps_what_is_finished_and_prints_how_to_go_on(tmp_path: Path) -> None:
     words = ["grid", "-d", "krum", "-a", "label_flip", "--seeds", "40", "--rounds", "100"]
-    running = subprocess.Popen([AGRBENCH, *words], cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    running = subprocess.Popen(
+        [AGRBENCH, *words], cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
     while not list((tmp_path / "results").rglob("*.json")):
         time.sleep(0.1)
     os.kill(running.pid, signal.SIGINT)
@@ -242,7 +244,9 @@ def test_forms_can_be_left_out(tmp_path: Path) -> None:
     base = agrbench("grid", "-d", "krum", "-a", "none", *SMALL, "--only-base", "--dry-run", cwd=tmp_path).stdout
     assert "digits krum none" in base
     assert "amp+krum" not in base
-    amplified = agrbench("grid", "-d", "krum", "-a", "none", *SMALL, "--only-amplified", "--dry-run", cwd=tmp_path).stdout
+    amplified = agrbench(
+        "grid", "-d", "krum", "-a", "none", *SMALL, "--only-amplified", "--dry-run", cwd=tmp_path
+    ).stdout
     assert "digits amp+krum none" in amplified
     assert "digits krum" not in amplified
     chosen = agrbench("grid", "-d", "sample(kernel=3)+krum", "-a", "none", *SMALL, "--dry-run", cwd=tmp_path).stdout
@@ -269,7 +273,9 @@ def test_a_start_after_the_end_warns(tmp_path: Path) -> None:
 
 def test_a_suite_file_is_read_and_its_mistakes_named(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
-    path.write_text('datasets = ["digits"]\nattacks = ["none"]\ndefenses = ["krum"]\nseeds = 1\n[settings]\nrounds = 10\n')
+    path.write_text(
+        'datasets = ["digits"]\nattacks = ["none"]\ndefenses = ["krum"]\nseeds = 1\n[settings]\nrounds = 10\n'
+    )
     shown = agrbench("grid", "--suite", path, "--dry-run", cwd=tmp_path).stdout
     assert "3 cells" in shown
     for text, complaint in [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -162,7 +162,7 @@ def test_reading_a_layout_gives_that_layout_and_reading_shapes_gives_theirs() ->
 # ---------------------------------------------------------------- modules
 
 
-MODULES = {
+MODULES: dict[str, Callable[[], nn.Module]] = {
     "linear": lambda: nn.Linear(4, 3),
     "linear without bias": lambda: nn.Linear(4, 3, bias=False),
     "one to one": lambda: nn.Linear(1, 1),

@@ -87,7 +87,9 @@ def test_plain_averaging_is_the_mean_of_plain_sgd_steps() -> None:
 
 
 @pytest.mark.parametrize("rows", ["NAN", "INF", "BIG", "-INF"])
-@pytest.mark.parametrize("defense", ["fedavg", "krum", "median", "amp+cosden", "amp+fang", "nnm+trimmed_mean", "fltrust"])
+@pytest.mark.parametrize(
+    "defense", ["fedavg", "krum", "median", "amp+cosden", "amp+fang", "nnm+trimmed_mean", "fltrust"]
+)
 def test_rows_that_are_not_finite_never_reach_the_model(tmp_path: Path, rows: str, defense: str) -> None:
     value = {"NAN": "float('nan')", "INF": "float('inf')", "BIG": "1e30", "-INF": "-float('inf')"}[rows]
     attack = evil(tmp_path, f"insider.clean * 0 + {value}")

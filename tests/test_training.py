@@ -128,9 +128,7 @@ def test_evaluation_in_small_blocks_is_the_same(monkeypatch: pytest.MonkeyPatch)
 
 def test_a_model_starts_from_its_seed_and_leaves_the_global_state_alone() -> None:
     before = torch.get_rng_state()
-    first, again, other = (
-        learner(mlp(4), (3,), 2, torch.Generator().manual_seed(seed)).initial for seed in (0, 0, 1)
-    )
+    first, again, other = (learner(mlp(4), (3,), 2, torch.Generator().manual_seed(seed)).initial for seed in (0, 0, 1))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
     assert torch.equal(torch.get_rng_state(), before)
