@@ -15,7 +15,7 @@ from torch import Tensor
 from agrbench import execution, stacks
 from agrbench.amplifiers import Patches
 from agrbench.cells import Cell
-from agrbench.errors import AgrbenchError
+from agrbench.errors import AgrbenchError, Inapplicable
 from agrbench.layout import Layout
 from agrbench.randomness import generator
 from agrbench.registry import Registry
@@ -118,7 +118,10 @@ def aggregate(
     rows = _matrix(updates, "updates")
     judge, server = _court(rows, defense, layout, root, evaluate, model, previous, seed, plugins)
     judge.stack.check(len(rows), byzantine)
-    return _like(judge.step(rows, byzantine, server, number=1).step, updates)
+    outcome = judge.step(rows, byzantine, server, number=1)
+    if outcome.empty is not None:
+        raise Inapplicable(f"{defense}: {outcome.empty}")
+    return _like(outcome.step, updates)
 
 
 def forge(

@@ -54,7 +54,7 @@ plugin_option = click.option(
     help="A plugin file of yours; it is code that will run.",
 )
 data_option = click.option(
-    "--data-dir", metavar="DIR", expose_value=False, callback=_use_data_dir,
+    "--data-dir", type=click.Path(exists=True, file_okay=False), metavar="DIR", expose_value=False, callback=_use_data_dir,
     help="Where published data files lie (default: the environment variable AGRBENCH_DATA, then the user cache).",
 )  # fmt: skip
 

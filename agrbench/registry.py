@@ -27,6 +27,7 @@ from agrbench.errors import PluginError, SpecError
 from agrbench.specs import Term
 
 if TYPE_CHECKING:
+    from agrbench.cells import Cell
     from agrbench.plugins import Attack, Dataset
     from agrbench.stacks import Stack
 
@@ -203,6 +204,10 @@ class Registry:
         """Give one SHA-256 over the files of all plugins that a spec names."""
         digests = [entry.digest for entry in self.entries(kind, spec)]
         return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+
+    def plugins_of(self, cell: Cell) -> list[Entry]:
+        """List the plugins that a cell names."""
+        return [entry for kind in ("dataset", "defense", "attack") for entry in self.entries(kind, getattr(cell, kind))]
 
     def attack(self, spec: str) -> Loaded[Attack]:
         """Load an attack."""

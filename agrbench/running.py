@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from agrbench import execution, metrics, tables
+from agrbench import data, execution, metrics, tables
 from agrbench.cells import UNATTACKED, Cell
 from agrbench.errors import AgrbenchError
 from agrbench.grid import Plan
@@ -30,12 +30,19 @@ def run(
     verbose: bool,
     trace: bool,
 ) -> int:
-    """Compute what is waiting, print the triad of all cells, and give the exit code."""
+    """Compute what is waiting, print the triad of all cells, and give the exit code.
+
+    Raises:
+        DataError: a dataset's files are not at hand and cannot be downloaded; nothing is computed then.
+    """
     say = _silent if quiet else _say
     for cell, reason in plan.skips.items():
         store.write(execution.skipped(cell, registry, reason))
-    _announce(plan, say)
+    _announce(plan, registry, say)
     failures: list[Record] = []
+    for dataset in dict.fromkeys(cell.dataset for cell in plan.waiting):
+        for file in registry.dataset(dataset).record.source.files:
+            data.fetch(file)
     try:
         with progress("cells", len(plan.waiting), quiet or not plan.waiting) as report:
             for record in execution.execute(plan.waiting, registry, store, _jobs(plan, jobs)):
@@ -111,7 +118,11 @@ def _estimate(cells: Sequence[Cell], registry: Registry, quiet: bool) -> float:
     return sum(seconds[replace(cell, attack=UNATTACKED, seed=0)] for cell in cells)
 
 
-def _announce(plan: Plan, say: Callable[[str], None]) -> None:
+def _announce(plan: Plan, registry: Registry, say: Callable[[str], None]) -> None:
+    named = {entry.path for cell in plan.cells for entry in registry.plugins_of(cell)}
+    for file in registry.files:
+        if file not in named:
+            say(f"Warning: nothing names the plugin {file.stem}; write -a, -d or -D {file.stem}")
     for reason in dict.fromkeys(plan.skips.values()):
         names = dict.fromkeys(cell.defense for cell, why in plan.skips.items() if why == reason)
         say(f"Skipped: {', '.join(names)}: {reason}")

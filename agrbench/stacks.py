@@ -244,6 +244,8 @@ def _require(part: Loaded[Stage] | Loaded[Defense], n: int, f: int) -> None:
 
 def forge(attack: Loaded[Attack], insider: Insider, parameters: int) -> Tensor:
     """Ask an attack for its `(malicious, parameters)` rows; they may hold anything, NaN included."""
+    if not insider.malicious:
+        return torch.empty(0, parameters)
     with blame(attack, "forge"):
         rows = attack.record.forge(insider)
         if not isinstance(rows, Tensor) or rows.shape != (insider.malicious, parameters):

@@ -18,6 +18,7 @@ import pytest
 from agrbench.store import collect, curves
 
 AGRBENCH = Path(sys.executable).with_name("agrbench")
+MEAN = "Defense(lambda round: torch.ones(len(round.view)) / 10, amplifier=None)"
 SMALL = ("--seeds", "1", "--clients", "10", "--rounds", "20")
 
 
@@ -208,7 +209,7 @@ def test_an_interrupted_grid_keeps_what_is_finished_and_prints_how_to_go_on(tmp_
 
 
 def test_an_edited_plugin_makes_its_records_stale_and_only_those(tmp_path: Path) -> None:
-    mine = plugin(tmp_path, "mine", "defense = Defense(lambda round: torch.ones(len(round.view)) / 10, amplifier=None)")
+    mine = plugin(tmp_path, "mine", f"defense = {MEAN}")
     words = ("grid", "--plugin", mine, "-d", "mine", "-d", "krum", "-a", "label_flip", *SMALL)
     agrbench(*words, cwd=tmp_path)
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "results").rglob("*.json")}
@@ -265,6 +266,24 @@ def test_the_paper_s_settings_hold_where_axes_are_given_and_the_demo_s_where_non
     assert grid.choose("demo", ["none"], [], [], 1, {"rounds": 30}).settings["rounds"] == 30
 
 
+def test_a_plugin_that_nothing_names_is_mentioned(tmp_path: Path) -> None:
+    mine = plugin(tmp_path, "mine", "defense = Defense(lambda round: torch.ones(10))")
+    done = agrbench("grid", "--plugin", mine, "-d", "fedavg", "-a", "none", *SMALL, cwd=tmp_path)
+    assert "nothing names the plugin mine; write -a, -d or -D mine" in done.stderr
+
+
+def test_absent_data_stops_a_grid_before_anything_is_computed(tmp_path: Path) -> None:
+    environment = {key: value for key, value in os.environ.items() if key != "AGRBENCH_DATA"}
+    environment |= {"XDG_CACHE_HOME": str(tmp_path / "cache"), "HTTPS_PROXY": "http://127.0.0.1:9"}
+    words = ["grid", "-D", "digits", "-D", "location30", "-d", "krum", "-a", "none", *SMALL]
+    done = subprocess.run(
+        [AGRBENCH, *words], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "put it at" in done.stderr
+    assert not list(tmp_path.rglob("*.json"))
+
+
 def test_a_start_after_the_end_warns(tmp_path: Path) -> None:
     done = agrbench("grid", "-d", "fedavg", "-a", "label_flip", "--rounds", "5", "--seeds", "1", "--clients", "10",
                     cwd=tmp_path)  # fmt: skip
@@ -273,16 +292,15 @@ def test_a_start_after_the_end_warns(tmp_path: Path) -> None:
 
 def test_a_suite_file_is_read_and_its_mistakes_named(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
-    path.write_text(
-        'datasets = ["digits"]\nattacks = ["none"]\ndefenses = ["krum"]\nseeds = 1\n[settings]\nrounds = 10\n'
-    )
+    axes = 'datasets = ["digits"]\nattacks = ["none"]\ndefenses = ["krum"]'
+    path.write_text(f"{axes}\nseeds = 1\n[settings]\nrounds = 10\n")
     shown = agrbench("grid", "--suite", path, "--dry-run", cwd=tmp_path).stdout
     assert "3 cells" in shown
     for text, complaint in [
         ("datasets = [", "not TOML"),
         ('dataset = ["digits"]', "'dataset' is no key of a suite; write datasets"),
         ('datasets = ["digits"]\nattacks = "none"\ndefenses = ["krum"]', "attacks is not a list of specs"),
-        ('datasets = ["digits"]\nattacks = ["none"]\ndefenses = ["krum"]\n[settings]\nround = 1', "write rounds"),
+        (f"{axes}\n[settings]\nround = 1", "write rounds"),
     ]:
         path.write_text(text)
         assert complaint in agrbench("grid", "--suite", path, cwd=tmp_path, ok=2).stderr
@@ -321,17 +339,19 @@ def test_absent_data_gives_one_error_with_address_checksum_and_place(tmp_path: P
 
 
 def test_data_commands_find_what_is_at_hand(tmp_path: Path) -> None:
+    fetched = agrbench("data", "get", "location30", cwd=tmp_path).stdout
+    assert agrbench("data", "path", "location30", cwd=tmp_path).stdout == fetched
+    assert Path(fetched.strip()).is_file()
     shown = agrbench("data", "list", cwd=tmp_path).stdout
     assert "embedded, always at hand" in shown
     assert "none stated; present" in shown
-    assert Path(agrbench("data", "path", "location30", cwd=tmp_path).stdout.strip()).is_file()
     assert "has no files" in agrbench("data", "path", "digits", cwd=tmp_path, ok=2).stderr
 
 
 def test_damaged_data_is_refused_by_name(tmp_path: Path) -> None:
     folder = tmp_path / "data" / "location30"
     folder.mkdir(parents=True)
-    shutil.copy(Path(os.environ["AGRBENCH_DATA"]) / "location30" / "dataset_location.tgz", folder)
+    shutil.copy(agrbench("data", "get", "location30", cwd=tmp_path).stdout.strip(), folder)
     damaged = folder / "dataset_location.tgz"
     damaged.chmod(0o644)
     damaged.write_bytes(damaged.read_bytes()[:-1000])

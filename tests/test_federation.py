@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from functools import partial
 
 import pytest
@@ -34,7 +35,7 @@ def test_every_training_row_is_held_once_by_a_client_or_the_root_set(
 ) -> None:
     made = federation(clients + spare + root, root, clients, clients // 3, seed)
     held = [ids(shard) for shard in made.shards]
-    assert sorted([*sum(held, []), *ids(made.root)]) == list(range(clients + spare + root))
+    assert sorted([*itertools.chain(*held), *ids(made.root)]) == list(range(clients + spare + root))
     assert len(made.root.labels) == root
     sizes = [len(shard) for shard in held]
     assert max(sizes) - min(sizes) <= 1

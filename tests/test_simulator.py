@@ -16,7 +16,7 @@ from agrbench.registry import Registry
 from agrbench.simulator import Run
 from agrbench.store import curves
 
-SMALL = {"clients": 10, "rounds": 20, "start": 10}
+SMALL: dict[str, Any] = {"clients": 10, "rounds": 20, "start": 10}
 
 
 def run(defense: str, attack: str, plugins: tuple[Path, ...] = (), **settings: Any) -> dict[str, Any]:

@@ -1,0 +1,478 @@
+"""Data files: nothing is trusted before its checksum holds, nothing is unpacked to disk; and what the datasets hold."""
+
+from __future__ import annotations
+
+import functools
+import gzip
+import hashlib
+import http.server
+import io
+import os
+import tarfile
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import pooch
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agrbench import data
+from agrbench.errors import DataError
+from agrbench.federation import Examples
+from agrbench.plugins import File, Source
+from agrbench.registry import Registry
+
+CONTENT = b"label,1,0,1\n" * 100
+SUM = hashlib.sha256(CONTENT).hexdigest()
+FILE = File("made/table.bin", "https://data.example.org/table.bin", SUM)
+
+
+@pytest.fixture
+def away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Start in an empty folder without data folder, with an empty user cache and without network."""
+    monkeypatch.delenv(data.FOLDER, raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+
+    def offline(*_: object, **__: object) -> None:
+        raise OSError("no network")
+
+    monkeypatch.setattr(pooch, "retrieve", offline)
+    return tmp_path
+
+
+def place(folder: Path, path: str, content: bytes = CONTENT) -> Path:
+    target = folder / path
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(content)
+    return target
+
+
+# Where a file is looked for
+
+
+@pytest.mark.parametrize("path", ["made/table.bin", "table.bin"])
+def test_a_file_is_found_in_the_data_folder_by_its_path_and_by_its_bare_name(
+    path: str, away: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = place(away / "data", path)
+    assert data.find(FILE) is None
+    monkeypatch.setenv(data.FOLDER, str(away / "data"))
+    assert data.find(FILE) == data.fetch(FILE) == target
+    assert target.read_bytes() == CONTENT
+
+
+def test_the_path_goes_before_the_bare_name_and_the_data_folder_before_the_cache(
+    away: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cached = place(data.cache(), FILE.path)
+    assert data.find(FILE) == cached
+    monkeypatch.setenv(data.FOLDER, str(away / "data"))
+    bare = place(away / "data", "table.bin")
+    assert data.find(FILE) == bare
+    full = place(away / "data", FILE.path)
+    assert data.find(FILE) == full
+
+
+def test_the_user_s_cache_folder_is_used(away: Path) -> None:
+    assert data.cache() == away / "cache" / "agrbench"
+    cached = place(away / "cache" / "agrbench", FILE.path)
+    assert data.fetch(FILE) == cached
+
+
+@pytest.mark.parametrize("folder", ["absent", ""])
+def test_a_data_folder_without_the_file_changes_nothing(
+    folder: str, away: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(data.FOLDER, str(away / folder) if folder else "")
+    assert data.find(FILE) is None
+    cached = place(data.cache(), FILE.path)
+    assert data.find(FILE) == cached
+
+
+@pytest.mark.parametrize("where", ["data folder", "data folder, bare", "cache"])
+def test_a_file_of_another_checksum_is_refused_by_name_with_both_sums(
+    where: str, away: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(data.FOLDER, str(away / "data"))
+    folder = data.cache() if where == "cache" else away / "data"
+    wrong = CONTENT[:-1] + b"!"
+    target = place(folder, "table.bin" if where.endswith("bare") else FILE.path, wrong)
+    for look in (data.find, data.fetch):
+        with pytest.raises(DataError) as refused:
+            look(FILE)
+        for said in (str(target), SUM, hashlib.sha256(wrong).hexdigest(), FILE.url):
+            assert said in str(refused.value)
+    assert target.read_bytes() == wrong
+    assert data.state(Source("none", (FILE,))).startswith(f"damaged: {target}")
+
+
+def test_an_absent_file_without_network_gives_one_error_that_says_what_to_get_and_where_to_put_it(away: Path) -> None:
+    with pytest.raises(DataError) as refused:
+        data.fetch(FILE)
+    said = str(refused.value)
+    assert len(said.splitlines()) == 1
+    for part in (FILE.url, FILE.sha256, str(away / "cache" / "agrbench" / "made" / "table.bin"), "--data-dir DIR"):
+        assert part in said
+    assert "DIR/made/table.bin" in said
+    assert not list((away / "work").iterdir())
+
+
+def test_putting_the_file_where_the_error_says_mends_it(away: Path) -> None:
+    with pytest.raises(DataError) as refused:
+        data.fetch(FILE)
+    target = Path(str(refused.value).partition("put it at ")[2].partition(",")[0])
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(CONTENT)
+    assert data.fetch(FILE) == target
+
+
+def test_the_state_of_a_dataset_s_files_is_told_in_words(away: Path) -> None:
+    assert data.state(Source("CC0")) == "embedded, always at hand"
+    other = File("made/other.bin", "https://data.example.org/other.bin", SUM)
+    source = Source("CC0", (FILE, other))
+    assert data.state(source) == "absent: made/table.bin, made/other.bin"
+    place(data.cache(), FILE.path)
+    assert data.state(source) == "absent: made/other.bin"
+    place(data.cache(), other.path)
+    assert data.state(source) == "present"
+
+
+def test_an_embedded_dataset_has_no_files_to_get() -> None:
+    with pytest.raises(DataError, match="digits has no files"):
+        data.files("digits", Source("CC BY 4.0"))
+    assert data.files("made", Source("CC0", (FILE,))) == (FILE,)
+
+
+# Downloading, from a server on this machine
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Path, str]]:
+    """Serve a folder; give it and its address."""
+    monkeypatch.delenv(data.FOLDER, raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("NO_PROXY", "*")
+    folder = tmp_path / "served"
+    folder.mkdir()
+    handler = functools.partial(Quiet, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield folder, f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_a_download_lands_in_the_cache_and_is_not_repeated(served: tuple[Path, str]) -> None:
+    folder, address = served
+    source = place(folder, "table.bin")
+    file = File("made/table.bin", f"{address}/table.bin", SUM)
+    target = data.fetch(file)
+    assert target == data.cache() / "made" / "table.bin"
+    assert target.read_bytes() == CONTENT
+    source.unlink()
+    assert data.fetch(file) == target
+
+
+@pytest.mark.parametrize("content", [b"", CONTENT[:-1], b"<html>gone</html>"])
+def test_a_download_of_another_checksum_is_refused_and_not_kept(content: bytes, served: tuple[Path, str]) -> None:
+    folder, address = served
+    place(folder, "table.bin", content)
+    file = File("made/table.bin", f"{address}/table.bin", SUM)
+    with pytest.raises(DataError) as refused:
+        data.fetch(file)
+    assert file.url in str(refused.value)
+    assert file.sha256 in str(refused.value)
+    assert data.find(file) is None
+    place(folder, "table.bin")
+    assert data.fetch(file).read_bytes() == CONTENT
+
+
+def test_an_address_that_is_gone_gives_the_same_error(served: tuple[Path, str]) -> None:
+    _, address = served
+    with pytest.raises(DataError, match="could not be downloaded"):
+        data.fetch(File("made/table.bin", f"{address}/gone.bin", SUM))
+
+
+# Archives
+
+Member = tuple[str, bytes | None, bytes]  # its name, its content or None, its type
+
+
+def archive(path: Path, *members: Member, mode: str = "w:gz", links_to: str = "/etc/hostname") -> Path:
+    with tarfile.open(str(path), cast(Literal["w"], mode)) as opened:
+        for name, content, kind in members:
+            info = tarfile.TarInfo(name)
+            info.type = kind
+            info.size = len(content or b"")
+            info.linkname = "" if kind == tarfile.REGTYPE else links_to
+            opened.addfile(info, io.BytesIO(content or b""))
+    return path
+
+
+def everything(folder: Path) -> dict[str, bytes | None]:
+    return {str(p.relative_to(folder)): p.read_bytes() if p.is_file() else None for p in folder.rglob("*")}
+
+
+@pytest.fixture
+def untouched(away: Path) -> Iterator[Path]:
+    """Give a folder to put an archive in, and see to it that nothing else appears anywhere around."""
+    box = away / "box"
+    box.mkdir()
+    around = everything(away)
+    yield box
+    after = everything(away)
+    assert {name: each for name, each in after.items() if not name.startswith("box/")} == around
+    assert all(Path(name).name.startswith("a.") for name in after if name.startswith("box/"))
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])
+def test_a_member_is_read_whole_into_memory(mode: str, untouched: Path) -> None:
+    path = archive(
+        untouched / "a.tar", ("other", b"x", tarfile.REGTYPE), ("table", CONTENT, tarfile.REGTYPE), mode=mode
+    )
+    assert data.member(path, "table") == CONTENT
+    assert data.member(path, "other") == b"x"
+
+
+def test_an_empty_member_is_empty(untouched: Path) -> None:
+    assert data.member(archive(untouched / "a.tgz", ("table", b"", tarfile.REGTYPE)), "table") == b""
+
+
+def refused(path: Path, name: str = "table") -> str:
+    with pytest.raises(DataError) as error:
+        data.member(path, name)
+    assert str(path) in str(error.value)
+    assert repr(name) in str(error.value)
+    assert "delete it and fetch it again" in str(error.value)
+    return str(error.value)
+
+
+def test_a_missing_member_is_refused(untouched: Path) -> None:
+    path = archive(untouched / "a.tgz", ("other", CONTENT, tarfile.REGTYPE))
+    refused(path)
+    refused(path, "")
+    refused(path, "OTHER")
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE],
+    ids=["symbolic link", "hard link", "folder", "pipe", "character device", "block device"],
+)
+@pytest.mark.parametrize("target", ["/etc/hostname", "../work", "other"])
+def test_a_member_that_is_no_plain_file_is_refused(kind: bytes, target: str, untouched: Path) -> None:
+    """A link may point at a file of this machine, or at another member that was never asked for."""
+    members = (("other", b"not asked for", tarfile.REGTYPE), ("table", None, kind))
+    refused(archive(untouched / "a.tgz", *members, links_to=target))
+
+
+@pytest.mark.parametrize("name", ["../table", "/table", "./../table", "box/../../table", "./table", "table/"])
+def test_a_member_of_another_path_is_not_the_one_asked_for(name: str, untouched: Path) -> None:
+    refused(archive(untouched / "a.tgz", (name, b"evil", tarfile.REGTYPE), ("x", b"", tarfile.REGTYPE)))
+
+
+@pytest.mark.parametrize("name", ["../escaped", "/escaped", "box/../../escaped"])
+def test_a_member_whose_name_leaves_the_folder_is_refused_or_read_into_memory_only(name: str, untouched: Path) -> None:
+    path = archive(untouched / "a.tgz", (name, b"evil", tarfile.REGTYPE), ("table", CONTENT, tarfile.REGTYPE))
+    assert data.member(path, "table") == CONTENT
+    try:
+        assert data.member(path, name) == b"evil"
+    except DataError as error:
+        assert str(path) in str(error)
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9])
+def test_a_truncated_archive_is_refused(mode: str, share: float, untouched: Path) -> None:
+    content = hashlib.shake_256(b"noise").digest(20_000)
+    path = archive(untouched / "a.tar", ("table", content, tarfile.REGTYPE), mode=mode)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(share * len(content))])
+    refused(path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(b"", id="empty"),
+        pytest.param(b"no archive at all\n" * 100, id="text"),
+        pytest.param(gzip.compress(b"no archive at all\n" * 100), id="compressed text"),
+        pytest.param(b"\x1f\x8b\x08\x00" + b"\xff" * 1000, id="bad deflate"),
+        pytest.param(b"PK\x03\x04" + b"\0" * 1000, id="zip"),
+        pytest.param(b"\0" * 10_240, id="zeros"),
+        pytest.param(b"BZh9" + b"\xff" * 1000, id="bad bzip2"),
+        pytest.param(b"\xfd7zXZ\x00" + b"\xff" * 1000, id="bad xz"),
+    ],
+)
+def test_what_is_no_archive_is_refused(content: bytes, untouched: Path) -> None:
+    path = untouched / "a.tgz"
+    path.write_bytes(content)
+    refused(path)
+
+
+def test_a_file_that_is_not_there_is_refused(untouched: Path) -> None:
+    refused(untouched / "a.tgz")
+
+
+def test_a_header_that_claims_more_than_there_is_is_refused(untouched: Path) -> None:
+    for size in (10_000, data.LIMIT, data.LIMIT + 1, 1 << 60):
+        info = tarfile.TarInfo("table")
+        info.size = size
+        path = untouched / "a.tar"
+        path.write_bytes(info.tobuf(tarfile.GNU_FORMAT) + b"x" * 512)
+        refused(path)
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])
+@pytest.mark.parametrize("byte", [b"\x00", b"\xff", b"\x55"])
+def test_an_archive_damaged_in_the_middle_is_read_or_refused(mode: str, byte: bytes, untouched: Path) -> None:
+    content = hashlib.shake_256(b"noise").hexdigest(200_000).encode()
+    path = archive(untouched / "a.tar", ("table", content, tarfile.REGTYPE), mode=mode)
+    whole = path.read_bytes()
+    middle = len(whole) // 2
+    path.write_bytes(whole[:middle] + byte * 2_000 + whole[middle + 2_000 :])
+    if mode == "w":  # a bare archive has no checksum of its contents
+        assert len(data.member(path, "table")) == len(content)
+    else:
+        refused(path)
+
+
+@given(place=st.integers(0, 10**9), byte=st.integers(1, 255), mode=st.sampled_from(["w", "w:gz", "w:bz2", "w:xz"]))
+def test_an_archive_with_one_changed_byte_is_read_or_refused(
+    place: int, byte: int, mode: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = archive(tmp_path_factory.mktemp("box") / "a.tar", ("table", CONTENT, tarfile.REGTYPE), mode=mode)
+    whole = bytearray(path.read_bytes())
+    whole[place % len(whole)] ^= byte
+    path.write_bytes(whole)
+    try:
+        assert isinstance(data.member(path, "table"), bytes)
+    except DataError as error:
+        assert str(path) in str(error)
+
+
+# The shipped datasets
+
+
+@pytest.fixture(scope="module")
+def at_hand() -> Path:
+    folder = os.environ.get(data.FOLDER)
+    if not folder:
+        pytest.fail(f"set {data.FOLDER} to a folder that holds location30/dataset_location.tgz")
+    (archive,) = Registry().dataset("location30").record.source.files
+    found = data.find(archive)
+    if found is None:
+        pytest.fail(f"{data.FOLDER} is {folder}, which does not hold {archive.path}")
+    return found
+
+
+Halves = tuple[Examples, Examples]
+
+
+@pytest.fixture(scope="module")
+def location30(at_hand: Path) -> Halves:
+    return Registry().dataset("location30").record.load()
+
+
+@pytest.fixture(scope="module")
+def digits() -> Halves:
+    return Registry().dataset("digits").record.load()
+
+
+def rows(*halves: Examples) -> list[tuple[float, ...]]:
+    """List label and features of every row."""
+    return [
+        (float(label), *features)
+        for half in halves
+        for label, features in zip(half.labels.tolist(), half.features.flatten(1).tolist(), strict=True)
+    ]
+
+
+def test_location30_has_its_published_shape(location30: Halves) -> None:
+    train, test = location30
+    assert train.features.shape == (4300, 446)
+    assert test.features.shape == (710, 446)
+    assert train.labels.shape == (4300,)
+    assert test.labels.shape == (710,)
+    assert train.classes == test.classes == 30
+    for half in location30:
+        assert half.features.dtype == torch.float32
+        assert half.labels.dtype == torch.int64
+        assert set(half.features.flatten().tolist()) == {0.0, 1.0}
+        assert set(half.labels.tolist()) == set(range(30))
+
+
+def test_location30_has_its_published_class_counts(location30: Halves) -> None:
+    counts = torch.cat([half.labels for half in location30]).bincount(minlength=30)
+    assert int(counts.sum()) == 5010
+    assert int(counts.min()) == 97
+    assert int(counts.max()) == 308
+
+
+def test_every_published_row_is_in_exactly_one_half_of_location30(location30: Halves, at_hand: Path) -> None:
+    """Read the archive by another way and compare as multisets, since some people went to the same places."""
+    with tarfile.open(at_hand) as archive:
+        stream = archive.extractfile("bangkok")
+        assert stream is not None
+        published = [line.split(",") for line in stream.read().decode().splitlines()]
+    wanted = [(float(int(label.strip('"')) - 1), *map(float, values)) for label, *values in published]
+    assert len(wanted) == 5010
+    assert sorted(rows(*location30)) == sorted(wanted)
+
+
+def test_digits_has_its_published_shape(digits: Halves) -> None:
+    train, test = digits
+    assert train.features.shape == (1437, 1, 8, 8)
+    assert test.features.shape == (360, 1, 8, 8)
+    assert train.classes == test.classes == 10
+    for half in digits:
+        assert half.features.dtype == torch.float32
+        assert half.labels.dtype == torch.int64
+        assert float(half.features.min()) == 0.0
+        assert float(half.features.max()) == 1.0
+        assert set(half.labels.tolist()) == set(range(10))
+
+
+def test_every_embedded_image_is_in_exactly_one_half_of_digits(digits: Halves) -> None:
+    from sklearn.datasets import load_digits
+
+    images, labels = load_digits(return_X_y=True)
+    wanted = [(float(label), *(image / 16)) for label, image in zip(labels.tolist(), images, strict=True)]
+    assert sorted(rows(*digits)) == sorted(wanted)
+
+
+@pytest.mark.parametrize("name", ["digits", "location30"])
+def test_loading_twice_gives_the_same_split_whatever_the_global_seed(name: str, request: Any) -> None:
+    load: Callable[[], Halves] = Registry().dataset(name).record.load
+    first: Halves = request.getfixturevalue(name)
+    state = torch.get_rng_state()
+    torch.manual_seed(12345)
+    second = load()
+    torch.set_rng_state(state)
+    for ours, theirs in zip(first, second, strict=True):
+        assert torch.equal(ours.features, theirs.features)
+        assert torch.equal(ours.labels, theirs.labels)
+
+
+def test_a_location30_archive_of_another_content_is_refused_before_it_is_opened(
+    away: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = Registry().dataset("location30").record
+    (file,) = record.source.files
+    (away / "data").mkdir()
+    archive(away / "data" / "dataset_location.tgz", ("bangkok", b'"1",0\n', tarfile.REGTYPE))
+    monkeypatch.setenv(data.FOLDER, str(away / "data"))
+    with pytest.raises(DataError, match=file.sha256):
+        record.load()

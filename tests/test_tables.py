@@ -1,0 +1,646 @@
+"""Tables: numbers worked by hand, the same in every format; and one record described for a person."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import re
+import shlex
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agrbench import grid, metrics, showing, tables
+from agrbench.cells import Cell
+from agrbench.cli import main
+from agrbench.execution import blank, failed, skipped
+from agrbench.registry import Registry
+from agrbench.store import Record, Store
+from agrbench.tables import Table
+
+REGISTRY = Registry()
+SEEDS = (0, 1, 2)
+DEFENSES = ("fedavg", "krum", "amp+krum")
+ATTACKS = ("none", "gradient_ascent", "label_flip")
+
+# Accuracy in percent after rounds 10 and 20, both attacked; a further point is lost per seed where it says so.
+PERCENT = {
+    ("fedavg", "none"): (88, 92),
+    ("fedavg", "gradient_ascent"): (40, 20),
+    ("fedavg", "label_flip"): (70, 70),
+    ("krum", "none"): (85, 87),
+    ("krum", "gradient_ascent"): (80, 80),
+    ("krum", "label_flip"): (84, 84),
+    ("amp+krum", "none"): (88, 88),
+    ("amp+krum", "gradient_ascent"): (86, 86),
+    ("amp+krum", "label_flip"): (82, 84),
+}
+LOSES_A_POINT_A_SEED = {("amp+krum", "gradient_ascent")}
+MILLISECONDS = {"fedavg": 1.0, "krum": 5.0, "amp+krum": 3.0}
+
+
+def cell(defense: str, attack: str, seed: int) -> Cell:
+    return Cell("digits", defense, attack, seed, clients=20, rounds=20)
+
+
+def made(defense: str, attack: str, seed: int, **change: Any) -> Record:
+    ten, twenty = PERCENT[defense, attack]
+    lost = seed if (defense, attack) in LOSES_A_POINT_A_SEED else 0
+    return blank(cell(defense, attack, seed), REGISTRY) | {
+        "rounds": [0, 10, 20],
+        "accuracy": [0.1, (ten - lost) / 100, (twenty - lost) / 100],
+        "loss": [2.3, 1.5, 0.5],
+        "classes": 10,
+        "trust": {"malicious_share": [None, 0.25, 0.35], "precision": [None] * 3, "recall": [None] * 3},
+        "time": {"server_s": MILLISECONDS[defense] / 1000, "round_s": 0.5, "alone": True},
+        "peak_bytes": 100 * 2**20,
+        "environment": {"agrbench": "0.1.0", "threads": 1, "device": "cpu"},
+        **change,
+    }
+
+
+def everything(seeds: Iterable[int] = SEEDS) -> list[Record]:
+    return [made(defense, attack, seed) for seed in seeds for defense in DEFENSES for attack in ATTACKS]
+
+
+def without(records: list[Record], defense: str, attack: str, seed: int) -> list[Record]:
+    ours = (defense, attack, seed)
+    return [r for r in records if (r["cell"]["defense"], r["cell"]["attack"], r["cell"]["seed"]) != ours]
+
+
+def table(records: list[Record], metric: str = "triad") -> Table:
+    (made,) = tables.tables(metrics.groups(records), metric)
+    return made
+
+
+def row(made: Table, first: str) -> dict[str, tables.Entry]:
+    """Find a row of a table by its first entry, under the headers as one reads them."""
+    (found,) = [row for row in made.rows if row[0].lines[0] == first]
+    return dict(zip(headers(made), found, strict=True))
+
+
+def headers(made: Table) -> list[str]:
+    return [header.replace("\n", " ") for header in made.headers]
+
+
+def text(records: list[Record], metric: str, form: tables.Format) -> str:
+    return tables.write(tables.tables(metrics.groups(records), metric), form)
+
+
+# The triad by hand
+
+
+def test_the_triad_is_what_one_works_out_by_hand() -> None:
+    """fedavg without attack reaches 90 on the mean of both rounds; losses are against that."""
+    data = {each["defense"]: each for each in table(everything()).data}
+    assert list(data) == ["fedavg", "krum", "amp+krum"]
+    wanted = {
+        # (worst loss, its attack, mean loss, fidelity loss, server milliseconds, ratio to fedavg)
+        "fedavg": (60.0, "gradient_ascent", 40.0, 0.0, 1.0, 1.0),
+        "krum": (10.0, "gradient_ascent", 8.0, 4.0, 5.0, 5.0),
+        # Under gradient ascent it loses 4, 5 and 6 points with its seeds, under label flips always 7.
+        "amp+krum": (7.0, "label_flip", 6.0, 2.0, 3.0, 3.0),
+    }
+    names = ("worst_loss", "worst_attack", "mean_loss", "fidelity_loss", "server_ms", "server_ratio")
+    for defense, values in wanted.items():
+        for name, value in zip(names, values, strict=True):
+            # Hundreds are differences of two-digit decimals: exact but for roundings of some 1e-14.
+            assert data[defense][name] == (value if isinstance(value, str) else pytest.approx(value, abs=1e-11)), name
+        assert data[defense]["seeds"] == [0, 1, 2]
+        assert data[defense]["worst_success"] is None
+        assert data[defense]["collapsed"] is False
+    # As above.
+    assert data["amp+krum"]["mean_loss_by_seed"] == pytest.approx([5.5, 6.0, 6.5], abs=1e-11)
+
+
+def test_what_amplification_gains_is_what_one_works_out_by_hand() -> None:
+    data = {each["defense"]: each for each in table(everything()).data}
+    amplified = data["amp+krum"]
+    # Mean losses by seed are 5.5, 6, 6.5 against 8, 8, 8: the mean is -2, its standard error 0.5 / sqrt(3), and
+    # t(0.975, 2 df) = 4.3026527 (table of eight digits); p = 1 - |t| / sqrt(t^2 + 2) in closed form.
+    assert amplified["gain"] == pytest.approx(-2, abs=1e-11)
+    assert amplified["gain_low"] == pytest.approx(-2 - 4.3026527 * 0.5 / math.sqrt(3), abs=1e-6)
+    assert amplified["gain_high"] == pytest.approx(-2 + 4.3026527 * 0.5 / math.sqrt(3), abs=1e-6)
+    t = 2 / (0.5 / math.sqrt(3))
+    assert amplified["gain_p"] == pytest.approx(1 - t / math.sqrt(t * t + 2), rel=1e-6)
+    assert amplified["gain_interval"] == "Student's t, 2 df"
+    assert all(data[base]["gain"] is data[base]["gain_p"] is None for base in ("fedavg", "krum"))
+
+
+def test_the_triad_is_shown_as_it_was_worked_out() -> None:
+    found = {
+        line[0].lines[0]: [entry.lines for entry in line[1:]]
+        for line in table(everything()).rows
+    }  # fmt: skip
+    assert found == {
+        "fedavg": [("60.0 gradient_ascent",), ("40.0",), ("-",), ("0.0",), ("1.00",), ("1.0",), ("-",)],
+        "krum": [("10.0 gradient_ascent",), ("8.0",), ("-",), ("4.0",), ("5.00",), ("5.0",), ("-",)],
+        "amp+krum": [
+            ("7.0 label_flip",), ("6.0",), ("-",), ("2.0",), ("3.00",), ("3.0",), ("-2.0 [-3.2, -0.8] p=0.02",),
+        ],
+    }  # fmt: skip
+
+
+def test_the_p_values_of_a_table_are_adjusted_for_their_number() -> None:
+    """A second amplified form, of fedavg's twin, with the same differences: two claims of one p-value."""
+    once = {each["defense"]: each for each in table(everything()).data}
+    records = everything()
+    for record in everything():
+        if record["cell"]["defense"] != "fedavg":
+            twin = record["cell"]["defense"].replace("krum", "median")
+            records.append(record | {"cell": record["cell"] | {"defense": twin}})
+    twice = {each["defense"]: each for each in table(records).data}
+    # The same p-value, doubled.
+    assert twice["amp+krum"]["gain_p"] == pytest.approx(2 * once["amp+krum"]["gain_p"], rel=1e-12)
+    assert twice["amp+median"]["gain_p"] == twice["amp+krum"]["gain_p"]
+
+
+def test_a_matrix_has_attacks_as_rows_and_defenses_as_columns() -> None:
+    losses = table(everything(), "loss")
+    assert losses.headers == ("attack", "fedavg", "krum", "amp+krum")
+    assert [line[0].lines[0] for line in losses.rows] == ["gradient_ascent", "label_flip"]
+    ascent = row(losses, "gradient_ascent")
+    assert ascent["krum"].lines[0] == "10.0"
+    assert ascent["krum"].lines[-1] == "4.0 + 6.0"
+    assert ascent["amp+krum"].lines[0] == "5.0"
+    assert ascent["amp+krum"].lines[-1] == "2.0 + 3.0"
+
+
+@pytest.mark.parametrize(
+    ("metric", "attack", "wanted"),
+    [
+        ("fidelity", "none", {"fedavg": 0.0, "krum": 0.04, "amp+krum": 0.02}),
+        ("final", "label_flip", {"fedavg": 0.70, "krum": 0.84, "amp+krum": 0.84}),
+        ("final", "none", {"fedavg": 0.92, "krum": 0.87, "amp+krum": 0.88}),
+        ("time", "none", {"fedavg": 0.001, "krum": 0.005, "amp+krum": 0.003}),
+        ("trust", "label_flip", {"fedavg": 0.3, "krum": 0.3, "amp+krum": 0.3}),
+    ],
+)
+def test_every_matrix_shows_its_own_metric(metric: str, attack: str, wanted: dict[str, float]) -> None:
+    data = [each for each in table(everything(), metric).data if each["attack"] == attack]
+    # Means of three equal two-digit decimals.
+    assert {each["defense"]: each["mean"] for each in data} == pytest.approx(wanted, abs=1e-12)
+
+
+def test_success_is_shown_for_targeted_attacks_only() -> None:
+    records = everything()
+    for record in records:
+        if record["cell"]["attack"] == "label_flip":
+            share = {"fedavg": 1.0, "krum": 0.5, "amp+krum": 0.25}[record["cell"]["defense"]]
+            record |= {"success": [None, share, share], "success_untriggered": [None, 0.0, 0.125]}
+    shown = table(records, "success")
+    assert [line[0].lines[0] for line in shown.rows] == ["label_flip"]
+    flip = row(shown, "label_flip")
+    assert flip["amp+krum"].lines[0] == "25.0"
+    assert flip["amp+krum"].lines[-1] == "6.2 untriggered"
+    assert [flip[defense].best for defense in DEFENSES] == [False, False, True]
+    triad = {each["defense"]: each["worst_success"] for each in table(records).data}
+    assert triad == {"fedavg": 100.0, "krum": 50.0, "amp+krum": 25.0}
+
+
+# What is marked
+
+
+def test_the_best_of_every_column_of_the_triad_is_marked_and_never_fedavg() -> None:
+    made = table(everything())
+    best = {line[0].lines[0]: [h for h, e in zip(headers(made), line, strict=True) if e.best] for line in made.rows}
+    assert best == {
+        "fedavg": [],
+        "krum": [],
+        "amp+krum": ["worst loss", "mean loss", "fidelity loss", "server ms"],
+    }
+
+
+@pytest.mark.parametrize("metric", sorted(tables.METRICS))
+def test_fedavg_is_never_marked_best(metric: str) -> None:
+    made = table(everything(), metric)
+    place = made.headers.index("fedavg")
+    assert not any(line[place].best for line in made.rows)
+
+
+@pytest.mark.parametrize(
+    ("metric", "attack", "best"),
+    [("loss", "gradient_ascent", "amp+krum"), ("loss", "label_flip", "krum"), ("final", "none", "amp+krum")],
+)
+def test_the_best_of_every_row_of_a_matrix_is_marked(metric: str, attack: str, best: str) -> None:
+    line = row(table(everything(), metric), attack)
+    assert [name for name, entry in line.items() if entry.best] == [best]
+
+
+@pytest.mark.parametrize(
+    ("form", "marked", "plain"),
+    [
+        ("plain", "7.0 label_flip *", "10.0 gradient_ascent *"),
+        ("github", "**7.0 label_flip**", "**10.0 gradient_ascent**"),
+        ("latex", r"\textbf{7.0 label\_flip}", r"\textbf{10.0"),
+    ],
+)
+def test_every_format_marks_the_best_in_its_own_way(form: tables.Format, marked: str, plain: str) -> None:
+    written = text(everything(), "triad", form)
+    assert marked in written
+    assert plain not in written
+    assert "60.0 gradient" in written
+
+
+def test_a_collapsed_model_is_marked_and_the_mark_explained() -> None:
+    records = without(everything(), "krum", "label_flip", 1)
+    records.append(made("krum", "label_flip", 1, accuracy=[0.1, 0.84, 0.19]))
+    shown = table(records)
+    assert row(shown, "krum†")["worst loss"].lines
+    assert any("† collapsed" in note for note in shown.notes)
+    assert row(table(records, "loss"), "label_flip")["krum"].lines[0].endswith("†")
+    assert "†" not in str(table(everything()))
+
+
+# What is incomplete
+
+
+@pytest.mark.parametrize("kind", ["failed", "skipped", "absent"])
+def test_an_incomplete_row_is_not_ranked(kind: str) -> None:
+    records = without(everything(), "amp+krum", "gradient_ascent", 2)
+    begin: Callable[[Cell, Registry, str], Record] | None = {"failed": failed, "skipped": skipped}.get(kind)
+    if begin is not None:
+        records.append(begin(cell("amp+krum", "gradient_ascent", 2), REGISTRY, "out of memory"))
+    made = table(records)
+    amplified = row(made, "amp+krum")
+    assert amplified["worst loss"].lines == amplified["mean loss"].lines == ("-",)
+    assert amplified["amplified - base"].lines == ("not both complete",)
+    assert row(made, "krum")["worst loss"].best
+    if begin is not None:
+        said = f"Not ranked: amp+krum under gradient_ascent: {kind}: out of memory."
+        assert said in made.notes
+        assert all(said in text(records, "triad", form) for form in ("plain", "github", "latex"))
+
+
+def test_an_incomplete_row_is_not_ranked_by_what_is_left_of_it() -> None:
+    """Of amp+krum's unattacked runs only the luckiest seed is there: no fidelity loss can be compared with it."""
+    records = [r for r in everything() if (r["cell"]["defense"], r["cell"]["attack"]) != ("amp+krum", "none")]
+    records.append(made("amp+krum", "none", 0))
+    records += [failed(cell("amp+krum", "none", seed), REGISTRY, "out of memory") for seed in (1, 2)]
+    assert not row(table(records), "amp+krum")["fidelity loss"].best
+    assert not row(table(records, "fidelity"), "none")["amp+krum"].best
+    assert not row(table(records, "final"), "none")["amp+krum"].best
+
+
+def test_reasons_are_named_once_however_many_cells_they_hit() -> None:
+    records = [r for r in everything() if r["cell"]["defense"] != "krum"]
+    records += [skipped(cell("krum", a, s), REGISTRY, "2f + 2 < n fails") for a in ATTACKS for s in SEEDS]
+    notes = [note for note in table(records).notes if "Not ranked" in note]
+    assert notes == [
+        "Not ranked: krum under none, krum under gradient_ascent, krum under label_flip: skipped: 2f + 2 < n fails."
+    ]
+    assert all(entry.lines == ("-",) for entry in list(row(table(records), "krum").values())[1:])
+
+
+def test_a_loss_without_its_parts_is_still_json() -> None:
+    """The unattacked run failed: fidelity loss and damage are unknown, and JSON has no NaN."""
+    records = [r for r in everything() if (r["cell"]["defense"], r["cell"]["attack"]) != ("krum", "none")]
+    for metric in ("loss", "triad"):
+
+        def refuse(token: str) -> None:
+            raise AssertionError(f"{token} is no JSON")
+
+        json.loads(text(records, metric, "json"), parse_constant=refuse)
+        assert "nan" not in text(records, metric, "plain")
+        assert "nan" not in text(records, metric, "csv")
+
+
+# Seeds
+
+
+def test_one_seed_has_no_interval_and_says_so() -> None:
+    made = table(everything([4]))
+    assert "One seed (4): no interval." in made.notes
+    # With seed 4 it loses 8 points under gradient ascent and 7 under label flips, krum 10 and 6.
+    assert row(made, "amp+krum")["amplified - base"].lines == ("-0.5 (one seed: no interval)",)
+    assert "One seed (4): no interval." in table(everything([4]), "loss").notes
+    assert row(table(everything([4]), "loss"), "label_flip")["krum"].lines == ("6.0", "4.0 + 2.0")
+
+
+def test_below_six_seeds_every_value_is_shown_beside_the_t_interval() -> None:
+    made = table(everything(range(5)), "loss")
+    lines = row(made, "gradient_ascent")["amp+krum"].lines
+    assert lines[0] == "6.0"
+    # Values 4 to 8: the mean is 6, the standard error sqrt(2.5 / 5), t(0.975, 4 df) = 2.776: 6 -+ 1.96.
+    assert lines[1] == "[4.0, 8.0]"
+    assert lines[2] == "4.0 5.0 6.0 7.0 8.0"
+    assert "5 seeds; 95% intervals by Student's t with 4 df." in made.notes
+
+
+def test_from_six_seeds_on_the_bootstrap_is_shown_without_the_values() -> None:
+    made = table(everything(range(6)), "loss")
+    lines = row(made, "gradient_ascent")["amp+krum"].lines
+    assert lines[0] == "6.5"
+    assert len(lines) == 3  # the mean, the interval and the parts
+    assert "6 seeds; 95% intervals by the studentised bootstrap; p by sign flips." in made.notes
+
+
+def test_a_gap_that_repeats_on_every_seed_has_a_point_for_an_interval() -> None:
+    assert row(table(everything(), "loss"), "label_flip")["krum"].lines[:3] == ("6.0", "[6.0, 6.0]", "6.0 6.0 6.0")
+
+
+# Formats
+
+
+@pytest.mark.parametrize("metric", ["triad", *sorted(tables.METRICS)])
+def test_json_holds_every_number_at_full_precision(metric: str) -> None:
+    records = everything()
+    (made,) = tables.tables(metrics.groups(records), metric)
+    assert json.loads(text(records, metric, "json")) == [dict(each) for each in made.data]
+
+
+@pytest.mark.parametrize("metric", ["triad", *sorted(tables.METRICS)])
+def test_csv_holds_every_number_at_full_precision(metric: str) -> None:
+    records = everything()
+    (made,) = tables.tables(metrics.groups(records), metric)
+    lines = list(csv.DictReader(io.StringIO(text(records, metric, "csv"))))
+    assert len(lines) == len(made.data)
+    for line, data in zip(lines, made.data, strict=True):
+        assert list(line) == list(data)
+        for name, value in data.items():
+            if value is None:
+                assert line[name] == ""
+            elif isinstance(value, (list, dict)):
+                assert json.loads(line[name]) == value
+            elif isinstance(value, float):
+                assert float(line[name]) == value
+            else:
+                assert line[name] == str(value)
+
+
+def test_two_groups_make_two_tables_in_one_file() -> None:
+    records = everything() + [
+        record | {"cell": record["cell"] | {"dataset": "location30"}} for record in everything()
+    ]  # fmt: skip
+    assert {line["dataset"] for line in csv.DictReader(io.StringIO(text(records, "loss", "csv")))} == {
+        "digits", "location30",
+    }  # fmt: skip
+    assert len(json.loads(text(records, "triad", "json"))) == 6
+    assert text(records, "triad", "plain").count("The triad:") == 2
+
+
+def many(count: int) -> list[Record]:
+    """Make a wide table: many defenses of long names."""
+    return everything() + [
+        record | {"cell": record["cell"] | {"defense": f"amp(kernel={place})+krum"}}
+        for place in range(3, 3 + count)
+        for record in everything()
+        if record["cell"]["defense"] == "amp+krum"
+    ]
+
+
+@pytest.mark.parametrize("columns", [80, 100, 133])
+@pytest.mark.parametrize("metric", ["loss", "final"])
+def test_a_wide_table_is_cut_to_the_terminal_with_its_first_column_repeated(
+    columns: int, metric: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    records = many(8)
+    _, *blocks, _ = text(records, metric, "plain").split("\n\n")
+    assert len(blocks) > 1
+    for block in blocks:
+        assert max(map(len, block.splitlines())) <= columns
+        assert block.startswith("attack")
+        for attack in ("gradient_ascent", "label_flip"):
+            assert re.search(rf"^{attack}", block, re.MULTILINE)
+    shown = [name for block in blocks for name in block.splitlines()[0].split()[1:]]
+    assert shown == list(table(records, metric).headers[1:])
+
+
+@pytest.mark.parametrize("columns", [80, 100, 133])
+def test_a_wide_triad_is_cut_to_the_terminal_and_names_its_defenses_in_every_part(
+    columns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    _, *blocks, _ = text(many(2), "triad", "plain").split("\n\n")
+    for block in blocks:
+        assert max(map(len, block.splitlines())) <= columns
+        assert all(re.search(rf"^{re.escape(name)} ", block, re.MULTILINE) for name in DEFENSES)
+
+
+def test_a_table_that_fits_is_not_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "400")
+    assert len(text(many(8), "loss", "plain").split("\n\n")) == 3
+
+
+def test_other_formats_are_never_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    forms: tuple[tables.Format, ...] = ("github", "latex", "csv", "json")
+    monkeypatch.setenv("COLUMNS", "80")
+    narrow = [text(many(8), "loss", form) for form in forms]
+    monkeypatch.setenv("COLUMNS", "400")
+    assert narrow == [text(many(8), "loss", form) for form in forms]
+
+
+def named(defense: str, attack: str) -> list[Record]:
+    """Make records whose specs hold what LaTeX and Markdown take for their own."""
+    renamed = {"krum": defense, "label_flip": attack}
+
+    def rename(cell: dict[str, Any]) -> dict[str, Any]:
+        return cell | {part: renamed.get(cell[part], cell[part]) for part in ("defense", "attack")}
+
+    return [record | {"cell": rename(record["cell"])} for record in everything()]
+
+
+def test_latex_escapes_what_it_takes_for_its_own() -> None:
+    written = text(named("a_b(c='50%&#')", "x_y(z='1%')"), "loss", "latex")
+    body = "\n".join(line for line in written.splitlines() if not line.startswith("%"))
+    assert r"a\_b(c='50\%\&\#')" in body
+    assert r"x\_y(z='1\%')" in body
+    assert not re.search(r"(?<!\\)[_%#]", body)
+
+
+@pytest.mark.parametrize(
+    ("letter", "written"),
+    [("{", r"\{"), ("}", r"\}"), ("$", r"\$"), ("~", "textasciitilde"), ("^", "textasciicircum"), ("\\", "backslash")],
+)
+def test_latex_escapes_brackets_and_signs_of_literals(letter: str, written: str) -> None:
+    body = text(named(f"rule(x='{letter}')", "label_flip"), "loss", "latex")
+    header = next(line for line in body.splitlines() if "rule(x=" in line)
+    assert written in header
+    assert f"'{letter}'" not in header
+
+
+def test_no_line_of_a_latex_entry_is_taken_for_the_length_of_a_line_break() -> None:
+    r"""LaTeX reads `\\ [1.0, 2.0]` as a line break followed by a skip of that length, and stops."""
+    written = text(everything(), "loss", "latex")
+    assert "[3.6, 6.4]" not in written or r"\shortstack" in written
+    assert not re.search(r"\\\\\s*[\[*]", written)
+
+
+@pytest.mark.parametrize("form", ["plain", "github", "latex"])
+def test_a_reason_of_several_lines_does_not_break_the_notes(form: tables.Format) -> None:
+    records = without(everything(), "krum", "none", 2)
+    records.append(failed(cell("krum", "none", 2), REGISTRY, "RuntimeError: first line\nsecond_line"))
+    written = text(records, "triad", form)
+    (said,) = [line for line in written.splitlines() if "first line" in line]
+    assert "second_line" in said
+    if form == "latex":
+        assert said.startswith("%")
+
+
+def test_a_github_table_has_one_line_a_row_and_as_many_bars_in_each() -> None:
+    written = text(named("rule(x='a|b')", "label_flip"), "loss", "github")
+    lines = [line for line in written.splitlines() if line.startswith("|")]
+    assert len(lines) == 2 + 2
+    assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines}) == 1
+
+
+def test_the_title_says_what_was_run() -> None:
+    title = table(everything()).title
+    for said in ("digits", "20 clients", "6 malicious", "server assumes 6", "20 rounds", "attack from 10"):
+        assert said in title
+
+
+# The command line
+
+
+def fill(folder: Path, records: Iterable[Record]) -> Path:
+    for record in records:
+        Store(folder).write(record)
+    return folder
+
+
+@pytest.mark.parametrize("metric", ["triad", *sorted(tables.METRICS)])
+@pytest.mark.parametrize("form", tables.FORMATS)
+def test_every_metric_can_be_printed_in_every_format(metric: str, form: tables.Format, tmp_path: Path) -> None:
+    folder = fill(tmp_path / "records", everything())
+    done = CliRunner().invoke(main, ["table", str(folder), "--metric", metric, "--format", form])
+    assert done.exit_code == 0, done.output
+    assert done.output == text(everything(), metric, form) + "\n"
+
+
+@pytest.mark.parametrize("kind", ["empty", "unfinished", "absent"])
+def test_results_without_a_finished_record_end_in_a_sentence(kind: str, tmp_path: Path) -> None:
+    folder = tmp_path / "records"
+    if kind != "absent":
+        folder.mkdir()
+    if kind == "unfinished":
+        fill(folder, [failed(cell("krum", "none", 0), REGISTRY, "out of memory")])
+    done = CliRunner().invoke(main, ["table", str(folder)])
+    assert done.exit_code == 2
+    assert done.output.startswith("Error: ")
+    assert "Traceback" not in done.output
+    assert ("no such folder" if kind == "absent" else "no finished record there; run `agrbench grid`") in done.output
+
+
+def test_a_damaged_record_ends_in_a_sentence(tmp_path: Path) -> None:
+    folder = fill(tmp_path / "records", everything())
+    (folder / "notes.json").write_text("{")
+    done = CliRunner().invoke(main, ["table", str(folder)])
+    assert done.exit_code == 2
+    assert "notes.json: not JSON" in done.output
+
+
+# One record for a person
+
+
+def shown(record: Record, folder: Path) -> str:
+    done = CliRunner().invoke(main, ["show", str(Store(folder).write(record))])
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def test_a_finished_record_is_shown_with_settings_curves_and_costs(tmp_path: Path) -> None:
+    success = {"success": [None, 0.25, 1.0], "success_untriggered": [None, 0.0, 0.0]}
+    output = shown(made("amp+krum", "label_flip", 2, **success), tmp_path)
+    assert output.startswith("digits amp+krum label_flip seed 2: done\n")
+    for said in ("20 clients", "6 malicious", "server assumes 6", "20 rounds", "attack from 10", "of the dataset"):
+        assert said in output
+    for curve in ("accuracy", "loss", "success", "success_untriggered", "malicious_share", "precision", "recall"):
+        assert re.search(rf"^{curve} ", output, re.MULTILINE), curve
+    # Accuracy goes from 0.1 over 0.82 to 0.84: of eight bars the lowest, the one before last or last, the highest.
+    assert re.search(r"^accuracy +▁██  0\.1000 to 0\.8400, last 0\.8400$", output, re.MULTILINE)
+    assert re.search(r"^success +  ▁█  0\.2500 to 1\.0000, last 1\.0000$", output, re.MULTILINE)
+    assert re.search(r"^precision +\(no values\)$", output, re.MULTILINE)
+    assert "server 3.00 ms a round, all 500.00 ms" in output
+    assert "peak memory 100 MiB" in output
+    assert "reason" not in output
+
+
+def test_a_failed_record_is_shown_with_its_reason_and_traceback(tmp_path: Path) -> None:
+    record = failed(cell("krum", "none", 0), REGISTRY, "ValueError: no", 'Traceback\n  File "x"\nValueError: no\n')
+    lines = shown(record, tmp_path).splitlines()
+    assert lines[0] == "digits krum none seed 0: failed"
+    assert lines[1] == "reason: ValueError: no"
+    assert lines[3:6] == ["Traceback", '  File "x"', "ValueError: no"]
+    assert lines[6].startswith("again: agrbench grid ")
+
+
+def test_a_skipped_record_is_shown_with_its_reason(tmp_path: Path) -> None:
+    output = shown(skipped(cell("krum", "none", 0), REGISTRY, "krum needs 2f + 2 < n"), tmp_path)
+    assert "skipped\nreason: krum needs 2f + 2 < n\n" in output
+    assert "again: agrbench grid " in output
+
+
+def test_what_is_no_record_is_refused_with_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text("[]")
+    for name in ("x.json", "absent.json"):
+        done = CliRunner().invoke(main, ["show", str(tmp_path / name)])
+        assert done.exit_code == 2
+        assert done.output.startswith("Error: ")
+        assert name in done.output
+
+
+def planned(line: str) -> list[Cell]:
+    """Read a printed command as the shell and the command line do, and list its cells."""
+    agrbench, command, *words = shlex.split(line)
+    assert (agrbench, command) == ("agrbench", "grid")
+    assert isinstance(main, click.Group)
+    given = main.commands["grid"].make_context("grid", words).params
+    settings = {name: given[name] for name in grid.SETTINGS if given.get(name) is not None}
+    chosen = grid.choose(
+        given["suite"], given["attacks"], given["defenses"], given["datasets"], given["seeds"], settings
+    )
+    assert given["forms"] == "base"
+    return list(grid.expand(chosen, REGISTRY, "base"))
+
+
+CELLS = st.builds(
+    Cell,
+    dataset=st.sampled_from(["digits", "location30"]),
+    defense=st.sampled_from(["fedavg", "krum", "amp(kernel=3)+nnm+krum", "amp(by='magnitude')+cosden(neighbours=12)"]),
+    attack=st.sampled_from(["none", "label_flip(map='reverse')", "scaling(target=3)", "min_max"]),
+    seed=st.integers(0, 6),
+    clients=st.sampled_from([20, 50, 33]),
+    malicious=st.sampled_from([0, 0.0, 0.3, 0.1, 7]),
+    byzantine=st.sampled_from([None, 0, 9]),
+    rounds=st.sampled_from([5, 20, 200]),
+    start=st.sampled_from([None, 10, 50, 300]),
+    rate=st.none() | st.floats(1e-6, 10),
+    threads=st.integers(1, 3),
+    device=st.sampled_from(["cpu", "cuda"]),
+)
+
+
+@given(cell=CELLS)
+def test_the_printed_command_computes_the_same_cell_and_what_it_is_compared_with(cell: Cell) -> None:
+    cells = planned(showing.reproduce(cell))
+    keys = {each.key for each in cells}
+    assert cell.key in keys
+    for defense, attack in (("fedavg", "none"), (cell.defense, "none"), ("fedavg", cell.attack)):
+        assert replace(cell, defense=defense, attack=attack).key in keys
+    assert all(each.defense in ("fedavg", cell.defense) for each in cells)
+
+
+def test_the_printed_command_is_the_last_line_of_what_is_shown(tmp_path: Path) -> None:
+    record = made("amp+krum", "label_flip", 2)
+    line = shown(record, tmp_path).splitlines()[-1].removeprefix("again: ")
+    assert cell("amp+krum", "label_flip", 2).key in {each.key for each in planned(line)}
+
+
+@pytest.mark.parametrize(
+    ("values", "bars"),
+    [([0.0, 0.5, 1.0], "▁▅█"), ([None, 1.0, 0.0], " █▁"), ([0.3, 0.3], "▁▁"), ([], "")],
+)
+def test_a_sparkline_goes_from_the_lowest_bar_to_the_highest(values: list[float | None], bars: str) -> None:
+    known = [value for value in values if value is not None]
+    assert showing.sparkline(values, min(known, default=0.0), max(known, default=0.0)) == bars
