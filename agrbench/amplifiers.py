@@ -163,8 +163,8 @@ class Patches:
     @classmethod
     def of(cls, layout: Layout, kernel: int, fold: Fold = "layers", shuffle: Generator | None = None) -> Patches:
         """Cut each folded layer (`"layers"`), or the vector as the released code folds it (`"released"`)."""
-        if kernel < 1:
-            raise AgrbenchError(f"a kernel is 1 or more; given {kernel}; write for example kernel=2")
+        if not isinstance(kernel, int) or kernel < 1:
+            raise AgrbenchError(f"a kernel is a whole number, 1 or more; given {kernel}; write for example kernel=2")
         if fold == "released":
             if shuffle is not None:
                 raise AgrbenchError("shuffle=True permutes inside layers; leave out fold='released'")
@@ -195,7 +195,7 @@ class Patches:
 
     def averaged(self) -> Columns:
         """Describe the stage that gives each patch's mean."""
-        share = 1 / self.patch_of.bincount()
+        share = 1 / self.patch_of.bincount().double()
 
         def view(rows: Tensor, out: Tensor | None = None) -> Tensor:
             return pool(rows, self.grids, self.kernel, total, out).mul_(share.to(rows))

@@ -12,15 +12,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from agrbench import execution, stacks
+from agrbench import execution, judging
 from agrbench.amplifiers import Patches
 from agrbench.cells import Cell
 from agrbench.errors import AgrbenchError, Inapplicable
+from agrbench.judging import Judge
 from agrbench.layout import Layout
 from agrbench.randomness import generator
 from agrbench.registry import Registry
 from agrbench.rounds import Insider, Server, Verdict
-from agrbench.stacks import Judge
 
 Array = TypeVar("Array", Tensor, NDArray[Any])
 Shapes = Layout | Iterable[Sequence[int]]
@@ -87,8 +87,8 @@ def weigh(
         AgrbenchError: a spec, a shape or a plugin is at fault; the message says which.
     """
     rows = _matrix(updates, "updates")
-    if not rows.isfinite().all():
-        raise AgrbenchError("updates hold NaN or infinite values; drop those rows (aggregate does) and try again")
+    if not torch.linalg.vector_norm(rows, dim=1).square().isfinite().all():
+        raise AgrbenchError("the squared norm of a row is not finite; drop such rows (aggregate does) and try again")
     judge, server = _court(rows, defense, layout, root, evaluate, model, previous, seed, plugins)
     return judge.weigh(rows, byzantine, server)
 
@@ -166,7 +166,8 @@ def forge(
     sources: dict[str, Callable[[], Any]] = {"honest": lambda: rows}
     for name, value in given.items():
         if value is not None:
-            sources[name] = partial(_tensor, value)
+            shape = rows.shape[1:] if name in ("model", "previous") else (malicious, rows.shape[1])
+            sources[name] = partial(_shaped, value, name, tuple(shape))
     if defense is not None:
 
         def respond(forged: Tensor) -> Tensor:
@@ -178,7 +179,8 @@ def forge(
     layers = None if layout is None else Layout.read(layout, rows.shape[1])
     insider = Insider(malicious, len(rows) + malicious, bound, layers, 1, {}, generator(rng, "attack", 1), sources)
     loaded = _registry(tuple(plugins)).attack(attack)
-    return _like(stacks.forge(loaded, insider, rows.shape[1]), honest)
+    forged = judging.forge(loaded, insider, rows.shape[1])
+    return _like(forged.clone(memory_format=torch.contiguous_format), honest)
 
 
 def run(cell: Cell, plugins: Files = ()) -> dict[str, Any]:
@@ -211,7 +213,7 @@ def _court(
     sources: dict[str, Callable[[], Any]] = {"previous": lambda: rows.new_zeros(width)}
     for name, value in {"root": root, "model": model, "previous": previous}.items():
         if value is not None:
-            sources[name] = partial(_vector, value, name, width)
+            sources[name] = partial(_shaped, value, name, (width,))
     if evaluate is not None:
         sources["evaluate"] = lambda: evaluate
     layers = Layout.read([(1, width)] if layout is None else layout, width)
@@ -230,7 +232,10 @@ def _read(plugins: Files, edited: tuple[int, ...]) -> Registry:
 
 
 def _tensor(value: Tensor | NDArray[Any]) -> Tensor:
-    return value if isinstance(value, Tensor) else torch.from_numpy(np.asarray(value))
+    if isinstance(value, Tensor):
+        return value
+    native = value.astype(value.dtype.newbyteorder("="), copy=False)
+    return torch.from_numpy(np.require(native, requirements=["C", "W"]))  # torch takes no reversed or read-only array
 
 
 def _matrix(value: Tensor | NDArray[Any], name: str) -> Tensor:
@@ -242,11 +247,11 @@ def _matrix(value: Tensor | NDArray[Any], name: str) -> Tensor:
     return rows
 
 
-def _vector(value: Tensor | NDArray[Any], name: str, width: int) -> Tensor:
-    vector = _tensor(value).detach()
-    if vector.shape != (width,):
-        raise AgrbenchError(f"{name} is {tuple(vector.shape)}; pass the shape ({width},) of one update")
-    return vector
+def _shaped(value: Tensor | NDArray[Any], name: str, shape: tuple[int, ...]) -> Tensor:
+    given = _tensor(value).detach()
+    if given.shape != shape:
+        raise AgrbenchError(f"{name} is of shape {tuple(given.shape)}; pass {name}= of shape {shape}")
+    return given
 
 
 def _like(result: Tensor, given: Array) -> Array:

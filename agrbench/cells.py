@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,24 +45,28 @@ class Cell:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        n, given = self.clients, self.malicious
-        _demand(n >= 1, "clients", n, "1 or more")
-        _demand(self.rounds >= 1, "rounds", self.rounds, "1 or more")
-        _demand(self.threads >= 1, "threads", self.threads, "1 or more")
-        _demand(self.rate is None or self.rate > 0, "rate", self.rate, "a number above 0")
+        for name in ("dataset", "defense", "attack", "device"):
+            given = getattr(self, name)
+            _demand(isinstance(given, str) and given != "", name, given, "a text that is not empty")
+        _demand(_whole(self.seed) and self.seed >= 0, "seed", self.seed, "a whole number from 0")
+        for name in ("clients", "rounds", "threads"):
+            given = getattr(self, name)
+            _demand(_whole(given) and given >= 1, name, given, "1 or more")
+        n, share = self.clients, self.malicious
+        whole = _whole(share) and 0 <= share < n
+        part = isinstance(share, float) and 0 <= share < 1 and round(share * n) < n
+        wanted = f"a share from 0 to below 1, such as 0.3, or a number from 0 to {n - 1}"
+        _demand(whole or part, "malicious", share, wanted)
+        f = self.byzantine
+        _demand(f is None or (_whole(f) and 0 <= f < n), "byzantine", f, f"a number from 0 to {n - 1}")
         _demand(
-            self.start is None or (self.start > 0 and self.start % EVERY == 0),
+            self.start is None or (_whole(self.start) and self.start > 0 and self.start % EVERY == 0),
             "start", self.start, f"a multiple of {EVERY} above 0, since accuracy is measured every {EVERY} rounds",
         )  # fmt: skip
-        share = 0 <= given < 1 if isinstance(given, float) else 0 <= given < n
-        _demand(
-            share,
-            "malicious",
-            given,
-            f"a share from 0 to below 1, such as 0.3, or a number from 0 to {n - 1}",
-        )
-        f = self.byzantine
-        _demand(f is None or 0 <= f < n, "byzantine", f, f"a number from 0 to {n - 1}")
+        if self.rate is not None:
+            number = type(self.rate) in (int, float) and 0 < self.rate < math.inf
+            _demand(number, "rate", self.rate, "a number above 0")
+            object.__setattr__(self, "rate", float(self.rate))  # 1 and 1.0 are one cell
 
     @property
     def attackers(self) -> int:
@@ -116,6 +121,10 @@ class Cell:
 
     def __str__(self) -> str:
         return f"{self.dataset} {self.defense} {self.attack} seed {self.seed}"
+
+
+def _whole(value: object) -> bool:
+    return type(value) is int
 
 
 def _demand(holds: bool, name: str, given: object, wanted: str) -> None:

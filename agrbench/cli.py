@@ -54,7 +54,8 @@ plugin_option = click.option(
     help="A plugin file of yours; it is code that will run.",
 )
 data_option = click.option(
-    "--data-dir", type=click.Path(exists=True, file_okay=False), metavar="DIR", expose_value=False, callback=_use_data_dir,
+    "--data-dir", type=click.Path(exists=True, file_okay=False), metavar="DIR", expose_value=False,
+    callback=_use_data_dir,
     help="Where published data files lie (default: the environment variable AGRBENCH_DATA, then the user cache).",
 )  # fmt: skip
 
@@ -211,13 +212,13 @@ def run_grid(
 )  # fmt: skip
 def show_table(folders: tuple[Path, ...], metric: str, form: str) -> None:
     """Print tables of the records in one or more folders (default: results)."""
-    from agrbench import metrics, store, tables
+    from agrbench import formats, metrics, store, tables
 
     records = [record for _, record in store.collect(folders or (Path("results"),))]
     groups = metrics.groups(records)
     if not groups:
         raise AgrbenchError("no finished record there; run `agrbench grid` first, or name another folder")
-    click.echo(tables.write(tables.tables(groups, metric), form))  # type: ignore[arg-type]
+    click.echo(formats.write(tables.tables(groups, metric), form))  # type: ignore[arg-type]
 
 
 @main.command("show")

@@ -45,16 +45,15 @@ class Spread:
         return where, weights.repeat_interleave(sizes.to(weights.device), dim=1)
 
 
-def shares(weights: Tensor) -> Tensor:
-    """Turn Boolean weights into equal shares among the True of each column; leave numbers as they are."""
-    if weights.dtype != torch.bool:
-        return weights
-    return weights / weights.sum(0).clamp(min=1)
+def shares(weights: Tensor, like: Tensor) -> Tensor:
+    """Turn Boolean weights into equal shares among the True of each column; numbers take the updates' dtype."""
+    numbers = weights.to(like)
+    return numbers / numbers.sum(0).clamp(min=1) if weights.dtype == torch.bool else numbers
 
 
 def by_client(weights: Tensor, mixing: Tensor | None, updates: Tensor) -> tuple[Tensor, Tensor]:
     """Combine by one weight a row: the step `(parameters,)` and each client's weight `(clients,)`."""
-    weights = shares(weights).to(updates.dtype)
+    weights = shares(weights, updates)
     if mixing is not None:
         weights = mixing.T @ weights
     heard = weights.nonzero().flatten()
@@ -77,7 +76,7 @@ def by_column(
     mean = updates.new_zeros(len(updates))
     width = max(BLOCK // len(updates), 64)
     for first in range(0, features, width):
-        weights = shares(weigh(first, min(first + width, features))).to(updates.dtype)
+        weights = shares(weigh(first, min(first + width, features)), updates)
         if mixing is not None:
             weights = mixing.T @ weights
         mean += weights.sum(1) / features

@@ -6,8 +6,10 @@ A file is looked for in the data folder (`AGRBENCH_DATA`), then in the user's ca
 from __future__ import annotations
 
 import hashlib
+import lzma
 import os
 import tarfile
+import zlib
 from pathlib import Path
 
 from agrbench.errors import DataError
@@ -86,8 +88,11 @@ def member(path: Path, name: str) -> bytes:
             stream = archive.extractfile(info) if info.isfile() and info.size <= LIMIT else None
             if stream is None:
                 raise corrupt(path, f"its member {name!r} is no plain file of at most {LIMIT} bytes")
-            return stream.read()
-    except (tarfile.TarError, KeyError, EOFError, OSError) as error:
+            content = stream.read()
+            while archive.fileobj and archive.fileobj.read(1 << 20):
+                pass  # a compressed archive is checked at its end only
+            return content
+    except (tarfile.TarError, KeyError, EOFError, OSError, zlib.error, lzma.LZMAError) as error:
         raise corrupt(path, f"{name!r} cannot be read from it ({type(error).__name__})") from error
 
 

@@ -15,7 +15,7 @@ from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 BLOCK = 1 << 17  # entries multiplied at once, so that a block of all rows stays in a core's cache
-NEAR = 1e-3  # a squared distance below this share of |x|^2 + |y|^2 has lost too many digits
+NEAR = 3e-2  # a squared distance below this share of |x|^2 + |y|^2 has lost too many digits
 
 
 class Geometry:
@@ -51,7 +51,10 @@ class Geometry:
 
 
 class _Mixed(Geometry):
-    """The geometry of mixed rows: with `c` the difference of two rows of the matrix, `c.G.c` without cancellation."""
+    """The geometry of mixed rows from the unmixed ones: `-1/2 c.D.c`, with `c` the difference of two mixing rows.
+
+    What both rows share drops out of `c` exactly. Where shares add up differently (clipping) there is no such form.
+    """
 
     def __init__(self, unmixed: Geometry, mixing: Tensor, view: Callable[[], Tensor]) -> None:
         super().__init__(view)
@@ -64,13 +67,15 @@ class _Mixed(Geometry):
 
     @cached_property
     def distances(self) -> Tensor:
-        mixing = self._mixing
-        apart = mixing @ self._unmixed.distances @ mixing.T
-        own = apart.diagonal()
-        squared = apart - (own[:, None] + own) / 2
-        # c.G.c = -1/2 c.D.c + (sum c) (c . squared norms): the second part is 0 where all rows share alike
-        total, norms = mixing.sum(1), mixing @ self._unmixed.gram.diagonal()
-        squared += (total[:, None] - total) * (norms[:, None] - norms)
+        mixing, unmixed = self._mixing, self._unmixed.distances
+        total = mixing.sum(1)
+        alike = torch.isclose(total[:, None], total, rtol=1e-12, atol=0)
+        squared = torch.empty_like(self.gram)
+        for rows in torch.split(torch.arange(len(mixing)), max(BLOCK // mixing.numel(), 1)):
+            apart = mixing[rows, None] - mixing
+            squared[rows] = -0.5 * ((apart @ unmixed) * apart).sum(2)
+        if not alike.all():
+            squared = torch.where(alike, squared, _distances(self._view().double(), self.gram))
         same = torch.unique(mixing, dim=0, return_inverse=True)[1]
         return squared.clamp_(min=0).masked_fill_(same[:, None] == same, 0)
 

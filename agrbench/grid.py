@@ -105,9 +105,9 @@ def expand(grid: Grid, registry: Registry, forms: Forms = "both") -> tuple[Cell,
     The undefended run of every attack and the unattacked run of every defense come with them, since the metrics compare
     with those. The order is by dataset, seed, defense and attack, the baseline first.
     """
-    stacks = _unique([UNDEFENDED, *_forms(grid.defenses, registry, forms)])
     attacks = _unique([UNATTACKED, *(registry.canonical("attack", attack) for attack in grid.attacks)])
     datasets = _unique(registry.canonical("dataset", dataset) for dataset in grid.datasets)
+    stacks = _unique([UNDEFENDED, *_forms(grid.defenses, registry, forms)])
     return tuple(
         Cell(dataset, stack, attack, seed, **grid.settings)
         for dataset in datasets
@@ -143,8 +143,7 @@ def plan(cells: Sequence[Cell], registry: Registry, store: Store, keep_stale: bo
 def _forms(defenses: Iterable[str], registry: Registry, forms: Forms) -> list[str]:
     """Give each spec in its one form; one without a column stage is followed by its amplified form."""
     found = []
-    for spec in defenses:
-        base = registry.canonical("defense", spec)
+    for base in [registry.canonical("defense", spec) for spec in defenses]:
         stages = registry.entries("defense", base)[:-1]
         if any(stage.has_columns for stage in stages):
             found.append(base)

@@ -77,10 +77,11 @@ class Layout:
         """
         layers: list[Layer] = []
         wants_bias = False
-        for shape in map(tuple, shapes):
+        for given in shapes:
+            shape = tuple(given) if isinstance(given, Sequence) else ()
             if not shape or not all(isinstance(size, int) and size > 0 for size in shape):
                 raise AgrbenchError(
-                    f"a layout lists shapes of positive whole numbers; given {shape!r}; write [(446, 512), (512,), ...]"
+                    f"a layout lists shapes of positive whole numbers; given {given!r}; write [(446, 512), (512,), ...]"
                 )
             if wants_bias and shape == (layers[-1].columns,):
                 layers[-1] = replace(layers[-1], rows=layers[-1].rows + 1, bias=True)

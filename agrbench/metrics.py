@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
 import json
-import math
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any
 
 from agrbench.cells import UNATTACKED, UNDEFENDED, Cell
+from agrbench.inference import Sample
 from agrbench.store import Record
-
-LEVEL = 0.95
-FEW = 6  # below so many seeds all values are shown and Student's t is used
-RESAMPLES = 9999
 
 
 @dataclass(frozen=True)
@@ -57,32 +49,6 @@ class Group:
         return any(record["success"] for (_, under, _), record in self.records.items() if under == attack)
 
 
-class Sample(NamedTuple):
-    """One number a seed, in the order of `seeds`."""
-
-    seeds: tuple[int, ...]
-    values: tuple[float, ...]
-
-    @property
-    def mean(self) -> float:
-        """Give the mean, NaN where there are no values."""
-        return statistics.fmean(self.values) if self.values else math.nan
-
-    def minus(self, other: Sample) -> Sample:
-        """Subtract seed by seed, where both have the seed."""
-        theirs = dict(zip(other.seeds, other.values, strict=True))
-        pairs = [(seed, value - theirs[seed]) for seed, value in zip(*self, strict=True) if seed in theirs]
-        return Sample(tuple(seed for seed, _ in pairs), tuple(value for _, value in pairs))
-
-
-class Interval(NamedTuple):
-    """A 95% interval of a mean; `how` says where it comes from."""
-
-    low: float
-    high: float
-    how: str
-
-
 def groups(records: Iterable[Record]) -> list[Group]:
     """Sort records into groups that can be compared."""
     found: dict[str, tuple[str, dict[str, Any], dict[Any, Record], dict[Any, str]]] = {}
@@ -95,7 +61,7 @@ def groups(records: Iterable[Record]) -> list[Group]:
         if record["status"] == "done":
             group[2][key] = record
         else:
-            group[3][key] = f"{record['status']}: {record['reason']}"
+            group[3][key] = f"{record['status']}: {' '.join(str(record['reason']).split())}"
     return [Group(*found[name]) for name in sorted(found) if found[name][2]]
 
 
@@ -172,65 +138,6 @@ def worst(samples: Mapping[str, Sample], seeds: Sequence[int]) -> tuple[str, Sam
     return name, samples[name]
 
 
-def averaged(samples: Iterable[Sample]) -> Sample:
-    """Average several samples seed by seed, over the seeds that all have."""
-    tables = [dict(zip(*sample, strict=True)) for sample in samples]
-    shared = sorted(set.intersection(*map(set, tables))) if tables else []
-    return Sample(tuple(shared), tuple(statistics.fmean(table[seed] for table in tables) for seed in shared))
-
-
-def interval(sample: Sample) -> Interval | None:
-    """Give a 95% interval of the mean; `None` for one seed or none.
-
-    Below six seeds it is Student's t; from six on the studentised bootstrap. Without variance it is the point itself.
-    """
-    values = np.asarray(sample.values)
-    n = len(values)
-    if n < 2:
-        return None
-    mean, error = float(values.mean()), float(values.std(ddof=1) / math.sqrt(n))
-    if np.ptp(values) == 0:
-        return Interval(mean, mean, "no variance")
-    if n < FEW:
-        from scipy.stats import t
-
-        reach = float(t.ppf((1 + LEVEL) / 2, n - 1)) * error
-        return Interval(mean - reach, mean + reach, f"Student's t, {n - 1} df")
-    low, high = _studentised(values, mean, error)
-    return Interval(low, high, f"studentised bootstrap, {n} seeds")
-
-
-def p_value(sample: Sample) -> float | None:
-    """Test whether paired differences are 0 in the mean, two-sided.
-
-    Student's t below six seeds, the sign-flip test from six on; `None` for fewer than two. Without variance 0, or 1
-    where the
-    difference is 0.
-    """
-    values = np.asarray(sample.values)
-    n = len(values)
-    if n < 2:
-        return None
-    if np.ptp(values) == 0:
-        return 1.0 if values[0] == 0 else 0.0
-    if n >= FEW:
-        return _sign_flip(values)
-    from scipy.stats import ttest_1samp
-
-    return float(ttest_1samp(values, 0.0).pvalue)
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjust the p-values of one table's claims for their number (Holm, 1979)."""
-    order = sorted(range(len(p_values)), key=lambda place: p_values[place])
-    adjusted = [0.0] * len(p_values)
-    highest = 0.0
-    for rank, place in enumerate(order):
-        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[place]))
-        adjusted[place] = highest
-    return adjusted
-
-
 def _accuracy_gap(group: Group, reference: tuple[str, str], measured: tuple[str, str]) -> Sample:
     first = group.cell.first
     seeds, values = [], []
@@ -260,26 +167,3 @@ def _each(group: Group, defense: str, attack: str, read: Callable[[Record], floa
 def _mean(values: Sequence[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return statistics.fmean(known) if known else None
-
-
-def _studentised(values: NDArray[np.float64], mean: float, error: float) -> tuple[float, float]:
-    """Bootstrap the t statistic with a fixed seed, so that a table prints the same numbers twice."""
-    n = len(values)
-    drawn = np.random.default_rng(0).choice(values, (RESAMPLES, n))
-    spread = drawn.std(axis=1, ddof=1) / math.sqrt(n)
-    varied = spread > 0
-    ratios = (drawn.mean(axis=1)[varied] - mean) / spread[varied]
-    low, high = np.quantile(ratios, [(1 + LEVEL) / 2, (1 - LEVEL) / 2])
-    return mean - float(low) * error, mean - float(high) * error
-
-
-def _sign_flip(values: NDArray[np.float64]) -> float:
-    """Compare the mean with those under all flips of signs, or under many random ones beyond 12 seeds."""
-    n = len(values)
-    if n <= 12:
-        signs = np.array(list(itertools.product((1.0, -1.0), repeat=n)))
-    else:
-        drawn = np.random.default_rng(0).choice([1.0, -1.0], (RESAMPLES, n))
-        signs = np.vstack([np.ones(n), drawn])
-    means = np.abs(signs @ values)
-    return float(np.mean(means >= means[0] * (1 - 1e-12)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Generator
 
+from agrbench.errors import AgrbenchError
 from agrbench.federation import Examples
 
 
@@ -27,8 +28,13 @@ def stamp(examples: Examples, target: int) -> Examples:
     features 7 and 8, counting from 0.
     """
     features = examples.features.clone()
-    if features.ndim == 4:
+    if features.ndim == 4 and min(features.shape[2:]) >= 3:
         features[..., -3:, -3:] = 1.0
+    elif features.ndim != 2 or features.shape[1] < 9:
+        raise AgrbenchError(
+            f"examples of shape {tuple(features.shape[1:])} have no place for the trigger; it needs tables of 9 "
+            f"columns or more, or images (channels, height, width) of 3 x 3 or more"
+        )
     else:
         features[:, 7:9] = 0.5
     return examples._replace(features=features, labels=torch.full_like(examples.labels, target))

@@ -7,145 +7,32 @@ files named by the user. Names, first lines and signatures are read from the sou
 
 from __future__ import annotations
 
-import ast
 import difflib
 import hashlib
 import importlib
 import importlib.metadata
 import importlib.util
+import keyword
 import sys
 import warnings
 from collections.abc import Iterable
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from agrbench import plugins, specs
+from agrbench.entries import Entry, exports, parse
 from agrbench.errors import PluginError, SpecError
 from agrbench.specs import Term
+from agrbench.stacks import Loaded, Stack
 
 if TYPE_CHECKING:
     from agrbench.cells import Cell
     from agrbench.plugins import Attack, Dataset
-    from agrbench.stacks import Stack
 
 PACKAGES = {"attack": "attacks", "defense": "defenses", "stage": "defenses", "dataset": "datasets"}
 GROUP = "agrbench.plugins"
 R = TypeVar("R", bound=plugins.Plugin)
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """One hyperparameter as the source text gives it."""
-
-    name: str
-    annotation: str
-    default: str
-
-    def __str__(self) -> str:
-        return f"{self.name}: {self.annotation} = {self.default}" if self.annotation else f"{self.name}={self.default}"
-
-    def accepts(self, value: object) -> bool:
-        """Check a literal against the annotation; one that cannot be read accepts everything."""
-        if not self.annotation:
-            return True
-        return any(_matches(option, value) for option in _options(ast.parse(self.annotation, mode="eval").body))
-
-    def read(self, value: object) -> object:
-        """Write a whole number as a float where only floats are meant, so that 1 and 1.0 are one cell."""
-        return float(value) if self.annotation == "float" and isinstance(value, int) else value
-
-    def is_default(self, value: object) -> bool:
-        """Say whether the value is the default."""
-        try:
-            default = ast.literal_eval(self.default)
-        except (ValueError, SyntaxError):
-            return False
-        return type(default) is type(value) and default == value
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One plugin, known by its source text alone."""
-
-    kind: str
-    name: str
-    path: Path
-    module: str | None = None
-
-    @cached_property
-    def _tree(self) -> ast.Module:
-        return _parse(self.path)
-
-    @cached_property
-    def summary(self) -> str:
-        """Give the first line of the module's docstring."""
-        return (ast.get_docstring(self._tree) or "").partition("\n")[0]
-
-    @cached_property
-    def digest(self) -> str:
-        """Give the SHA-256 of the plugin's file."""
-        return hashlib.sha256(self.path.read_bytes()).hexdigest()
-
-    @cached_property
-    def record_call(self) -> ast.Call | None:
-        """Find the expression that makes the record."""
-        value = _exports(self._tree).get(self.kind)
-        made_by = plugins.KINDS[self.kind].__name__
-        return value if isinstance(value, ast.Call) and ast.unparse(value.func).endswith(made_by) else None
-
-    @cached_property
-    def parameters(self) -> dict[str, Parameter]:
-        """List the hyperparameters: keyword-only arguments of every function that the record's expression names."""
-        functions = {node.name: node for node in self._tree.body if isinstance(node, ast.FunctionDef)}
-        found: dict[str, Parameter] = {}
-        for node in ast.walk(self.record_call) if self.record_call else ():
-            arguments = None
-            if isinstance(node, ast.Name) and node.id in functions:
-                arguments = functions[node.id].args
-            elif isinstance(node, ast.Lambda):
-                arguments = node.args
-            if arguments is None:
-                continue
-            for argument, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True):
-                annotation = ast.unparse(argument.annotation) if argument.annotation else ""
-                text = ast.unparse(default) if default else "..."
-                found.setdefault(argument.arg, Parameter(argument.arg, annotation, text))
-        return found
-
-    @cached_property
-    def requirement(self) -> str:
-        """Give the condition on `n` and `f` as the source writes it, or the name of the function that checks it."""
-        for keyword in self.record_call.keywords if self.record_call else ():
-            if keyword.arg == "requires":
-                body = keyword.value.body if isinstance(keyword.value, ast.Lambda) else keyword.value
-                return ast.unparse(body)
-        return "nothing"
-
-    @property
-    def signature(self) -> str:
-        """Write the plugin's name with its hyperparameters, as a user may type them."""
-        inside = ", ".join(map(str, self.parameters.values()))
-        return f"{self.name}({inside})" if inside else self.name
-
-    @property
-    def has_columns(self) -> bool:
-        """Say whether this is a column stage."""
-        named = {keyword.arg for keyword in self.record_call.keywords} if self.record_call else set()
-        positional = bool(self.record_call and self.record_call.args)
-        return self.kind == "stage" and (positional or "columns" in named)
-
-
-@dataclass(frozen=True)
-class Loaded(Generic[R]):
-    """A plugin's record with a term's hyperparameters bound, and how to name it to people."""
-
-    name: str
-    path: Path
-    record: R
-    requirement: str = "nothing"
 
 
 class Registry:
@@ -184,7 +71,7 @@ class Registry:
             return self._entries[kind, name]
         others = [has for has, other in self._entries if other == name]
         if others:
-            raise SpecError(f"{name} is a {others[0]}, not a {kind}")
+            raise SpecError(f"{name} is {_one(others[0])}, not {_one(kind)}")
         near = difflib.get_close_matches(name, self.names(kind), n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(self.names(kind))}"
         raise SpecError(f"no {kind} is named {name!r}; {hint}")
@@ -219,8 +106,6 @@ class Registry:
 
     def stack(self, spec: str) -> Stack:
         """Load the stages and the defense of a spec."""
-        from agrbench.stacks import Stack
-
         *stages, _ = self._terms("defense", spec)
         loaded = [self._bind(plugins.Stage, "stage", term) for _, term in stages]
         return Stack(tuple(loaded), self._bind(plugins.Defense, "defense", self._terms("defense", spec)[-1][1]))
@@ -279,66 +164,33 @@ class Registry:
         return self._modules[entry.path]
 
     def _add(self, path: Path, module: str | None) -> None:
-        kinds = [kind for kind in plugins.KINDS if kind in _exports(_parse(path))]
+        kinds = [kind for kind in plugins.KINDS if kind in exports(parse(path))]
         if not kinds:
             raise PluginError(
                 f"{path}: it exports no plugin; end it with one of "
                 f"{', '.join(f'{kind} = {record.__name__}(...)' for kind, record in plugins.KINDS.items())}"
             )
+        if not path.stem.isidentifier() or keyword.iskeyword(path.stem):
+            raise PluginError(
+                f"{path}: no spec can name it; rename the file to letters, digits and _, such as my_rule.py"
+            )
         for kind in kinds:
             taken = self._entries.get((kind, path.stem))
             if taken is not None and taken.path != path:
-                raise PluginError(f"{path}: a {kind} named {path.stem} exists already ({taken.path}); rename the file")
+                raise PluginError(
+                    f"{path}: {_one(kind)} named {path.stem} exists already ({taken.path}); rename the file"
+                )
             self._entries[kind, path.stem] = Entry(kind, path.stem, path, module)
 
 
-def _options(annotation: ast.expr) -> list[ast.expr]:
-    if isinstance(annotation, ast.BinOp) and isinstance(annotation.op, ast.BitOr):
-        return [*_options(annotation.left), *_options(annotation.right)]
-    return [annotation]
-
-
-def _matches(option: ast.expr, value: object) -> bool:
-    if isinstance(option, ast.Subscript) and ast.unparse(option.value) == "Literal":
-        choices = option.slice.elts if isinstance(option.slice, ast.Tuple) else [option.slice]
-        return value in [ast.literal_eval(choice) for choice in choices]
-    types: dict[str, tuple[type, ...]] = {
-        "int": (int,), "float": (int, float), "str": (str,), "bool": (bool,), "None": (type(None),), "tuple": (tuple,)
-    }  # fmt: skip
-    known = types.get(ast.unparse(option).partition("[")[0])
-    return known is None or (isinstance(value, known) and (known == (bool,) or not isinstance(value, bool)))
+def _one(kind: str) -> str:
+    return f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"
 
 
 def _unknown(entry: Entry, name: str) -> SpecError:
     near = difflib.get_close_matches(name, entry.parameters, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     return SpecError(f"{entry.name} has no hyperparameter {name!r}; {hint}the signature is {entry.signature}")
-
-
-def _parse(path: Path) -> ast.Module:
-    try:
-        return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
-    except OSError as error:
-        raise PluginError(
-            f"{path}: the plugin file cannot be read ({error.strerror}); give the path of a .py file"
-        ) from error
-    except (SyntaxError, UnicodeDecodeError, ValueError) as error:
-        line = f" in line {error.lineno}" if isinstance(error, SyntaxError) else ""
-        raise PluginError(
-            f"{path}: not Python{line} ({getattr(error, 'msg', error)}); mend the file and try again"
-        ) from error
-
-
-def _exports(tree: ast.Module) -> dict[str, ast.expr]:
-    """Find what the module assigns at its top level under the name of a plugin kind."""
-    found: dict[str, ast.expr] = {}
-    for node in tree.body:
-        if not isinstance(node, (ast.Assign, ast.AnnAssign)) or node.value is None:
-            continue
-        for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
-            if isinstance(target, ast.Name) and target.id in plugins.KINDS:
-                found[target.id] = node.value
-    return found
 
 
 def _shipped(package: str) -> list[Path]:
@@ -350,7 +202,7 @@ def _shipped(package: str) -> list[Path]:
 def _installed(module: str) -> Path:
     try:
         spec = importlib.util.find_spec(module)
-    except (ImportError, ValueError):
+    except Exception:  # finding a module imports its package, which may raise anything
         spec = None
     if spec is None or spec.origin is None:
         raise PluginError(f"its module {module!r} cannot be found; reinstall the package")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from agrbench import data, execution, metrics, tables
+from agrbench import data, execution, formats, metrics, tables
 from agrbench.cells import UNATTACKED, Cell
 from agrbench.errors import AgrbenchError
 from agrbench.grid import Plan
@@ -58,7 +58,7 @@ def run(
     records = [kept for cell in plan.cells if (kept := store.read(cell)) is not None]
     groups = metrics.groups(records)
     if groups:
-        click.echo(tables.write(tables.tables(groups, "triad"), "plain"))
+        click.echo(formats.write(tables.tables(groups, "triad"), "plain"))
     _report_failures(failures, store, trace)
     say(f"Records: {store.folder}")
     say(f"Next: agrbench table {store.folder} --metric loss, or agrbench show {store.path(plan.cells[-1])}")

@@ -15,10 +15,10 @@ from torch import Tensor
 from agrbench.cells import EVERY, UNATTACKED, Cell
 from agrbench.errors import AgrbenchError, PluginError
 from agrbench.federation import Batch, Examples, batch, federate
+from agrbench.judging import Judge, Outcome, blame, forge
 from agrbench.randomness import generator
 from agrbench.registry import Registry
 from agrbench.rounds import Insider, Memory, Server
-from agrbench.stacks import Judge, Outcome, blame, forge
 from agrbench.training import learner
 
 

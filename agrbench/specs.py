@@ -12,6 +12,8 @@ from typing import Any
 
 from agrbench.errors import SpecError
 
+LONGEST = 1000  # letters of a spec
+
 
 @dataclass(frozen=True)
 class Term:
@@ -23,7 +25,19 @@ class Term:
     def __str__(self) -> str:
         if not self.arguments:
             return self.name
-        return f"{self.name}({','.join(f'{key}={value!r}' for key, value in sorted(self.arguments.items()))})"
+        return f"{self.name}({','.join(f'{key}={written(value)}' for key, value in sorted(self.arguments.items()))})"
+
+
+def written(value: Any) -> str:
+    """Write a literal the same way in every process: sets have no order of their own."""
+    if isinstance(value, (set, frozenset)):
+        return f"{{{', '.join(sorted(map(written, value)))}}}" if value else "set()"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{written(key)}: {written(each)}' for key, each in value.items())}}}"
+    if isinstance(value, (list, tuple)):
+        inside = ", ".join(map(written, value)) + ("," if isinstance(value, tuple) and len(value) == 1 else "")
+        return f"[{inside}]" if isinstance(value, list) else f"({inside})"
+    return repr(value)
 
 
 def parse(spec: str) -> tuple[Term, ...]:
@@ -33,9 +47,11 @@ def parse(spec: str) -> tuple[Term, ...]:
         SpecError: the text is no spec; the message shows what was given and how one is written.
     """
     try:
-        body = ast.parse(spec.strip(), mode="eval").body
-    except (SyntaxError, ValueError) as error:
+        body = ast.parse(spec.strip()[: LONGEST + 1], mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise SpecError(_not_a_spec(spec)) from error
+    if len(spec.strip()) > LONGEST:
+        raise SpecError(_not_a_spec(spec))
     terms: list[Term] = []
     while isinstance(body, ast.BinOp) and isinstance(body.op, ast.Add):
         terms.append(_term(body.right, spec))
@@ -62,10 +78,12 @@ def _term(node: ast.expr, spec: str) -> Term:
         if keyword.arg is None or keyword.arg in arguments:
             raise SpecError(_not_a_spec(spec))
         try:
-            arguments[keyword.arg] = ast.literal_eval(keyword.value)
-        except ValueError as error:
-            value = ast.unparse(keyword.value)
-            raise IllTyped(name, keyword.arg, value) from error
+            value = ast.literal_eval(keyword.value)
+            if ast.literal_eval(written(value)) != value or value is ...:
+                raise ValueError("not what it is read back as")
+            arguments[keyword.arg] = value
+        except (ValueError, TypeError, SyntaxError) as error:
+            raise IllTyped(name, keyword.arg, ast.unparse(keyword.value)) from error
     return Term(name, arguments)
 
 
@@ -80,4 +98,5 @@ class IllTyped(SpecError):
 
 
 def _not_a_spec(spec: str) -> str:
-    return f"{spec!r} is not a spec; write a name, or for example 'amp(kernel=3)+krum'"
+    shown = spec if len(spec) <= 80 else f"{spec[:80]}..."
+    return f"{shown!r} is not a spec; write a name, or for example 'amp(kernel=3)+krum'"

@@ -47,7 +47,7 @@ class Store:
         """Write a record under a temporary name, flush it to disk and rename it."""
         path = self.path(Cell.from_json(record["cell"]))
         path.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(_plain(record), indent=1, allow_nan=False) + "\n"
+        text = json.dumps(plain(record), indent=1, allow_nan=False) + "\n"
         temporary = path.with_name(f"{path.stem}-{os.getpid()}.part")
         try:
             with temporary.open("w", encoding="utf-8") as stream:
@@ -71,7 +71,7 @@ def read(path: Path) -> Record:
         record = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise RecordError(f"{path}: cannot be read ({error.strerror}); give the path of a record") from error
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise RecordError(f"{path}: not JSON ({error}); delete it, and the grid will compute it again") from error
     if not isinstance(record, dict) or not isinstance(record.get("schema"), int) or "cell" not in record:
         raise RecordError(f"{path}: not a record of agrbench; move it elsewhere")
@@ -116,6 +116,13 @@ def curves(record: Mapping[str, Any]) -> dict[str, Any]:
     return {name: record.get(name) for name in CURVES}
 
 
+NULL = type(None)
+FIELDS: dict[str, tuple[type, ...]] = {
+    "protocol": (int,), "status": (str,), "reason": (str, NULL), "traceback": (str, NULL), "classes": (int, NULL),
+    "rounds": (list,), "accuracy": (list,), "loss": (list,), "success": (list, NULL), "trust": (dict,),
+    "success_untriggered": (list, NULL), "shared_rounds": (int,), "rejected": (int,), "rejected_honest": (int,),
+    "empty_steps": (int,), "time": (dict,), "peak_bytes": (int,), "source": (dict,), "environment": (dict,),
+}  # fmt: skip
 CURVES = (
     "status", "rounds", "accuracy", "loss", "success", "success_untriggered", "trust", "rejected", "rejected_honest",
     "empty_steps",
@@ -123,28 +130,42 @@ CURVES = (
 
 
 def _check(record: Record) -> None:
+    """Check every field's type, so that readers need not."""
+    for name, types in FIELDS.items():
+        if type(record[name]) not in types:
+            raise ValueError(f"{name} is {record[name]!r}")
     if record["status"] not in ("done", "failed", "skipped"):
-        raise ValueError(f"status {record['status']!r}")
-    if record["status"] != "done":
-        return
-    length = len(record["rounds"])
-    lists = [record["accuracy"], record["loss"], *record["trust"].values()]
-    lists += [record[name] for name in ("success", "success_untriggered") if record[name] is not None]
-    if any(len(values) != length for values in lists):
-        raise ValueError("its curves differ in length")
-    numbers = [record["rounds"], *lists, [record["time"]["server_s"], record["time"]["round_s"]]]
-    if not all(value is None or type(value) in (int, float) for values in numbers for value in values):
-        raise ValueError("its curves hold more than numbers")
+        raise ValueError(f"status is {record['status']!r}")
+    time, trust = record["time"], record["trust"]
+    if type(time["alone"]) is not bool or not all(_number(time[part]) for part in ("server_s", "round_s")):
+        raise ValueError(f"time is {time!r}")
+    curves = {name: record[name] for name in ("rounds", "accuracy", "loss")}
+    curves |= {name: record[name] for name in ("success", "success_untriggered") if record[name] is not None}
+    curves |= {name: trust[name] for name in ("malicious_share", "precision", "recall")}
+    for name, values in curves.items():
+        whole = name in ("rounds", "accuracy")
+        if type(values) is not list or len(values) != len(record["rounds"]):
+            raise ValueError("its curves differ in length")
+        if not all(_number(value) or (value is None and not whole) for value in values):
+            raise ValueError(f"{name} holds more than numbers")
+    if record["status"] == "done" and not (record["rounds"] and record["classes"]):
+        raise ValueError("it is done and has no curves")
+
+
+def _number(value: object) -> bool:
+    return type(value) in (int, float)
 
 
 def _quoted(part: str) -> str:
+    if set(part) == {"."}:
+        return part.replace(".", "%2E")
     return quote(part, safe=SAFE).replace("~", "%7E")
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Replace numbers that are not finite by null."""
     if isinstance(value, dict):
-        return {key: _plain(each) for key, each in value.items()}
+        return {key: plain(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(each) for each in value]
+        return [plain(each) for each in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -2,43 +2,16 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import math
-import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
-from tabulate import tabulate
-
-from agrbench import metrics
+from agrbench import inference, metrics
 from agrbench.cells import UNATTACKED, UNDEFENDED
-from agrbench.metrics import FEW, Group, Interval, Sample
-
-Format = Literal["plain", "github", "csv", "latex", "json"]
-FORMATS: tuple[Format, ...] = ("plain", "github", "csv", "latex", "json")
-NONE = "-"
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One entry of a table: its lines, whether it is the best of its row or column, and its number."""
-
-    lines: tuple[str, ...] = (NONE,)
-    best: bool = False
-
-
-@dataclass(frozen=True)
-class Table:
-    """A titled table with notes below; `data` holds the same at full precision, a flat row an entry."""
-
-    title: str
-    headers: tuple[str, ...]
-    rows: tuple[tuple[Entry, ...], ...]
-    notes: tuple[str, ...]
-    data: tuple[Mapping[str, Any], ...]
+from agrbench.formats import NONE, Entry, Table
+from agrbench.inference import FEW, Interval, Sample
+from agrbench.metrics import Group
 
 
 @dataclass(frozen=True)
@@ -50,7 +23,7 @@ class Metric:
     rows: Callable[[Group], list[str]]
     scale: float
     digits: int
-    sign: int = 0
+    sign: int
     more: Callable[[Group, str, str], list[str]] = field(default=lambda group, defense, attack: [])
 
 
@@ -106,8 +79,8 @@ def matrix(group: Group, metric: Metric, name: str) -> Table:
     marked = False
     for attack in attacks:
         samples = {defense: metric.of(group, defense, attack) for defense in group.defenses}
-        rivals = [s.mean for d, s in samples.items() if d != UNDEFENDED and s.values]
-        best = (min(rivals) if metric.sign < 0 else max(rivals)) if rivals and metric.sign else None
+        complete = [d for d, sample in samples.items() if d != UNDEFENDED and sample.seeds == _seeds(group)]
+        best = max((metric.sign * samples[defense].mean for defense in complete), default=None)
         line = [Entry((attack,))]
         for defense, sample in samples.items():
             if not sample.values:
@@ -115,9 +88,9 @@ def matrix(group: Group, metric: Metric, name: str) -> Table:
                 continue
             fallen = metrics.collapsed(group, defense, attack)
             marked |= fallen
-            within = metrics.interval(sample)
+            within = inference.interval(sample)
             lines = [*_values(sample, within, metric, fallen), *metric.more(group, defense, attack)]
-            line.append(Entry(tuple(lines), defense != UNDEFENDED and sample.mean == best))
+            line.append(Entry(tuple(lines), defense in complete and metric.sign * sample.mean == best))
             data.append(_flat(group, name, defense, attack, sample, within, fallen))
         rows.append(tuple(line))
     notes = [_about_seeds(_seeds(group)), *_marks(marked), *_missing(group)]
@@ -136,7 +109,11 @@ def _all_runs(group: Group) -> list[str]:
 
 def _loss_parts(group: Group, defense: str, attack: str) -> list[str]:
     costs, damage = metrics.fidelity(group, defense).mean, metrics.damage(group, defense, attack).mean
-    return [f"{100 * costs:.1f} + {100 * damage:.1f}"]
+    return [f"{_points(costs)} + {_points(damage)}"]
+
+
+def _points(share: float) -> str:
+    return NONE if math.isnan(share) else f"{100 * share:.1f}"
 
 
 def _server_seconds(group: Group, defense: str, attack: str) -> Sample:
@@ -186,80 +163,6 @@ def tables(groups: Iterable[Group], metric: str) -> list[Table]:
     return [triad(group) if metric == "triad" else matrix(group, METRICS[metric], metric) for group in groups]
 
 
-def write(made: Sequence[Table], form: Format) -> str:
-    """Write tables in one of the formats."""
-    if form == "json":
-        return json.dumps([row for table in made for row in table.data], indent=1)
-    if form == "csv":
-        return _csv([row for table in made for row in table.data])
-    return "\n\n".join({"plain": _plain, "github": _github, "latex": _latex}[form](table) for table in made)
-
-
-def _plain(table: Table) -> str:
-    """Write a table as text, cut into parts that fit the terminal, the first column repeated."""
-    width = max(shutil.get_terminal_size((120, 24)).columns, 80)
-    columns = [
-        [header, *("\n".join(_starred(row[place])) for row in table.rows)] for place, header in enumerate(table.headers)
-    ]
-    wide = [2 + max(len(line) for text in column for line in text.split("\n")) for column in columns]
-    parts: list[list[int]] = [[0]]
-    for place in range(1, len(columns)):
-        if len(parts[-1]) > 1 and sum(wide[kept] for kept in parts[-1]) + wide[place] > width:
-            parts.append([0])
-        parts[-1].append(place)
-    blocks = []
-    for part in parts:
-        lines = list(zip(*(columns[place] for place in part), strict=True))
-        blocks.append(tabulate(lines[1:], headers=list(lines[0]), tablefmt="simple", disable_numparse=True))
-    return "\n\n".join([table.title, *blocks, "\n".join(table.notes)])
-
-
-def _starred(entry: Entry) -> list[str]:
-    return [entry.lines[0] + (" *" if entry.best else ""), *entry.lines[1:]]
-
-
-def _github(table: Table) -> str:
-    def text(entry: Entry) -> str:
-        first = f"**{entry.lines[0]}**" if entry.best else entry.lines[0]
-        return "<br>".join([first, *entry.lines[1:]])
-
-    rows = [[text(entry) for entry in row] for row in table.rows]
-    headers = [header.replace("\n", " ") for header in table.headers]
-    body = tabulate(rows, headers=headers, tablefmt="github", disable_numparse=True)
-    return "\n\n".join([f"**{table.title}**", body, "  \n".join(table.notes)])
-
-
-def _latex(table: Table) -> str:
-    def text(entry: Entry) -> str:
-        lines = [_escaped(line) for line in entry.lines]
-        first = rf"\textbf{{{lines[0]}}}" if entry.best else lines[0]
-        stacked = r" \\ ".join([first, *lines[1:]])
-        return first if len(lines) == 1 else rf"\shortstack{{{stacked}}}"
-
-    rows = [[text(entry) for entry in row] for row in table.rows]
-    headers = [_escaped(header.replace("\n", " ")) for header in table.headers]
-    body = tabulate(rows, headers=headers, tablefmt="latex_raw", disable_numparse=True)
-    return "\n".join([f"% {table.title}", body, *(f"% {note}" for note in table.notes)])
-
-
-def _escaped(text: str) -> str:
-    for plain, escaped in {"\\": r"\textbackslash{}", "†": r"$\dagger$", "±": r"$\pm$"}.items():
-        text = text.replace(plain, escaped)
-    return "".join(rf"\{letter}" if letter in "_%&#" else letter for letter in text)
-
-
-def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, names, lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        writer.writerow(
-            {name: json.dumps(value) if isinstance(value, (dict, list)) else value for name, value in row.items()}
-        )
-    return stream.getvalue().rstrip("\n")
-
-
 def _triad_row(group: Group, defense: str) -> dict[str, Any]:
     losses = {attack: metrics.loss(group, defense, attack) for attack in group.attacks}
     hits = {attack: metrics.success(group, defense, attack) for attack in group.attacks if group.targeted(attack)}
@@ -270,7 +173,7 @@ def _triad_row(group: Group, defense: str) -> dict[str, Any]:
         metrics.server_seconds(group, defense).mean,
         metrics.server_seconds(group, UNDEFENDED).mean,
     )
-    mean = metrics.averaged(losses.values()) if worst else Sample((), ())
+    mean = inference.averaged(losses.values()) if worst else Sample((), ())
     return {
         "dataset": group.dataset,
         "settings": dict(group.settings),
@@ -280,7 +183,7 @@ def _triad_row(group: Group, defense: str) -> dict[str, Any]:
         "mean_loss": 100 * mean.mean if worst else None,
         "mean_loss_by_seed": [100 * value for value in mean.values],
         "worst_success": 100 * hit[1].mean if hit else None,
-        "fidelity_loss": 100 * costs.mean if costs.values else None,
+        "fidelity_loss": 100 * costs.mean if costs.seeds == seeds else None,
         "server_ms": 1000 * server if math.isfinite(server) else None,
         "server_ratio": server / undefended if undefended and math.isfinite(server) else None,
         "collapsed": any(metrics.collapsed(group, defense, attack) for attack in (UNATTACKED, *group.attacks)),
@@ -303,13 +206,13 @@ def _judge_gains(rows: Sequence[dict[str, Any]]) -> None:
             continue
         ours, theirs = (Sample(tuple(r["seeds"]), tuple(r["mean_loss_by_seed"])) for r in (row, base))
         gain = ours.minus(theirs)
-        within, p = metrics.interval(gain), metrics.p_value(gain)
+        within, p = inference.interval(gain), inference.p_value(gain)
         row["gain"] = gain.mean
         if within is not None:
             row["gain_low"], row["gain_high"], row["gain_interval"] = within
         if p is not None:
             claims.append((row, p))
-    for (row, _), adjusted in zip(claims, metrics.holm([p for _, p in claims]), strict=True):
+    for (row, _), adjusted in zip(claims, inference.holm([p for _, p in claims]), strict=True):
         row["gain_p"] = adjusted
 
 

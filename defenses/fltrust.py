@@ -19,8 +19,8 @@ def fltrust(round: Round) -> Tensor:
     total = scores.sum()
     if total == 0:
         return torch.zeros_like(round.norms)
-    rescale = torch.linalg.vector_norm(round.server.root) / round.norms.clamp(min=torch.finfo(round.norms.dtype).tiny)
-    weights: Tensor = (scores / total).to(rescale.dtype) * rescale
+    rescale = torch.linalg.vector_norm(round.server.root).double() / round.norms.double()
+    weights: Tensor = torch.where(scores > 0, scores / total * rescale, 0.0)
     return weights
 
 

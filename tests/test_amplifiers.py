@@ -561,7 +561,9 @@ def test_numpy_updates_may_be_stored_backwards() -> None:
 
 @pytest.mark.parametrize("kernel", [0, -1])
 def test_a_kernel_below_1_is_refused_with_the_fix(kernel: int) -> None:
-    with pytest.raises(AgrbenchError, match=f"a kernel is 1 or more; given {kernel}; write for example kernel=2"):
+    with pytest.raises(
+        AgrbenchError, match=f"a kernel is a whole number, 1 or more; given {kernel}; write for example kernel=2"
+    ):
         amplify(torch.ones(1, 4), [(2, 2)], kernel=kernel)
 
 

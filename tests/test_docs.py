@@ -36,7 +36,7 @@ def test_what_a_page_tells_to_type_runs(page: Path, tmp_path: Path) -> None:
         elif language == "console":
             for line in text.splitlines():
                 if line.startswith("$ agrbench "):
-                    command = [Path(sys.executable).with_name("agrbench"), *shlex.split(line)[2:]]
+                    command = [str(Path(sys.executable).with_name("agrbench")), *shlex.split(line)[2:]]
                     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
                     assert done.returncode == 0, (line, done.stderr)
                     assert done.stdout, line

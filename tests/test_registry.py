@@ -47,7 +47,8 @@ def write(folder: Path, name: str, text: str) -> Path:
 
 def python(program: str, *arguments: str, cwd: Path, path: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Run a program in a fresh interpreter, where nothing has been imported yet."""
-    extra = {"PYTHONPATH": str(path)} if path else {}
+    others = os.environ.get("PYTHONPATH")
+    extra = {"PYTHONPATH": os.pathsep.join(filter(None, [str(path), others]))} if path else {}
     return subprocess.run(
         [sys.executable, "-c", program, *arguments],
         cwd=cwd, env={**os.environ, **extra}, capture_output=True, text=True,
@@ -468,12 +469,14 @@ def test_a_hyperparameter_is_bound_in_conditions_and_row_counts_too(tmp_path: Pa
     text = (
         "from agrbench.plugins import Stage\n"
         "def mix(round, *, bucket: int = 2):\n    return bucket\n"
-        "stage = Stage(mix=mix, rows=lambda n, *, bucket=2: n // bucket,\n"
+        "stage = Stage(mix=mix, rows=lambda n, *, bucket=2, spare=0: n // bucket - spare,\n"
         "              requires=lambda n, f, *, bucket=2: f * bucket < n)\n"
     )
     registry = Registry([write(tmp_path, "buckets.py", text)])
-    (stage,) = registry.stack("buckets(bucket=5)+fedavg").stages
-    assert stage.record.rows(20) == 4
+    assert registry.entry("stage", "buckets").signature == "buckets(bucket: int = 2, spare=0)"
+    assert registry.canonical("defense", "buckets(bucket=2, spare=0)+fedavg") == "buckets+fedavg"
+    (stage,) = registry.stack("buckets(bucket=5, spare=1)+fedavg").stages
+    assert stage.record.rows(20) == 3
     assert not stage.record.requires(20, 4)
     assert stage.record.requires(21, 4)
     assert dataclasses.is_dataclass(stage.record)

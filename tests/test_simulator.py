@@ -77,7 +77,7 @@ def test_plain_averaging_is_the_mean_of_plain_sgd_steps() -> None:
     steps = []
     for shard in simulated.data.shards:
         model = before.clone().requires_grad_()
-        first, second = model.split([65 * 64, 65 * 10])
+        first, second = torch.split(model, [65 * 64, 65 * 10])
         hidden = (shard.features.flatten(1) @ first[: 64 * 64].view(64, 64) + first[64 * 64 :]).relu()
         logits = hidden @ second[: 64 * 10].view(64, 10) + second[64 * 10 :]
         loss = torch.nn.functional.cross_entropy(logits, shard.labels)

@@ -18,11 +18,11 @@ from torch import Tensor
 import agrbench
 from agrbench import Cell, Layout, Verdict
 from agrbench.errors import AgrbenchError, Inapplicable, PluginError
+from agrbench.judging import Judge
 from agrbench.randomness import generator
 from agrbench.registry import Registry
 from agrbench.rounds import Server
 from agrbench.simulator import Run
-from agrbench.stacks import Judge
 
 Write = Callable[[str, str], str]
 

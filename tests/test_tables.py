@@ -19,13 +19,13 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agrbench import grid, metrics, showing, tables
+from agrbench import formats, grid, metrics, showing, tables
 from agrbench.cells import Cell
 from agrbench.cli import main
 from agrbench.execution import blank, failed, skipped
+from agrbench.formats import Table
 from agrbench.registry import Registry
 from agrbench.store import Record, Store
-from agrbench.tables import Table
 
 REGISTRY = Registry()
 SEEDS = (0, 1, 2)
@@ -82,7 +82,7 @@ def table(records: list[Record], metric: str = "triad") -> Table:
     return made
 
 
-def row(made: Table, first: str) -> dict[str, tables.Entry]:
+def row(made: Table, first: str) -> dict[str, formats.Entry]:
     """Find a row of a table by its first entry, under the headers as one reads them."""
     (found,) = [row for row in made.rows if row[0].lines[0] == first]
     return dict(zip(headers(made), found, strict=True))
@@ -92,8 +92,8 @@ def headers(made: Table) -> list[str]:
     return [header.replace("\n", " ") for header in made.headers]
 
 
-def text(records: list[Record], metric: str, form: tables.Format) -> str:
-    return tables.write(tables.tables(metrics.groups(records), metric), form)
+def text(records: list[Record], metric: str, form: formats.Format) -> str:
+    return formats.write(tables.tables(metrics.groups(records), metric), form)
 
 
 # The triad by hand
@@ -220,6 +220,16 @@ def test_the_best_of_every_column_of_the_triad_is_marked_and_never_fedavg() -> N
     }
 
 
+def test_fedavg_is_not_marked_where_a_defense_is_as_good() -> None:
+    same = {"time": {"server_s": 0.001, "round_s": 0.5, "alone": True}, "accuracy": [0.1, 0.88, 0.92]}
+    records = [r | same if r["cell"]["defense"] == "krum" else r for r in everything()]
+    made = table(records)
+    for column in ("fidelity loss", "server ms"):
+        assert row(made, "krum")[column].best
+        assert not row(made, "fedavg")[column].best
+        assert row(made, "krum")[column].lines == row(made, "fedavg")[column].lines
+
+
 @pytest.mark.parametrize("metric", sorted(tables.METRICS))
 def test_fedavg_is_never_marked_best(metric: str) -> None:
     made = table(everything(), metric)
@@ -244,7 +254,7 @@ def test_the_best_of_every_row_of_a_matrix_is_marked(metric: str, attack: str, b
         ("latex", r"\textbf{7.0 label\_flip}", r"\textbf{10.0"),
     ],
 )
-def test_every_format_marks_the_best_in_its_own_way(form: tables.Format, marked: str, plain: str) -> None:
+def test_every_format_marks_the_best_in_its_own_way(form: formats.Format, marked: str, plain: str) -> None:
     written = text(everything(), "triad", form)
     assert marked in written
     assert plain not in written
@@ -433,7 +443,7 @@ def test_a_table_that_fits_is_not_cut(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_other_formats_are_never_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    forms: tuple[tables.Format, ...] = ("github", "latex", "csv", "json")
+    forms: tuple[formats.Format, ...] = ("github", "latex", "csv", "json")
     monkeypatch.setenv("COLUMNS", "80")
     narrow = [text(many(8), "loss", form) for form in forms]
     monkeypatch.setenv("COLUMNS", "400")
@@ -477,7 +487,7 @@ def test_no_line_of_a_latex_entry_is_taken_for_the_length_of_a_line_break() -> N
 
 
 @pytest.mark.parametrize("form", ["plain", "github", "latex"])
-def test_a_reason_of_several_lines_does_not_break_the_notes(form: tables.Format) -> None:
+def test_a_reason_of_several_lines_does_not_break_the_notes(form: formats.Format) -> None:
     records = without(everything(), "krum", "none", 2)
     records.append(failed(cell("krum", "none", 2), REGISTRY, "RuntimeError: first line\nsecond_line"))
     written = text(records, "triad", form)
@@ -510,8 +520,8 @@ def fill(folder: Path, records: Iterable[Record]) -> Path:
 
 
 @pytest.mark.parametrize("metric", ["triad", *sorted(tables.METRICS)])
-@pytest.mark.parametrize("form", tables.FORMATS)
-def test_every_metric_can_be_printed_in_every_format(metric: str, form: tables.Format, tmp_path: Path) -> None:
+@pytest.mark.parametrize("form", formats.FORMATS)
+def test_every_metric_can_be_printed_in_every_format(metric: str, form: formats.Format, tmp_path: Path) -> None:
     folder = fill(tmp_path / "records", everything())
     done = CliRunner().invoke(main, ["table", str(folder), "--metric", metric, "--format", form])
     assert done.exit_code == 0, done.output

@@ -30,7 +30,7 @@ def one_by_one(module: nn.Module, shard: Examples, rate: float) -> list[Tensor]:
     before = [parameter.detach().clone() for parameter in module.parameters()]
     optimizer = torch.optim.SGD(module.parameters(), rate)
     optimizer.zero_grad()
-    nn.functional.cross_entropy(module(shard.features), shard.labels).backward()
+    torch.autograd.backward(nn.functional.cross_entropy(module(shard.features), shard.labels))
     optimizer.step()
     changes = [after.detach() - start for after, start in zip(module.parameters(), before, strict=True)]
     for parameter, start in zip(module.parameters(), before, strict=True):

@@ -1,0 +1,169 @@
+"""A plugin known by its source text alone: its name, first line, hyperparameters and requirement."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import cast
+
+from agrbench import plugins
+from agrbench.errors import PluginError
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One hyperparameter as the source text gives it."""
+
+    name: str
+    annotation: str
+    default: str
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.annotation} = {self.default}" if self.annotation else f"{self.name}={self.default}"
+
+    def accepts(self, value: object) -> bool:
+        """Check a literal against the annotation; one that cannot be read accepts everything."""
+        if not self.annotation:
+            return True
+        try:
+            self.read(value)
+        except OverflowError:
+            return False
+        return any(_matches(option, value) for option in _options(ast.parse(self.annotation, mode="eval").body))
+
+    def read(self, value: object) -> object:
+        """Write a whole number as a float where only floats are meant, so that 1 and 1.0 are one cell."""
+        kinds = {ast.unparse(option) for option in _options(ast.parse(self.annotation or "Any", mode="eval").body)}
+        whole = type(value) is int and "float" in kinds and "int" not in kinds
+        return float(cast(int, value)) if whole else value
+
+    def is_default(self, value: object) -> bool:
+        """Say whether the value is the default."""
+        try:
+            default = ast.literal_eval(self.default)
+        except (ValueError, SyntaxError):
+            return False
+        return type(self.read(default)) is type(value) and default == value
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One plugin, known by its source text alone."""
+
+    kind: str
+    name: str
+    path: Path
+    module: str | None = None
+
+    @cached_property
+    def _tree(self) -> ast.Module:
+        return parse(self.path)
+
+    @cached_property
+    def summary(self) -> str:
+        """Give the first line of the module's docstring."""
+        return (ast.get_docstring(self._tree) or "").partition("\n")[0]
+
+    @cached_property
+    def digest(self) -> str:
+        """Give the SHA-256 of the plugin's file."""
+        return hashlib.sha256(self.path.read_bytes()).hexdigest()
+
+    @cached_property
+    def record_call(self) -> ast.Call | None:
+        """Find the expression that makes the record."""
+        value = exports(self._tree).get(self.kind)
+        made_by = plugins.KINDS[self.kind].__name__
+        return value if isinstance(value, ast.Call) and ast.unparse(value.func).endswith(made_by) else None
+
+    @cached_property
+    def parameters(self) -> dict[str, Parameter]:
+        """List the hyperparameters: keyword-only arguments of every function that the record's expression names."""
+        functions = {node.name: node for node in self._tree.body if isinstance(node, ast.FunctionDef)}
+        found: dict[str, Parameter] = {}
+        for node in ast.walk(self.record_call) if self.record_call else ():
+            arguments = None
+            if isinstance(node, ast.Name) and node.id in functions:
+                arguments = functions[node.id].args
+            elif isinstance(node, ast.Lambda):
+                arguments = node.args
+            if arguments is None:
+                continue
+            for argument, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True):
+                annotation = ast.unparse(argument.annotation) if argument.annotation else ""
+                text = ast.unparse(default) if default else "..."
+                found.setdefault(argument.arg, Parameter(argument.arg, annotation, text))
+        return found
+
+    @cached_property
+    def requirement(self) -> str:
+        """Give the condition on `n` and `f` as the source writes it, or the name of the function that checks it."""
+        for keyword in self.record_call.keywords if self.record_call else ():
+            if keyword.arg == "requires":
+                body = keyword.value.body if isinstance(keyword.value, ast.Lambda) else keyword.value
+                return ast.unparse(body)
+        return "nothing"
+
+    @property
+    def signature(self) -> str:
+        """Write the plugin's name with its hyperparameters, as a user may type them."""
+        inside = ", ".join(map(str, self.parameters.values()))
+        return f"{self.name}({inside})" if inside else self.name
+
+    @property
+    def has_columns(self) -> bool:
+        """Say whether this is a column stage."""
+        named = {keyword.arg for keyword in self.record_call.keywords} if self.record_call else set()
+        positional = bool(self.record_call and self.record_call.args)
+        return self.kind == "stage" and (positional or "columns" in named)
+
+
+def parse(path: Path) -> ast.Module:
+    """Read a plugin file as Python, without running it.
+
+    Raises:
+        PluginError: it cannot be read, or has a syntax error.
+    """
+    try:
+        return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+    except OSError as error:
+        raise PluginError(
+            f"{path}: the plugin file cannot be read ({error.strerror}); give the path of a .py file"
+        ) from error
+    except (SyntaxError, UnicodeDecodeError, ValueError) as error:
+        line = f" in line {error.lineno}" if isinstance(error, SyntaxError) else ""
+        raise PluginError(
+            f"{path}: not Python{line} ({getattr(error, 'msg', error)}); mend the file and try again"
+        ) from error
+
+
+def exports(tree: ast.Module) -> dict[str, ast.expr]:
+    """Find what the module assigns at its top level under the name of a plugin kind."""
+    found: dict[str, ast.expr] = {}
+    for node in tree.body:
+        if not isinstance(node, (ast.Assign, ast.AnnAssign)) or node.value is None:
+            continue
+        for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
+            if isinstance(target, ast.Name) and target.id in plugins.KINDS:
+                found[target.id] = node.value
+    return found
+
+
+def _options(annotation: ast.expr) -> list[ast.expr]:
+    if isinstance(annotation, ast.BinOp) and isinstance(annotation.op, ast.BitOr):
+        return [*_options(annotation.left), *_options(annotation.right)]
+    return [annotation]
+
+
+def _matches(option: ast.expr, value: object) -> bool:
+    if isinstance(option, ast.Subscript) and ast.unparse(option.value) == "Literal":
+        choices = option.slice.elts if isinstance(option.slice, ast.Tuple) else [option.slice]
+        return value in [ast.literal_eval(choice) for choice in choices]
+    types: dict[str, tuple[type, ...]] = {
+        "int": (int,), "float": (int, float), "str": (str,), "bool": (bool,), "None": (type(None),), "tuple": (tuple,)
+    }  # fmt: skip
+    known = types.get(ast.unparse(option).partition("[")[0])
+    return known is None or (isinstance(value, known) and (known == (bool,) or not isinstance(value, bool)))

@@ -1,0 +1,121 @@
+"""Write tables as text, Markdown, LaTeX, CSV or JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from tabulate import tabulate
+
+from agrbench.store import plain
+
+Format = Literal["plain", "github", "csv", "latex", "json"]
+FORMATS: tuple[Format, ...] = get_args(Format)
+NONE = "-"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One entry of a table: its lines, whether it is the best of its row or column, and its number."""
+
+    lines: tuple[str, ...] = (NONE,)
+    best: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """A titled table with notes below; `data` holds the same at full precision, a flat row an entry."""
+
+    title: str
+    headers: tuple[str, ...]
+    rows: tuple[tuple[Entry, ...], ...]
+    notes: tuple[str, ...]
+    data: tuple[Mapping[str, Any], ...]
+
+
+def write(made: Sequence[Table], form: Format) -> str:
+    """Write tables in one of the formats."""
+    if form == "json":
+        return json.dumps(plain([row for table in made for row in table.data]), indent=1)
+    if form == "csv":
+        return _csv([row for table in made for row in table.data])
+    return "\n\n".join({"plain": _plain, "github": _github, "latex": _latex}[form](table) for table in made)
+
+
+def _plain(table: Table) -> str:
+    """Write a table as text, cut into parts that fit the terminal, the first column repeated."""
+    width = max(shutil.get_terminal_size((120, 24)).columns, 80)
+    columns = [
+        [header, *("\n".join(_starred(row[place])) for row in table.rows)] for place, header in enumerate(table.headers)
+    ]
+    wide = [2 + max([_width(header) + 2, *map(_width, column)]) for header, *column in columns]
+    parts: list[list[int]] = [[0]]
+    for place in range(1, len(columns)):
+        if len(parts[-1]) > 1 and sum(wide[kept] for kept in parts[-1]) + wide[place] > width:
+            parts.append([0])
+        parts[-1].append(place)
+    blocks = []
+    for part in parts:
+        lines = list(zip(*(columns[place] for place in part), strict=True))
+        blocks.append(tabulate(lines[1:], headers=list(lines[0]), tablefmt="simple", disable_numparse=True))
+    return "\n\n".join([table.title, *blocks, "\n".join(table.notes)])
+
+
+def _width(text: str) -> int:
+    return max(map(len, text.split("\n")))
+
+
+def _starred(entry: Entry) -> list[str]:
+    return [entry.lines[0] + (" *" if entry.best else ""), *entry.lines[1:]]
+
+
+def _github(table: Table) -> str:
+    def text(entry: Entry) -> str:
+        lines = [line.replace("|", r"\|") for line in entry.lines]
+        return "<br>".join([f"**{lines[0]}**" if entry.best else lines[0], *lines[1:]])
+
+    rows = [[text(entry) for entry in row] for row in table.rows]
+    headers = [header.replace("\n", " ").replace("|", r"\|") for header in table.headers]
+    body = tabulate(rows, headers=headers, tablefmt="github", disable_numparse=True)
+    return "\n\n".join([f"**{table.title}**", body, "  \n".join(table.notes)])
+
+
+def _latex(table: Table) -> str:
+    def text(entry: Entry) -> str:
+        lines = ["{}" * line.startswith(("[", "*")) + _escaped(line) for line in entry.lines]
+        first = rf"\textbf{{{lines[0]}}}" if entry.best else lines[0]
+        stacked = r" \\ ".join([first, *lines[1:]])
+        return first if len(lines) == 1 else rf"\shortstack{{{stacked}}}"
+
+    rows = [[text(entry) for entry in row] for row in table.rows]
+    headers = [_escaped(header.replace("\n", " ")) for header in table.headers]
+    body = tabulate(rows, headers=headers, tablefmt="latex_raw", disable_numparse=True)
+    return "\n".join([f"% {table.title}", body, *(f"% {note}" for note in table.notes)])
+
+
+LATEX = str.maketrans(
+    {letter: rf"\{letter}" for letter in "_%&#{}$"}
+    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    | {"†": r"$\dagger$", "±": r"$\pm$"}
+)
+
+
+def _escaped(text: str) -> str:
+    return text.translate(LATEX)
+
+
+def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, names, lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow(
+            {name: json.dumps(value) if isinstance(value, (dict, list)) else value for name, value in row.items()}
+        )
+    return stream.getvalue().rstrip("\n")

@@ -1,0 +1,130 @@
+"""Means over seeds, their intervals and tests (docs/metrics.md)."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import statistics
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+LEVEL = 0.95
+FEW = 6  # below so many seeds all values are shown and Student's t is used
+RESAMPLES = 9999
+ROUNDING = 1e-12  # differences below this share of the values are those of adding in another order
+
+
+class Sample(NamedTuple):
+    """One number a seed, in the order of `seeds`."""
+
+    seeds: tuple[int, ...]
+    values: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        """Give the mean, NaN where there are no values."""
+        return statistics.fmean(self.values) if self.values else math.nan
+
+    def minus(self, other: Sample) -> Sample:
+        """Subtract seed by seed, where both have the seed."""
+        theirs = dict(zip(other.seeds, other.values, strict=True))
+        pairs = [(seed, value - theirs[seed]) for seed, value in zip(*self, strict=True) if seed in theirs]
+        return Sample(tuple(seed for seed, _ in pairs), tuple(value for _, value in pairs))
+
+
+class Interval(NamedTuple):
+    """A 95% interval of a mean; `how` says where it comes from."""
+
+    low: float
+    high: float
+    how: str
+
+
+def averaged(samples: Iterable[Sample]) -> Sample:
+    """Average several samples seed by seed, over the seeds that all have."""
+    tables = [dict(zip(*sample, strict=True)) for sample in samples]
+    shared = sorted(set.intersection(*map(set, tables))) if tables else []
+    return Sample(tuple(shared), tuple(statistics.fmean(table[seed] for table in tables) for seed in shared))
+
+
+def interval(sample: Sample) -> Interval | None:
+    """Give a 95% interval of the mean; `None` for one seed or none.
+
+    Below six seeds it is Student's t; from six on the studentised bootstrap. Without variance it is the point itself.
+    """
+    values = np.asarray(sample.values)
+    n = len(values)
+    if n < 2:
+        return None
+    mean, error = float(values.mean()), float(values.std(ddof=1) / math.sqrt(n))
+    if _constant(values):
+        return Interval(mean, mean, "no variance")
+    if n < FEW:
+        from scipy.stats import t
+
+        reach = float(t.ppf((1 + LEVEL) / 2, n - 1)) * error
+        return Interval(mean - reach, mean + reach, f"Student's t, {n - 1} df")
+    low, high = _studentised(values, mean, error)
+    return Interval(low, high, f"studentised bootstrap, {n} seeds")
+
+
+def p_value(sample: Sample) -> float | None:
+    """Test whether paired differences are 0 in the mean, two-sided.
+
+    Student's t below six seeds, the sign-flip test from six on; `None` for fewer than two. Without variance 0, or 1
+    where the
+    difference is 0.
+    """
+    values = np.asarray(sample.values)
+    n = len(values)
+    if n < 2:
+        return None
+    if _constant(values):
+        return 1.0 if values[0] == 0 else 0.0
+    if n >= FEW:
+        return _sign_flip(values)
+    from scipy.stats import ttest_1samp
+
+    return float(ttest_1samp(values, 0.0).pvalue)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjust the p-values of one table's claims for their number (Holm, 1979)."""
+    order = sorted(range(len(p_values)), key=lambda place: p_values[place])
+    adjusted = [0.0] * len(p_values)
+    highest = 0.0
+    for rank, place in enumerate(order):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[place]))
+        adjusted[place] = highest
+    return adjusted
+
+
+def _studentised(values: NDArray[np.float64], mean: float, error: float) -> tuple[float, float]:
+    """Bootstrap the t statistic with a fixed seed, so that a table prints the same numbers twice."""
+    n = len(values)
+    drawn = np.random.default_rng(0).choice(values, (RESAMPLES, n))
+    spread = drawn.std(axis=1, ddof=1) / math.sqrt(n)
+    varied = np.ptp(drawn, axis=1) > ROUNDING * np.abs(values).max()
+    ratios = (drawn.mean(axis=1)[varied] - mean) / spread[varied]
+    low, high = np.quantile(ratios, [(1 + LEVEL) / 2, (1 - LEVEL) / 2])
+    return mean - float(low) * error, mean - float(high) * error
+
+
+def _sign_flip(values: NDArray[np.float64]) -> float:
+    """Compare the mean with those under all flips of signs, or under many random ones beyond 12 seeds."""
+    n = len(values)
+    if n <= 12:
+        signs = np.array(list(itertools.product((1.0, -1.0), repeat=n)))
+    else:
+        drawn = np.random.default_rng(0).choice([1.0, -1.0], (RESAMPLES, n))
+        signs = np.vstack([np.ones(n), drawn])
+    means = np.abs(signs @ values)
+    return float(np.mean(means >= means[0] - ROUNDING * np.abs(values).sum()))
+
+
+def _constant(values: NDArray[np.float64]) -> bool:
+    """Say whether values differ by no more than rounding."""
+    return bool(np.ptp(values) <= ROUNDING * np.abs(values).max())
