@@ -40,10 +40,11 @@ class Table:
 
 def write(made: Sequence[Table], form: Format) -> str:
     """Write tables in one of the formats."""
+    rows = plain([row for table in made for row in table.data])
     if form == "json":
-        return json.dumps(plain([row for table in made for row in table.data]), indent=1)
+        return json.dumps(rows, indent=1)
     if form == "csv":
-        return _csv([row for table in made for row in table.data])
+        return _csv(rows)
     return "\n\n".join({"plain": _plain, "github": _github, "latex": _latex}[form](table) for table in made)
 
 

@@ -7,7 +7,6 @@ import gzip
 import hashlib
 import http.server
 import io
-import os
 import tarfile
 import threading
 from collections.abc import Callable, Iterator
@@ -368,14 +367,8 @@ def test_an_archive_with_one_changed_byte_is_read_or_refused(
 
 @pytest.fixture(scope="module")
 def at_hand() -> Path:
-    folder = os.environ.get(data.FOLDER)
-    if not folder:
-        pytest.fail(f"set {data.FOLDER} to a folder that holds location30/dataset_location.tgz")
     (archive,) = Registry().dataset("location30").record.source.files
-    found = data.find(archive)
-    if found is None:
-        pytest.fail(f"{data.FOLDER} is {folder}, which does not hold {archive.path}")
-    return found
+    return data.fetch(archive)
 
 
 Halves = tuple[Examples, Examples]

@@ -668,7 +668,7 @@ def test_missing_server_data_is_named_by_the_keyword_to_pass(rule: str, keyword:
 
 
 def test_root_of_another_length_is_refused_by_name() -> None:
-    with pytest.raises(AgrbenchError, match=r"root is \(3,\); pass the shape \(2,\)"):
+    with pytest.raises(AgrbenchError, match=r"root is of shape \(3,\); pass root= of shape \(2,\)"):
         step_of(np.ones((3, 2)), "fltrust", root=np.ones(3))
 
 
