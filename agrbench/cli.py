@@ -82,8 +82,7 @@ def main() -> None:
     """Measure defenses against poisoning in federated learning: robustness, fidelity and efficiency.
 
     Every defense runs in its base form and amplified (AgrAmplifier: it judges max-pooled updates), on the same data,
-    clients
-    and seeds. Start with `agrbench grid`.
+    clients and seeds. Start with `agrbench grid`.
     """
 
 

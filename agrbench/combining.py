@@ -68,8 +68,7 @@ def by_column(
     """Combine by weights that differ from feature to feature: the step, and each client's mean absolute weight.
 
     `weigh(first, last)` gives the weights of those features, `(rows, last - first)`; a coordinate of no feature gets
-    the
-    mean of its row's weights.
+    the mean of its row's weights.
     """
     step = updates.new_zeros(updates.shape[1])
     absolute = updates.new_zeros(len(updates))

@@ -74,9 +74,8 @@ def interval(sample: Sample) -> Interval | None:
 def p_value(sample: Sample) -> float | None:
     """Test whether paired differences are 0 in the mean, two-sided.
 
-    Student's t below six seeds, the sign-flip test from six on; `None` for fewer than two. Without variance 0, or 1
-    where the
-    difference is 0.
+    Student's t below six seeds, the sign-flip test from six on; `None` for fewer than two. Without variance
+    0, or 1 where the difference is 0.
     """
     values = np.asarray(sample.values)
     n = len(values)

@@ -51,8 +51,7 @@ class Layout:
         """Read a torch module, whose flat vector is its `parameters()` one after the other.
 
         A weight of two or more dimensions is `(d_out, ...)`, as linear layers and convolutions store it; the `bias`
-        right
-        after it is its bias; every other parameter of one dimension is a layer of its own.
+        right after it is its bias; every other parameter of one dimension is a layer of its own.
         """
         layers: list[Layer] = []
         weight_of = ""

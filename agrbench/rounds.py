@@ -63,8 +63,7 @@ class Server:
     """What the server has of its own; each part is made when it is first asked for.
 
     `root` is its own update on the trusted root set `(parameters,)`, trained like a client's; `evaluate(updates)`
-    applies
-    each row of `(k, parameters)` alone to the global model and gives `(loss, accuracy)` on the root set, each
+    applies each row of `(k, parameters)` alone to the global model and gives `(loss, accuracy)` on the root set, each
     `(k,)`; `model` holds the global parameters and `previous` the last combined step, both `(parameters,)`.
     """
 
@@ -101,8 +100,7 @@ class Round:
     row stage that is not square); `byzantine` is the server's bound on malicious rows; `layout` describes the
     originals;
     `see` maps server vectors `(k, parameters)` through the same column stages; `memory` lives as long as the run;
-    `number`
-    counts from 1; `rng` is this plugin's own for this round.
+    `number` counts from 1; `rng` is this plugin's own for this round.
     """
 
     view_layout: Layout

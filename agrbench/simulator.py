@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from agrbench.cells import EVERY, UNATTACKED, Cell
+from agrbench.checks import blame
 from agrbench.errors import AgrbenchError, PluginError
 from agrbench.federation import Batch, Examples, batch, federate
-from agrbench.judging import Judge, Outcome, blame, forge
+from agrbench.judging import Judge, Outcome, forge
 from agrbench.randomness import generator
 from agrbench.registry import Registry
 from agrbench.rounds import Insider, Memory, Server

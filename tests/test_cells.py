@@ -7,6 +7,7 @@ import hashlib
 import json
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -228,6 +229,8 @@ def test_a_setting_out_of_range_is_refused_with_what_was_given_and_what_to_write
         {"start": "20"},
         {"rate": "0.5"},
         {"threads": 1.5},
+        {"malicious": True},
+        {"malicious": None},
     ],
     ids=str,
 )
@@ -236,6 +239,23 @@ def test_a_setting_of_the_wrong_type_is_refused_by_name(change: dict[str, Any]) 
     ((name, value),) = change.items()
     with pytest.raises(AgrbenchError, match=f"{name} is .*{value}.*write"):
         dataclasses.replace(BASE, **change)
+
+
+@pytest.mark.parametrize("name", ["clients", "malicious", "byzantine", "rate", "start"])
+def test_a_number_too_large_to_compute_with_is_refused_or_kept_but_never_a_crash(name: str) -> None:
+    change: dict[str, Any] = {name: 10**400}
+    try:
+        cell = dataclasses.replace(BASE, **change)
+    except AgrbenchError:
+        return
+    assert Cell.from_json(json.loads(json.dumps(cell.as_json()))).key == cell.key
+
+
+def test_numpy_s_floats_are_floats() -> None:
+    for name in ("rate", "malicious"):
+        change: dict[str, Any] = {name: np.float64(0.25)}
+        plain: dict[str, Any] = {name: 0.25}
+        assert dataclasses.replace(BASE, **change).key == dataclasses.replace(BASE, **plain).key
 
 
 def test_the_edges_of_every_range_are_allowed() -> None:

@@ -121,6 +121,17 @@ def test_what_was_written_is_read_back(tmp_path: Path) -> None:
     assert [each for each in tmp_path.rglob("*") if each.is_file()] == [path]
 
 
+@pytest.mark.parametrize("defense", ["nnm+" * 70 + "krum", "rule(x='" + "'" * 300 + "')"], ids=["stages", "quotes"])
+def test_a_name_too_long_for_a_file_system_is_refused_or_shortened(defense: str, tmp_path: Path) -> None:
+    """File systems take 255 bytes a name; finding that out after the simulation would lose it."""
+    try:
+        cell = Cell("digits", defense, "none")
+        path = Store(tmp_path).path(cell)
+    except AgrbenchError:
+        return
+    assert all(len(part.encode()) <= 255 for part in path.relative_to(tmp_path).parts)
+
+
 @pytest.mark.parametrize("begin", [skipped, failed])
 def test_records_that_did_not_finish_are_kept_with_their_reason(
     begin: Callable[[Cell, Registry, str], Record], tmp_path: Path
@@ -275,11 +286,13 @@ def test_a_hostile_file_is_refused(content: str | bytes, tmp_path: Path) -> None
         {"dataset": "digits", "defense": "krum", "attack": "none", "seed": 0, "settings": {"clients": -1}},
         {"dataset": "digits", "defense": "krum", "attack": "none", "seed": 0, "settings": {"clients": []}},
         {"dataset": "digits", "defense": "krum", "attack": "none", "seed": 0, "settings": {"dataset": "x"}},
+        {"dataset": "digits", "defense": "krum", "attack": "none", "seed": 0, "settings": {"clients": 10**400}},
+        {"dataset": "digits", "defense": "krum", "attack": "none", "seed": 0, "settings": {"rate": 10**400}},
         {"dataset": 3, "defense": "krum", "attack": "none", "seed": 0, "settings": {}},
         {"dataset": [], "defense": "krum", "attack": "none", "seed": 0, "settings": {}},
         {"dataset": "digits", "defense": "krum", "attack": "none", "seed": [], "settings": {}},
     ],
-    ids=str,
+    ids=lambda cell: f"{cell!s:.120}",
 )
 @pytest.mark.parametrize("protocol", [0, 1])
 def test_a_record_whose_cell_is_none_is_refused(cell: object, protocol: int, tmp_path: Path) -> None:
@@ -337,6 +350,7 @@ FIELDS = sorted(made())
 INSIDE = [(outer, inner) for outer in ("cell", "trust", "time") for inner in made()[outer]]
 CURVE: list[Any] = [0.1, None, None]
 WRONG: list[Any] = [None, 3, -1.5, True, "x", [], {}, [None], [None, None, None], CURVE, [{}], 10**30]
+WRONG += [10**400, -(10**400), [0.1, 10**400, 0.5], [0.1, math.nan, math.inf], [0, 10, 10**400], [20, 10, 0], "\ud800"]
 
 
 def damaged(whole: Record, field: str, inner: str | None) -> Iterator[tuple[str, Record]]:
@@ -348,7 +362,7 @@ def damaged(whole: Record, field: str, inner: str | None) -> Iterator[tuple[str,
             del holder[inner or field]
         else:
             holder[inner or field] = value
-        yield f"{record['status'] if field != 'status' else ''} {field} {inner or ''} = {value!r}", record
+        yield f"{whole['status']} {field} {inner or ''} = {value!r:.40}", record
 
 
 def describe(folder: Path, path: Path) -> str:

@@ -1,0 +1,81 @@
+"""What a plugin may answer; whatever else it does is told in a sentence that names its file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from agrbench.errors import AgrbenchError, Inapplicable, PluginError
+from agrbench.plugins import Attack, Defense, Stage
+from agrbench.rounds import Round, Verdict
+from agrbench.stacks import Loaded
+
+
+@contextmanager
+def blame(part: Loaded[Stage] | Loaded[Defense] | Loaded[Attack], action: str) -> Iterator[None]:
+    """Turn whatever a plugin raises into a sentence that names its file."""
+    try:
+        yield
+    except AgrbenchError as error:
+        if isinstance(error, (Inapplicable, PluginError)):
+            raise
+        raise PluginError(f"{part.name}: {error}") from error
+    except Exception as error:
+        raise PluginError(
+            f"{part.path}: {action} raised {type(error).__name__}: {error}; mend the file and try again"
+        ) from error
+
+
+def checked_mixing(stage: Loaded[Stage], seen: Round, n: int) -> Tensor:
+    """Ask a row stage for its matrix: finite, `(rows(n), n)`."""
+    assert stage.record.mix is not None
+    mix = stage.record.mix(seen)
+    rows = stage.record.rows(n)
+    if not isinstance(mix, Tensor) or mix.shape != (rows, n) or not mix.isfinite().all():
+        raise PluginError(f"{stage.path}: mix returned {what(mix)}; return finite shares of shape ({rows}, {n})")
+    return mix
+
+
+def check_weights(weights: object, rows: int, features: int, layers: int) -> None:
+    """Refuse weights that are no function and no finite tensor of one of the three shapes."""
+    if callable(weights) and not isinstance(weights, Tensor):
+        return
+    shapes = {(rows,), (rows, features), (rows, layers)}
+    if not isinstance(weights, Tensor) or tuple(weights.shape) not in shapes:
+        raise TypeError(
+            f"weights must be a tensor of shape ({rows},), one weight a row of round.view, not {what(weights)}"
+        )
+    if not weights.isfinite().all():
+        raise ValueError("some weights are NaN or infinite; return finite weights")
+
+
+def is_yes_or_no(weights: object) -> bool:
+    """Say whether a verdict is 0 or 1, row by row."""
+    return isinstance(weights, Tensor) and weights.dtype == torch.bool and weights.ndim == 1
+
+
+def check_exclusions(verdict: Verdict, clients: int) -> None:
+    """Refuse to ban who does not exist."""
+    for client in verdict.exclude:
+        if not 0 <= client < clients:
+            raise ValueError(f"exclude names client {client}; clients are 0 to {clients - 1}, as round.clients says")
+
+
+def checked_block(weights: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Take a block of weights by column: finite, of the block's shape."""
+    if not isinstance(weights, Tensor) or weights.shape != shape or not weights.isfinite().all():
+        raise ValueError(
+            f"a function of columns must return finite weights of the block's shape {shape}, not {what(weights)}"
+        )
+    return weights
+
+
+def what(value: object) -> str:
+    """Describe a wrong value in few words."""
+    if isinstance(value, Tensor):
+        finite = "" if value.isfinite().all() else " with values that are not finite"
+        return f"a tensor of shape {tuple(value.shape)}{finite}"
+    return f"a {type(value).__name__}"

@@ -1,0 +1,78 @@
+"""The state that stages hand on: a matrix over rows and a view, made when first looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cache
+
+from torch import Generator, Tensor
+
+from agrbench.checks import blame
+from agrbench.geometry import Geometry
+from agrbench.layout import Layout
+from agrbench.plugins import Stage
+from agrbench.rounds import Columns, Memory, Round, Server
+from agrbench.stacks import Loaded
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What the stages so far made of the updates: the matrix over rows (`None`: the identity), and the view."""
+
+    updates: Tensor
+    mixing: Tensor | None
+    rows: int
+    clients: tuple[int, ...] | None
+    view: Callable[[], Tensor]
+    layout: Layout
+    geometry: Geometry
+
+    @classmethod
+    def of(cls, updates: Tensor, layout: Layout, clients: tuple[int, ...]) -> Sight:
+        """Begin with the updates themselves."""
+
+        def view() -> Tensor:
+            return updates
+
+        return cls(updates, None, len(updates), clients, view, layout, Geometry(view))
+
+    def through(self, stage: Loaded[Stage], columns: Columns, out: Tensor) -> Sight:
+        """Look through a column stage, into `out`, when the view is first asked for."""
+
+        def look() -> Tensor:
+            before = self.view()
+            with blame(stage, "view"):
+                return columns.view(before, out=out)
+
+        view = cache(look)
+        return replace(self, view=view, layout=columns.layout, geometry=Geometry(view))
+
+    def mixed(self, mix: Tensor) -> Sight:
+        """Mix the rows."""
+        view = cache(lambda: mix @ self.view())
+        return replace(
+            self,
+            mixing=mix if self.mixing is None else mix @ self.mixing,
+            rows=len(mix),
+            clients=self.clients if len(mix) == self.rows else None,
+            view=view,
+            geometry=self.geometry.mixed(mix, view),
+        )
+
+    def round(
+        self,
+        layout: Layout,
+        byzantine: int,
+        server: Server,
+        see: Callable[[Tensor], Tensor],
+        memory: Memory,
+        number: int,
+        rng: Generator,
+    ) -> Round:
+        """Show it to a plugin."""
+        updates, mixing = self.updates, self.mixing
+        sources = {"view": self.view, "updates": lambda: updates if mixing is None else mixing @ updates}
+        return Round(
+            self.layout, layout, byzantine, self.clients, self.geometry, server, sources, see, memory, number, rng
+        )
