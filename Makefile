@@ -9,7 +9,7 @@ grid: .venv/.installed
 	@$(BIN)/agrbench grid $(ARGS)
 
 test: lint
-	$(BIN)/pytest -n auto $(ARGS)
+	$(BIN)/pytest -n auto --dist worksteal $(ARGS)
 
 lint: .venv/.installed-test
 	$(BIN)/ruff check .

@@ -21,9 +21,8 @@ UNDEFENDED = "fedavg"
 class Cell:
     """One simulation: a dataset, a defense's spec, an attack's spec, a seed and the settings.
 
-    `malicious` is a share of the clients (a float) or their number (a whole number); `byzantine` is the server's
-    bound on it
-    (default: their number); `start` is the first attacked round, a multiple of 10 (default: a quarter of the
+    `malicious` is a share of the clients (a float) or their number (a whole number); `byzantine` is the server's bound
+    on it (default: their number); `start` is the first attacked round, a multiple of 10 (default: a quarter of the
     rounds rounded down, at least 10); `rate` is the learning rate (default: the dataset's); `threads` is the number of
     threads that compute it.
 

@@ -197,7 +197,12 @@ def test_killed_at_ten_random_moments_a_grid_ends_with_the_same_records(tmp_path
 def test_an_interrupted_grid_keeps_what_is_finished_and_prints_how_to_go_on(tmp_path: Path) -> None:
     words = ["grid", "-d", "krum", "-a", "label_flip", "--seeds", "40", "--rounds", "100"]
     running = subprocess.Popen(
-        [AGRBENCH, *words], cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True
+        [AGRBENCH, *words],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job in the background ignores it
     )
     while not list((tmp_path / "results").rglob("*.json")):
         time.sleep(0.1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
@@ -14,6 +15,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "leaderboard/README.md")] + sorted(
     ROOT.glob("docs/*.md")
 )
+PRINTED = re.compile(r"^Printed by `(agrbench table [^`]*)`:\n\n```text\n(.*?)^```", re.MULTILINE | re.DOTALL)
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
@@ -40,6 +42,16 @@ def test_what_a_page_tells_to_type_runs(page: Path, tmp_path: Path) -> None:
                     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
                     assert done.returncode == 0, (line, done.stderr)
                     assert done.stdout, line
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_every_table_is_what_its_command_prints(page: Path) -> None:
+    """To refresh one, paste what the command prints at a width of 120."""
+    for command, shown in PRINTED.findall(page.read_text()):
+        words = [str(Path(sys.executable).with_name("agrbench")), *shlex.split(command)[1:]]
+        environment = {**os.environ, "COLUMNS": "120"}
+        done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+        assert done.stdout == shown, command
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)

@@ -290,3 +290,19 @@ def test_a_text_too_long_to_parse_is_a_spec_or_a_spec_error(text: str) -> None:
     except SpecError:
         return
     assert join(parse(once)) == once
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("k" * 2_000, id="one name"),
+        pytest.param("nnm+" * 600 + "krum", id="many names"),
+        pytest.param("krum(" + ",".join(f"x{place}=1" for place in range(1000, 1400)) + ")", id="many hyperparameters"),
+    ],
+)
+def test_a_long_spec_is_refused_or_read_to_its_end(text: str) -> None:
+    try:
+        terms = parse(text)
+    except SpecError:
+        return
+    assert join(terms) == text
