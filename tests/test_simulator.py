@@ -237,3 +237,21 @@ def test_records_hold_only_finite_numbers_or_nan_that_becomes_null() -> None:
     record = run("fedavg", "scaling")
     assert all(isinstance(value, float) and math.isfinite(value) for value in record["accuracy"])
     assert record["peak_bytes"] > 0 and record["time"]["alone"]
+
+
+@pytest.mark.parametrize("defense", ["amp+fang", "amp+median", "nnm+krum", "sample+fltrust"])
+def test_a_convolutional_model_runs_through_every_kind_of_stack(tmp_path: Path, defense: str) -> None:
+    conv = plugin(
+        tmp_path,
+        "conv",
+        '"""Digits for a small convolutional network."""\nfrom torch import nn\n'
+        "from agrbench.datasets.digits import load\nfrom agrbench.plugins import Dataset, Source\n\n\n"
+        "def model(shape, classes):\n"
+        '    """Build one convolution and one linear layer."""\n'
+        "    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, classes))\n\n\n"
+        'dataset = Dataset(load, model=model, rate=0.5, root_size=50, source=Source("CC BY 4.0"))\n',
+    )
+    record = agrbench.run(Cell("conv", defense, "scaling", **{**SMALL, "rounds": 60, "start": 50}), plugins=(conv,))
+    assert record["accuracy"][0] < 0.3
+    assert record["accuracy"][5] > 0.5
+    assert record["empty_steps"] == 0
