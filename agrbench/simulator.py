@@ -17,6 +17,7 @@ from agrbench.checks import blame
 from agrbench.errors import AgrbenchError, PluginError
 from agrbench.federation import Batch, Examples, batch, federate
 from agrbench.judging import Judge, Outcome, forge
+from agrbench.logs import Log
 from agrbench.randomness import generator
 from agrbench.registry import Registry
 from agrbench.rounds import Insider, Memory, Server
@@ -191,61 +192,13 @@ def simulate(cell: Cell, registry: Registry) -> dict[str, Any]:
         AgrbenchError: a plugin, a setting or a data file is at fault; the message says which.
     """
     run = Run(cell, registry)
-    curves: dict[str, Any] = {
-        "rounds": [],
-        "accuracy": [],
-        "loss": [],
-        "success": [],
-        "success_untriggered": [],
-    }
-    trust: dict[str, list[float | None]] = {"malicious_share": [], "precision": [], "recall": []}
-    seen: list[dict[str, float]] = []
-    totals = {"rejected": 0, "rejected_honest": 0, "empty_steps": 0}
-    server_s = 0.0
-    began = time.perf_counter()
-    for number in range(cell.rounds + 1):
-        if number:
-            outcome, spent = run.round(number)
-            server_s += spent
-            totals["rejected"] += int(outcome.rejected.sum())
-            totals["rejected_honest"] += int(outcome.rejected[run.honest_ids].sum())
-            totals["empty_steps"] += outcome.empty is not None
-            if run.attacked(number):
-                seen.append(heard(outcome, run.malicious_ids))
+    log = Log(run.honest_ids, run.malicious_ids)
+    log.measured(0, run.measure(0))
+    for number in range(1, cell.rounds + 1):
+        log.played(*run.round(number), run.attacked(number))
         if number % EVERY == 0 or number == cell.rounds:
-            curves["rounds"].append(number)
-            for name, value in run.measure(number).items():
-                curves[name].append(value)
-            for name, values in trust.items():
-                known = [rates[name] for rates in seen if name in rates]
-                values.append(sum(known) / len(known) if known else None)
-            seen.clear()
-    spent = (time.perf_counter() - began) / cell.rounds
-    if run.attack.record.trigger is None:
-        curves |= dict.fromkeys(("success", "success_untriggered"))
-    times = {"server_s": server_s / cell.rounds, "round_s": spent}
-    return {
-        **curves,
-        "classes": run.data.test.classes,
-        "shared_rounds": 0,
-        "trust": trust,
-        **totals,
-        "time": times,
-    }
-
-
-def heard(outcome: Outcome, malicious: Tensor) -> dict[str, float]:
-    """Measure how much of the weight went to malicious clients, and how well weight 0 found them."""
-    rates = {}
-    total = float(outcome.weights.abs().sum())
-    if total > 0:
-        rates["malicious_share"] = float(outcome.weights[malicious].abs().sum()) / total
-    if outcome.distrusted is not None:
-        caught = int(outcome.distrusted[malicious].sum())
-        rates["recall"] = caught / len(malicious)
-        if outcome.distrusted.any():
-            rates["precision"] = caught / int(outcome.distrusted.sum())
-    return rates
+            log.measured(number, run.measure(number))
+    return log.as_record(run.data.test.classes, run.attack.record.trigger is not None)
 
 
 def _load(path: Path, load: Callable[[], tuple[Examples, Examples]]) -> tuple[Examples, Examples]:
