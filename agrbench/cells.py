@@ -12,6 +12,7 @@ from typing import Any
 from agrbench.errors import AgrbenchError
 
 PROTOCOL = 1  # rises when results change on purpose
+LARGEST = 2**53  # beyond it a float no longer holds every whole number
 EVERY = 10  # rounds between evaluations
 UNATTACKED = "none"
 UNDEFENDED = "fedavg"
@@ -63,7 +64,7 @@ class Cell:
             "start", self.start, f"a multiple of {EVERY} above 0, since accuracy is measured every {EVERY} rounds",
         )  # fmt: skip
         if self.rate is not None:
-            number = type(self.rate) in (int, float) and 0 < self.rate < math.inf
+            number = (_whole(self.rate) or isinstance(self.rate, float)) and 0 < self.rate < math.inf
             _demand(number, "rate", self.rate, "a number above 0")
             object.__setattr__(self, "rate", float(self.rate))  # 1 and 1.0 are one cell
 
@@ -123,7 +124,7 @@ class Cell:
 
 
 def _whole(value: object) -> bool:
-    return type(value) is int
+    return type(value) is int and abs(value) < LARGEST
 
 
 def _demand(holds: bool, name: str, given: object, wanted: str) -> None:

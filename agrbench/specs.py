@@ -30,6 +30,8 @@ class Term:
 
 def written(value: Any) -> str:
     """Write a literal the same way in every process: sets have no order of their own."""
+    if isinstance(value, complex) or value is ...:
+        raise ValueError("no hyperparameter")
     if isinstance(value, (set, frozenset)):
         return f"{{{', '.join(sorted(map(written, value)))}}}" if value else "set()"
     if isinstance(value, dict):
@@ -79,7 +81,7 @@ def _term(node: ast.expr, spec: str) -> Term:
             raise SpecError(_not_a_spec(spec))
         try:
             value = ast.literal_eval(keyword.value)
-            if ast.literal_eval(written(value)) != value or value is ...:
+            if ast.literal_eval(written(value)) != value:
                 raise ValueError("not what it is read back as")
             arguments[keyword.arg] = value
         except (ValueError, TypeError, SyntaxError) as error:

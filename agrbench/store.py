@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from agrbench.cells import PROTOCOL, Cell
+from agrbench.cells import LARGEST, PROTOCOL, Cell
 from agrbench.errors import AgrbenchError, RecordError
 
 SCHEMA = 1
+LONGEST = 240  # letters of a folder's name; file systems take 255 bytes
 SAFE = "+=,()"  # kept as they are in a path, besides letters, digits and "_.-"
 
 Record = dict[str, Any]
@@ -132,8 +133,9 @@ CURVES = (
 def _check(record: Record) -> None:
     """Check every field's type, so that readers need not."""
     for name, types in FIELDS.items():
-        if type(record[name]) not in types:
-            raise ValueError(f"{name} is {record[name]!r}")
+        value = record[name]
+        if type(value) not in types or (type(value) is int and not _number(value)):
+            raise ValueError(f"{name} is of the wrong type or size")
     if record["status"] not in ("done", "failed", "skipped"):
         raise ValueError(f"status is {record['status']!r}")
     time, trust = record["time"], record["trust"]
@@ -153,13 +155,16 @@ def _check(record: Record) -> None:
 
 
 def _number(value: object) -> bool:
-    return type(value) in (int, float)
+    return (type(value) is float and math.isfinite(value)) or (type(value) is int and abs(value) < LARGEST)
 
 
 def _quoted(part: str) -> str:
     if set(part) == {"."}:
         return part.replace(".", "%2E")
-    return quote(part, safe=SAFE).replace("~", "%7E")
+    quoted = quote(part, safe=SAFE).replace("~", "%7E")
+    if len(quoted) > LONGEST:
+        raise RecordError(f"{part[:80]}... is too long for a file name; write fewer stages or hyperparameters")
+    return quoted
 
 
 def plain(value: Any) -> Any:
