@@ -46,13 +46,16 @@ def amplify(updates: Array, layout: Shapes, kernel: int = 2, restore: bool = Fal
     rows = _matrix(updates, "updates")
     patches = Patches.of(Layout.read(layout, rows.shape[1]), kernel)
     columns = patches.restored() if restore else patches.pooled()
+    if isinstance(out, np.ndarray) and not (out.flags.c_contiguous and out.flags.writeable and out.dtype.isnative):
+        raise AgrbenchError("out= cannot be written in place; pass an array that is C-contiguous, writable and native")
     into = None if out is None else _matrix(out, "out")
     width = rows.shape[1] if restore else patches.shapes.parameters
     if into is not None and (into.shape != (len(rows), width) or into.dtype != rows.dtype):
         raise AgrbenchError(
             f"out= is {tuple(into.shape)} of {into.dtype}; write one of {(len(rows), width)} of {rows.dtype}"
         )
-    return _like(columns.view(rows, out=into), updates) if out is None else _filled(columns.view(rows, out=into), out)
+    view = columns.view(rows, out=into)
+    return _like(view, updates) if out is None else out
 
 
 def weigh(
@@ -258,7 +261,3 @@ def _like(result: Tensor, given: Array) -> Array:
     if isinstance(given, Tensor):
         return result.to(given.dtype)
     return result.numpy().astype(given.dtype, copy=False)
-
-
-def _filled(result: Tensor, out: Array) -> Array:
-    return out

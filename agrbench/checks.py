@@ -2,31 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 from torch import Tensor
 
-from agrbench.errors import AgrbenchError, Inapplicable, PluginError
-from agrbench.plugins import Attack, Defense, Stage
+from agrbench.errors import PluginError
+from agrbench.plugins import Stage
 from agrbench.rounds import Round, Verdict
 from agrbench.stacks import Loaded
-
-
-@contextmanager
-def blame(part: Loaded[Stage] | Loaded[Defense] | Loaded[Attack], action: str) -> Iterator[None]:
-    """Turn whatever a plugin raises into a sentence that names its file."""
-    try:
-        yield
-    except AgrbenchError as error:
-        if isinstance(error, (Inapplicable, PluginError)):
-            raise
-        raise PluginError(f"{part.name}: {error}") from error
-    except Exception as error:
-        raise PluginError(
-            f"{part.path}: {action} raised {type(error).__name__}: {error}; mend the file and try again"
-        ) from error
 
 
 def checked_mixing(stage: Loaded[Stage], seen: Round, n: int) -> Tensor:
@@ -62,6 +44,13 @@ def check_exclusions(verdict: Verdict, clients: int) -> None:
     for client in verdict.exclude:
         if not 0 <= client < clients:
             raise ValueError(f"exclude names client {client}; clients are 0 to {clients - 1}, as round.clients says")
+
+
+def checked_view(view: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Take what a column stage made of the rows: finite, `(rows, features)`."""
+    if not isinstance(view, Tensor) or view.shape != shape or not torch.linalg.vector_norm(view).isfinite():
+        raise ValueError(f"the view must be finite and of shape {shape}, not {what(view)}")
+    return view
 
 
 def checked_block(weights: Tensor, shape: tuple[int, int]) -> Tensor:

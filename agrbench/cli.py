@@ -185,18 +185,23 @@ def run_grid(
     from agrbench.registry import Registry
     from agrbench.store import Store
 
-    registry = Registry(plugins)
-    given = {name: value for name, value in settings.items() if value is not None}
-    given |= {"device": running.device(device)} if device != "cpu" else {}
-    wanted = grid.choose(suite, attacks, defenses, datasets, seeds, given)
-    cells = grid.expand(wanted, registry, forms or "both")  # type: ignore[arg-type]
-    store = Store(out)
-    plan = grid.plan(cells, registry, store, keep_stale)
-    if dry_run:
-        running.describe(plan, registry, jobs, quiet)
-        return
     command = shlex.join(["agrbench", *sys.argv[1:]])
-    sys.exit(running.run(plan, registry, store, jobs, command, quiet, verbose, traceback))
+    try:
+        registry = Registry(plugins, forgiving=True)
+        given = {name: value for name, value in settings.items() if value is not None}
+        given |= {"device": running.device(device)} if device != "cpu" else {}
+        wanted, broken = grid.sound(grid.choose(suite, attacks, defenses, datasets, seeds, given), registry)
+        for error in broken:
+            click.echo(f"Left out: {error}", err=True)
+        store = Store(out)
+        plan = grid.plan(grid.expand(wanted, registry, forms or "both"), registry, store, keep_stale)  # type: ignore[arg-type]
+        if dry_run:
+            running.describe(plan, registry, jobs, quiet)
+            return
+        sys.exit(running.run(plan, registry, store, jobs, quiet, verbose, traceback) or bool(broken))
+    except KeyboardInterrupt:
+        click.echo(f"Interrupted; finished cells are kept. To go on: {command}", err=True)
+        sys.exit(130)
 
 
 @main.command("table")

@@ -107,6 +107,11 @@ def files(name: str, source: Source) -> tuple[File, ...]:
     return source.files
 
 
+def at_hand(source: Source) -> bool:
+    """Say whether all files of a dataset are here."""
+    return all(find(file) is not None for file in source.files)
+
+
 def state(source: Source) -> str:
     """Say in a few words whether a dataset's files are at hand."""
     if not source.files:

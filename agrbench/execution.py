@@ -180,7 +180,7 @@ _registries: dict[tuple[Path, ...], Registry] = {}
 def _registry(files: tuple[Path, ...]) -> Registry:
     """Read plugin files once a worker."""
     if files not in _registries:
-        _registries[files] = Registry(files)
+        _registries[files] = Registry(files, forgiving=True)
     return _registries[files]
 
 

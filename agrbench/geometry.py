@@ -1,5 +1,7 @@
 """Squared distances and cosines of many rows from one Gram matrix, right to four digits in every entry.
 
+That holds for float32 rows whose squared norms neither vanish nor overflow: norms from about 1e-15 to 1e18.
+
 `|x|^2 + |y|^2 - 2 x.y` loses all digits for rows that nearly coincide, and centring on the mean is blinded by one
 huge row.
 So each group of rows that nearly coincide is measured again in float64 around one of its own members.

@@ -7,12 +7,13 @@ import difflib
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
 from agrbench.cells import UNATTACKED, UNDEFENDED, Cell
-from agrbench.errors import AgrbenchError, Inapplicable
+from agrbench.errors import AgrbenchError, Inapplicable, PluginError
 from agrbench.execution import sources
 from agrbench.registry import Registry
 from agrbench.store import Store
@@ -97,6 +98,29 @@ def choose(
         {**start, **settings},
         chosen.title,
     )
+
+
+def sound(grid: Grid, registry: Registry) -> tuple[Grid, list[PluginError]]:
+    """Leave out the specs whose plugin files are broken, so that the others can run; give what is wrong with them.
+
+    Raises:
+        PluginError: nothing of an axis is left.
+    """
+    wrong: dict[str, PluginError] = {}
+    loaders = {"dataset": registry.dataset, "attack": registry.attack, "defense": registry.stack}
+    for steps in ({kind: partial(registry.canonical, kind) for kind in loaders}, loaders):  # spellings first: no torch
+        for kind, step in steps.items():
+            for spec in getattr(grid, f"{kind}s"):
+                try:
+                    step(spec)
+                except PluginError as error:
+                    wrong[spec] = error
+    axes: dict[str, Any] = {}
+    for kind in loaders:
+        axes[f"{kind}s"] = tuple(spec for spec in getattr(grid, f"{kind}s") if spec not in wrong)
+        if not axes[f"{kind}s"]:
+            raise next(iter(wrong.values()))
+    return dataclasses.replace(grid, **axes), list(wrong.values())
 
 
 def expand(grid: Grid, registry: Registry, forms: Forms = "both") -> tuple[Cell, ...]:

@@ -10,7 +10,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from agrbench.checks import blame, check_exclusions, check_weights, checked_block, checked_mixing, is_yes_or_no, what
+from agrbench.checks import check_exclusions, check_weights, checked_block, checked_mixing, is_yes_or_no, what
 from agrbench.combining import Spread, by_client, by_column
 from agrbench.errors import Inapplicable
 from agrbench.layout import Layout
@@ -18,7 +18,7 @@ from agrbench.plugins import Attack
 from agrbench.randomness import Randomness
 from agrbench.rounds import ByColumn, Columns, Insider, Memory, Round, Server, Verdict
 from agrbench.sights import Sight
-from agrbench.stacks import Loaded, Stack
+from agrbench.stacks import Loaded, Stack, blame
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class Judge:
             return nothing(empty="the step is not finite", exclude=tuple(verdict.exclude))
         distrusted = None
         if is_yes_or_no(verdict.weights) and sight.mixing is None:
-            distrusted = torch.zeros_like(left_out).index_copy(0, heard, weights == 0)
+            distrusted = left_out.index_copy(0, heard, weights == 0)
         return Outcome(step, nobody.index_copy(0, heard, weights), distrusted, rejected, tuple(verdict.exclude))
 
     def weigh(self, updates: Tensor, byzantine: int, server: Server) -> Verdict:

@@ -110,6 +110,16 @@ def server_seconds(group: Group, defense: str) -> Sample:
     return Sample(tuple(sorted(by_seed)), tuple(statistics.fmean(by_seed[seed]) for seed in sorted(by_seed)))
 
 
+def server_time(group: Group, defense: str, attack: str) -> Sample:
+    """Give the server's seconds a round under one attack."""
+    return _each(group, defense, attack, lambda record: record["time"]["server_s"])
+
+
+def peak_bytes(group: Group, defense: str, attack: str) -> Sample:
+    """Give the peak resident memory of the processes that computed the runs."""
+    return _each(group, defense, attack, lambda record: record["peak_bytes"])
+
+
 def run_seconds(group: Group, defense: str, attack: str) -> Sample:
     """Give the seconds of whole runs, clients' training included."""
     return _each(group, defense, attack, lambda record: record["time"]["round_s"] * record["rounds"][-1])

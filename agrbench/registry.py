@@ -39,10 +39,11 @@ class Registry:
     """The plugins within reach: shipped, installed, and the `files` a user named.
 
     Raises:
-        PluginError: a named file cannot be read, has a syntax error, exports no plugin, or takes a name in use.
+        PluginError: a named file cannot be read, has a syntax error, exports no plugin, or takes a name in use; where
+            `forgiving`, only when it is asked for.
     """
 
-    def __init__(self, files: Iterable[str | Path] = ()) -> None:
+    def __init__(self, files: Iterable[str | Path] = (), forgiving: bool = False) -> None:
         self.files = tuple(Path(file).resolve() for file in files)
         self._entries: dict[tuple[str, str], Entry] = {}
         self._modules: dict[Path, ModuleType] = {}
@@ -54,8 +55,14 @@ class Registry:
                 self._add(_installed(point.module), point.module)
             except PluginError as error:
                 warnings.warn(f"the installed plugin {point.name!r} is left out: {error}", stacklevel=2)
+        self.broken: dict[str, PluginError] = {}
         for path in self.files:
-            self._add(path, None)
+            try:
+                self._add(path, None)
+            except PluginError as error:
+                if not forgiving:
+                    raise
+                self.broken[path.stem] = error
 
     def names(self, kind: str) -> list[str]:
         """List the plugins of a kind, sorted."""
@@ -69,6 +76,8 @@ class Registry:
         """
         if (kind, name) in self._entries:
             return self._entries[kind, name]
+        if name in self.broken:
+            raise self.broken[name]
         others = [has for has, other in self._entries if other == name]
         if others:
             raise SpecError(f"{name} is {_one(others[0])}, not {_one(kind)}")

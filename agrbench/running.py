@@ -25,7 +25,6 @@ def run(
     registry: Registry,
     store: Store,
     jobs: int | None,
-    command: str,
     quiet: bool,
     verbose: bool,
     trace: bool,
@@ -43,18 +42,14 @@ def run(
     for dataset in dict.fromkeys(cell.dataset for cell in plan.waiting):
         for file in registry.dataset(dataset).record.source.files:
             data.fetch(file)
-    try:
-        with progress("cells", len(plan.waiting), quiet or not plan.waiting) as report:
-            for record in execution.execute(plan.waiting, registry, store, _jobs(plan, jobs)):
-                cell = Cell.from_json(record["cell"])
-                report(str(cell))
-                if record["status"] == "failed":
-                    failures.append(record)
-                if verbose:
-                    say(f"{record['status']}: {cell}, {1000 * record['time']['round_s']:.1f} ms a round")
-    except KeyboardInterrupt:
-        click.echo(f"Interrupted; finished cells are kept. To go on: {command}", err=True)
-        return 130
+    with progress("cells", len(plan.waiting), quiet or not plan.waiting) as report:
+        for record in execution.execute(plan.waiting, registry, store, _jobs(plan, jobs)):
+            cell = Cell.from_json(record["cell"])
+            report(str(cell))
+            if record["status"] == "failed":
+                failures.append(record)
+            if verbose:
+                say(f"{record['status']}: {cell}, {1000 * record['time']['round_s']:.1f} ms a round")
     records = [kept for cell in plan.cells if (kept := store.read(cell)) is not None]
     groups = metrics.groups(records)
     if groups:
@@ -102,6 +97,12 @@ def _jobs(plan: Plan, jobs: int | None) -> int:
 
 def _estimate(cells: Sequence[Cell], registry: Registry, quiet: bool) -> float:
     """Time two rounds of each stack on each dataset, nobody attacking."""
+    absent = {
+        name for name in {cell.dataset for cell in cells} if not data.at_hand(registry.dataset(name).record.source)
+    }
+    for name in sorted(absent):
+        click.echo(f"No estimate for {name}: its files are not at hand; write `agrbench data get {name}`", err=True)
+    cells = [cell for cell in cells if cell.dataset not in absent]
     kinds = dict.fromkeys(replace(cell, attack=UNATTACKED, seed=0) for cell in cells)
     seconds = {}
     with progress("estimating", len(kinds), quiet) as report:
@@ -109,8 +110,9 @@ def _estimate(cells: Sequence[Cell], registry: Registry, quiet: bool) -> float:
             began = time.perf_counter()
             try:
                 record = execution.compute(replace(kind, rounds=PROBE, start=None), registry, alone=True)
-            except AgrbenchError:
-                seconds[kind] = 0.0  # it will fail as soon as it runs
+            except AgrbenchError as error:
+                click.echo(f"{kind} will fail: {error}", err=True)
+                seconds[kind] = 0.0
             else:
                 rounds = record["time"]["round_s"]
                 seconds[kind] = time.perf_counter() - began + rounds * (kind.rounds - PROBE)

@@ -6,6 +6,8 @@ import shlex
 from collections.abc import Sequence
 
 from agrbench.cells import Cell
+from agrbench.errors import SpecError
+from agrbench.registry import Registry
 from agrbench.store import Record
 
 BARS = "▁▂▃▄▅▆▇█"
@@ -49,6 +51,10 @@ def reproduce(cell: Cell) -> str:
         str(cell.attackers),
     ]
     words += ["--byzantine", str(cell.bound), "--rounds", str(cell.rounds), "--start", str(cell.first)]
+    try:
+        Registry().plugins_of(cell)
+    except SpecError:
+        words += ["--plugin", "FILE"]  # a record does not say where a plugin lay
     if cell.rate is not None:
         words += ["--rate", str(cell.rate)]
     if cell.threads != 1:

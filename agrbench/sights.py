@@ -8,12 +8,12 @@ from functools import cache
 
 from torch import Generator, Tensor
 
-from agrbench.checks import blame
+from agrbench.checks import checked_view
 from agrbench.geometry import Geometry
 from agrbench.layout import Layout
 from agrbench.plugins import Stage
 from agrbench.rounds import Columns, Memory, Round, Server
-from agrbench.stacks import Loaded
+from agrbench.stacks import Loaded, blame
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Sight:
         def look() -> Tensor:
             before = self.view()
             with blame(stage, "view"):
-                return columns.view(before, out=out)
+                return checked_view(columns.view(before, out=out), (self.rows, columns.layout.parameters))
 
         view = cache(look)
         return replace(self, view=view, layout=columns.layout, geometry=Geometry(view))

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from agrbench.cells import EVERY, UNATTACKED, Cell
-from agrbench.checks import blame
-from agrbench.errors import AgrbenchError, PluginError
+from agrbench.errors import PluginError
 from agrbench.federation import Batch, Examples, batch, federate
 from agrbench.judging import Judge, Outcome, forge
 from agrbench.logs import Log
+from agrbench.plugins import Dataset
 from agrbench.randomness import generator
 from agrbench.registry import Registry
 from agrbench.rounds import Insider, Memory, Server
+from agrbench.stacks import Loaded, blame
 from agrbench.training import learner
 
 
@@ -45,7 +44,7 @@ class Run:
         stack = registry.stack(cell.defense)
         stack.check(cell.clients, cell.bound)
         dataset = registry.dataset(cell.dataset)
-        train, test = _load(dataset.path, dataset.record.load)
+        train, test = _load(dataset)
         self.data = federate(
             train.to(self.device),
             test.to(self.device),
@@ -56,7 +55,8 @@ class Run:
         )
         self.rate = dataset.record.rate if cell.rate is None else cell.rate
         shape = tuple(train.features.shape[1:])
-        self.learner = learner(dataset.record.model, shape, train.classes, self.randomness("model"))
+        with blame(dataset, "model"):
+            self.learner = learner(dataset.record.model, shape, train.classes, self.randomness("model"))
         self.judge = Judge(stack, self.learner.layout, self.randomness, self.device)
         initial = self.learner.initial.to(self.device)
         self.state = State(initial, torch.zeros_like(initial))
@@ -98,6 +98,8 @@ class Run:
             return None
         with blame(self.attack, "trigger"):
             stamped: Examples = trigger(self.data.test)
+            if not isinstance(stamped, Examples) or len(stamped.labels) != len(self.data.test.labels):
+                raise TypeError("trigger must return Examples, a stamped copy of each")
         others = stamped.labels != self.data.test.labels
         plain = self.data.test._replace(labels=stamped.labels)
         return stamped.take(others), plain.take(others)
@@ -201,14 +203,11 @@ def simulate(cell: Cell, registry: Registry) -> dict[str, Any]:
     return log.as_record(run.data.test.classes, run.attack.record.trigger is not None)
 
 
-def _load(path: Path, load: Callable[[], tuple[Examples, Examples]]) -> tuple[Examples, Examples]:
+def _load(dataset: Loaded[Dataset]) -> tuple[Examples, Examples]:
     """Load a dataset and check what came."""
-    try:
-        train, test = load()
-    except AgrbenchError:
-        raise
-    except Exception as error:
-        raise PluginError(
-            f"{path}: load raised {type(error).__name__}: {error}; mend the file and try again"
-        ) from error
+    with blame(dataset, "load"):
+        train, test = dataset.record.load()
+        for part in (train, test):
+            if not isinstance(part, Examples) or len(part.features) != len(part.labels) or not len(part.labels):
+                raise TypeError("load must return two Examples, train and test, each with as many features as labels")
     return train, test

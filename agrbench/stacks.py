@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
-from agrbench.errors import AgrbenchError, Inapplicable
+from agrbench.errors import AgrbenchError, Inapplicable, PluginError
 from agrbench.plugins import Defense, Plugin, Stage
 
 R = TypeVar("R", bound=Plugin)
@@ -35,7 +37,8 @@ class Stack:
             raise AgrbenchError(f"byzantine is {f}; write a number from 0")
         for stage in self.stages:
             _require(stage, n, f)
-            n = stage.record.rows(n)
+            with blame(stage, "rows"):
+                n = stage.record.rows(n)
         _require(self.defense, n, f)
         wanted = self.defense.record.amplifier
         for stage in self.stages:
@@ -50,5 +53,22 @@ class Stack:
 
 
 def _require(part: Loaded[Stage] | Loaded[Defense], n: int, f: int) -> None:
-    if not part.record.requires(n, f):
+    with blame(part, "requires"):
+        defined = part.record.requires(n, f)
+    if not defined:
         raise Inapplicable(f"{part.name} requires {part.requirement}, and here n={n}, f={f}")
+
+
+@contextmanager
+def blame(part: Loaded[Any], action: str) -> Iterator[None]:
+    """Turn whatever a plugin raises into a sentence that names its file."""
+    try:
+        yield
+    except AgrbenchError as error:
+        if isinstance(error, (Inapplicable, PluginError)):
+            raise
+        raise PluginError(f"{part.name}: {error}") from error
+    except Exception as error:
+        raise PluginError(
+            f"{part.path}: {action} raised {type(error).__name__}: {error}; mend the file and try again"
+        ) from error

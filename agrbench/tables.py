@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -54,14 +55,13 @@ def triad(group: Group) -> Table:
         )
         for row in rows
     )
-    seeds = _seeds(group)
     notes = [
         "Losses in points of accuracy against the unattacked, undefended run of the same seed, in rounds "
         f"{group.cell.first} and later; worst and mean over {', '.join(group.attacks) or 'no attack'}.",
         "Worst success: share of triggered inputs sent to the target class, in percent. "
         "Server: milliseconds a round, and as a ratio to fedavg.",
         "Amplified minus base: mean loss, with its interval over paired seeds and p adjusted over this table (Holm).",
-        _about_seeds(seeds),
+        _about_seeds(group, [row["gain_interval"] for row in rows]),
         *_marks(any(row["collapsed"] for row in rows)),
         *_missing(group),
     ]
@@ -93,7 +93,7 @@ def matrix(group: Group, metric: Metric, name: str) -> Table:
             line.append(Entry(tuple(lines), defense in complete and metric.sign * sample.mean == best))
             data.append(_flat(group, name, defense, attack, sample, within, fallen))
         rows.append(tuple(line))
-    notes = [_about_seeds(_seeds(group)), *_marks(marked), *_missing(group)]
+    notes = [_about_seeds(group, [row["interval"] for row in data]), *_marks(marked), *_missing(group)]
     if not rows:
         notes = ["No attack of this kind among the records."]
     return Table(_title(metric.title, group), ("attack", *group.defenses), tuple(rows), tuple(notes), tuple(data))
@@ -116,14 +116,11 @@ def _points(share: float) -> str:
     return NONE if math.isnan(share) else f"{100 * share:.1f}"
 
 
-def _server_seconds(group: Group, defense: str, attack: str) -> Sample:
-    return metrics._each(group, defense, attack, lambda record: record["time"]["server_s"])
-
-
 def _time_parts(group: Group, defense: str, attack: str) -> list[str]:
-    undefended = _server_seconds(group, UNDEFENDED, attack).mean
-    ratio = _server_seconds(group, defense, attack).mean / undefended if undefended else math.nan
-    return [f"x{ratio:.1f}", f"run {metrics.run_seconds(group, defense, attack).mean:.1f} s"]
+    undefended = metrics.server_time(group, UNDEFENDED, attack).mean
+    ratio = metrics.server_time(group, defense, attack).mean / undefended if undefended else math.nan
+    run, peak = metrics.run_seconds(group, defense, attack).mean, metrics.peak_bytes(group, defense, attack).mean
+    return [f"x{ratio:.1f}", f"run {run:.1f} s", f"peak {peak / 2**20:.0f} MiB"]
 
 
 def _trust_parts(group: Group, defense: str, attack: str) -> list[str]:
@@ -146,8 +143,8 @@ METRICS: dict[str, Metric] = {
         lambda group, defense, attack: metrics.fidelity(group, defense), lambda group: [UNATTACKED], 100, 1, -1,
     ),
     "time": Metric(
-        "Server milliseconds a round; below it the ratio to fedavg and the seconds of the whole run",
-        _server_seconds, _all_runs, 1000, 2, -1, _time_parts,
+        "Server milliseconds a round; below it the ratio to fedavg, the whole run, and the process's peak memory",
+        metrics.server_time, _all_runs, 1000, 2, -1, _time_parts,
     ),
     "trust": Metric(
         "Malicious share of all weight in percent; below it precision and recall of weight 0",
@@ -265,6 +262,7 @@ def _flat(
         row |= {"untriggered": metrics.untriggered(group, defense, attack).mean}
     if name == "time":
         row |= {"run_s": metrics.run_seconds(group, defense, attack).mean}
+        row |= {"peak_bytes": metrics.peak_bytes(group, defense, attack).mean}
     if name == "trust":
         rates = {rate: metrics.trust(group, defense, attack, rate) for rate in ("precision", "recall")}
         row |= {rate: values.mean if values.values else None for rate, values in rates.items()}
@@ -287,11 +285,12 @@ def _title(what: str, group: Group) -> str:
     )
 
 
-def _about_seeds(seeds: Sequence[int]) -> str:
+def _about_seeds(group: Group, how: Iterable[str | None]) -> str:
+    seeds = _seeds(group)
     if len(seeds) == 1:
         return f"One seed ({seeds[0]}): no interval."
-    how = f"Student's t with {len(seeds) - 1} df" if len(seeds) < FEW else "the studentised bootstrap; p by sign flips"
-    return f"{len(seeds)} seeds; 95% intervals by {how}."
+    kinds = sorted({kind for kind in how if kind})
+    return f"{len(seeds)} seeds; 95% intervals: {'; '.join(kinds) or 'none'}."
 
 
 def _marks(collapsed: bool) -> list[str]:
@@ -302,9 +301,14 @@ def _marks(collapsed: bool) -> list[str]:
 def _missing(group: Group) -> list[str]:
     """Name what is not there, once a reason."""
     reasons: dict[str, dict[str, None]] = {}
-    for (defense, attack, _), reason in group.missing.items():
+    for (defense, attack, _), reason in {**group.missing, **_absent(group)}.items():
         reasons.setdefault(reason, {})[f"{defense} under {attack}"] = None
     return [f"Not ranked: {_listed(list(names))}: {reason}." for reason, names in reasons.items()]
+
+
+def _absent(group: Group) -> dict[tuple[str, str, int], str]:
+    cells = itertools.product(group.defenses, (UNATTACKED, *group.attacks), _seeds(group))
+    return {cell: "no record" for cell in cells if cell not in group.records and cell not in group.missing}
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -15,4 +15,8 @@ def cosden(round: Round, *, neighbours: int | None = None) -> Tensor:
     return densest_by_cosine(round.geometry, round.byzantine, neighbours)
 
 
-defense = Defense(cosden, family="distance", requires=lambda n, f: 2 * f < n)
+defense = Defense(
+    cosden,
+    family="distance",
+    requires=lambda n, f, *, neighbours=None: 2 * f < n and (neighbours or n) <= n,
+)

@@ -15,4 +15,8 @@ def euden(round: Round, *, neighbours: int | None = None) -> Tensor:
     return densest_by_distance(round.geometry, round.byzantine, neighbours)
 
 
-defense = Defense(euden, family="distance", requires=lambda n, f: 2 * f < n)
+defense = Defense(
+    euden,
+    family="distance",
+    requires=lambda n, f, *, neighbours=None: 2 * f < n and (neighbours or n) <= n,
+)

@@ -8,7 +8,10 @@ from agrbench.selection import highest_accuracy, lowest_loss
 
 
 def fang(round: Round) -> Tensor:
-    """Average the updates that LRR and ERR both keep, each applied alone to the global model: `(rows,)`."""
+    """Average the updates that LRR and ERR both keep, each applied alone to the global model: `(rows,)`.
+
+    This is AgrAmplifier's use of the rule; Fang et al. measure what the model of all updates gains by leaving one out.
+    """
     loss, accuracy = round.server.evaluate(round.view)
     return lowest_loss(loss, round.byzantine) & highest_accuracy(loss, accuracy, round.byzantine)
 

@@ -8,7 +8,10 @@ from agrbench.selection import highest_accuracy
 
 
 def fang_err(round: Round) -> Tensor:
-    """Average the `n - f` updates of highest accuracy, each applied alone to the global model: `(rows,)`."""
+    """Average the `n - f` updates of highest accuracy, each applied alone to the global model: `(rows,)`.
+
+    This is AgrAmplifier's use of the rule; Fang et al. measure what the model of all updates gains by leaving one out.
+    """
     loss, accuracy = round.server.evaluate(round.view)
     return highest_accuracy(loss, accuracy, round.byzantine)
 

@@ -8,7 +8,10 @@ from agrbench.selection import lowest_loss
 
 
 def fang_lrr(round: Round) -> Tensor:
-    """Average the `n - f` updates of lowest loss, each applied alone to the global model: `(rows,)`."""
+    """Average the `n - f` updates of lowest loss, each applied alone to the global model: `(rows,)`.
+
+    This is AgrAmplifier's use of the rule; Fang et al. measure what the model of all updates gains by leaving one out.
+    """
     loss, _ = round.server.evaluate(round.view)
     return lowest_loss(loss, round.byzantine)
 

@@ -16,4 +16,8 @@ def mgden(round: Round, *, neighbours: int | None = None) -> Tensor:
     return by_cosine & densest_by_distance(round.geometry, round.byzantine, neighbours)
 
 
-defense = Defense(mgden, family="distance", requires=lambda n, f: 2 * f < n)
+defense = Defense(
+    mgden,
+    family="distance",
+    requires=lambda n, f, *, neighbours=None: 2 * f < n and (neighbours or n) <= n,
+)

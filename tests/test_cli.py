@@ -125,6 +125,51 @@ def test_a_broken_defense_costs_its_own_cells_only(tmp_path: Path, weigh: str, c
     assert {record["status"] for record in records(tmp_path / "results").values()} == {"done"}
 
 
+@pytest.mark.parametrize("text", ["def (:", "x = 1\n", "1 / 0\ndefense = Defense(None)\n"])
+def test_a_file_that_is_no_plugin_is_left_out_and_the_others_finish(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(text)
+    done = agrbench("grid", "--plugin", path, "-d", "mine", "-d", "krum", "-a", "none", *SMALL, cwd=tmp_path, ok=1)
+    assert f"Left out: {path}" in done.stderr
+    assert {record["cell"]["defense"] for record in records(tmp_path / "results").values()} == {
+        "fedavg",
+        "krum",
+        "amp+krum",
+    }
+
+
+@pytest.mark.parametrize(
+    ("body", "complaint"),
+    [
+        ("defense = Defense(lambda round: None, requires=lambda n, f: 1 // 0)", "requires raised ZeroDivisionError"),
+        ("defense = Defense(len)", "weigh raised TypeError"),
+    ],
+)
+def test_a_fault_anywhere_in_a_plugin_names_its_file(tmp_path: Path, body: str, complaint: str) -> None:
+    mine = plugin(tmp_path, "mine", body)
+    done = subprocess.run(
+        [AGRBENCH, "grid", "--plugin", mine, "-d", "mine", "-a", "none", *SMALL],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode in (1, 2)
+    assert str(mine) in done.stderr
+    assert complaint in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_stage_whose_view_is_not_finite_is_named(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.py"
+    mine.write_text(
+        '"""Spoil the view."""\nfrom agrbench.plugins import Stage\nfrom agrbench.rounds import Columns\n\n\n'
+        "def mine(layout, rng, restore):\n"
+        '    """Multiply by NaN."""\n'
+        '    return Columns(lambda rows, out=None: rows * float("nan"), None, layout)\n\n\n'
+        "stage = Stage(columns=mine)\n"
+    )
+    done = agrbench("grid", "--plugin", mine, "-d", "mine+krum", "-a", "none", *SMALL, cwd=tmp_path, ok=1)
+    assert f"{mine}: view raised ValueError: the view must be finite" in done.stderr
+
+
 def test_a_ten_line_defense_gets_an_amplified_form_and_a_row(tmp_path: Path) -> None:
     mine = plugin(
         tmp_path,
@@ -321,6 +366,12 @@ def test_show_prints_a_record_and_a_command_that_gives_it_again(tmp_path: Path) 
     assert curves(records(tmp_path / "again")[str(path.relative_to(tmp_path / "results"))]) == curves(
         json.loads(path.read_text())
     )
+
+
+def test_a_record_that_is_not_there_is_named_below_the_table(tmp_path: Path) -> None:
+    agrbench("grid", "-d", "krum", "-a", "label_flip", *SMALL, "--seeds", "2", cwd=tmp_path)
+    next((tmp_path / "results/digits/krum/label_flip").glob("seed-1-*.json")).unlink()
+    assert "Not ranked: krum under label_flip: no record." in agrbench("table", cwd=tmp_path).stdout
 
 
 def test_a_damaged_record_is_named_and_the_others_kept(tmp_path: Path) -> None:

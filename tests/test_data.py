@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import bz2
 import functools
 import gzip
 import hashlib
 import http.server
 import io
+import lzma
 import tarfile
 import threading
 from collections.abc import Callable, Iterator
@@ -346,6 +348,20 @@ def test_an_archive_damaged_in_the_middle_is_read_or_refused(mode: str, byte: by
         assert len(data.member(path, "table")) == len(content)
     else:
         refused(path)
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, bz2.compress, lzma.compress])
+@pytest.mark.parametrize("byte", [b"\x00", b"\xff", b"\x55"])
+def test_an_archive_damaged_behind_its_last_member_is_refused(
+    compress: Callable[[bytes], bytes], byte: bytes, untouched: Path
+) -> None:
+    path = archive(untouched / "a.tar", ("table", CONTENT, tarfile.REGTYPE), mode="w")
+    whole = compress(path.read_bytes() + hashlib.shake_256(b"noise").hexdigest(400_000).encode())
+    assert len(whole) > 300_000
+    path.write_bytes(whole)
+    assert data.member(path, "table") == CONTENT
+    path.write_bytes(whole[:-50_000] + byte * 2_000 + whole[-48_000:])
+    refused(path)
 
 
 @given(place=st.integers(0, 10**9), byte=st.integers(1, 255), mode=st.sampled_from(["w", "w:gz", "w:bz2", "w:xz"]))

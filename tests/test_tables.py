@@ -343,7 +343,7 @@ def test_below_six_seeds_every_value_is_shown_beside_the_t_interval() -> None:
     # Values 4 to 8: the mean is 6, the standard error sqrt(2.5 / 5), t(0.975, 4 df) = 2.776: 6 -+ 1.96.
     assert lines[1] == "[4.0, 8.0]"
     assert lines[2] == "4.0 5.0 6.0 7.0 8.0"
-    assert "5 seeds; 95% intervals by Student's t with 4 df." in made.notes
+    assert "5 seeds; 95% intervals: Student's t, 4 df; no variance." in made.notes
 
 
 def test_from_six_seeds_on_the_bootstrap_is_shown_without_the_values() -> None:
@@ -351,7 +351,7 @@ def test_from_six_seeds_on_the_bootstrap_is_shown_without_the_values() -> None:
     lines = row(made, "gradient_ascent")["amp+krum"].lines
     assert lines[0] == "6.5"
     assert len(lines) == 3  # the mean, the interval and the parts
-    assert "6 seeds; 95% intervals by the studentised bootstrap; p by sign flips." in made.notes
+    assert "6 seeds; 95% intervals: no variance; studentised bootstrap, 6 seeds." in made.notes
 
 
 def test_a_gap_that_repeats_on_every_seed_has_a_point_for_an_interval() -> None:
@@ -498,7 +498,7 @@ def test_a_reason_of_several_lines_does_not_break_the_notes(form: formats.Format
 
 
 def test_a_github_table_has_one_line_a_row_and_as_many_bars_in_each() -> None:
-    written = text(named("rule(x='a|b')", "label_flip"), "loss", "github")
+    written = text(named("rule(x='a|b')", "other(y='|')"), "loss", "github")
     lines = [line for line in written.splitlines() if line.startswith("|")]
     assert len(lines) == 2 + 2
     assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines}) == 1
