@@ -104,7 +104,7 @@ def sound(grid: Grid, registry: Registry) -> tuple[Grid, list[PluginError]]:
     """Leave out the specs whose plugin files are broken, so that the others can run; give what is wrong with them.
 
     Raises:
-        PluginError: nothing of an axis is left.
+        PluginError: nothing of an axis is left, or nothing names a broken file.
     """
     wrong: dict[str, PluginError] = {}
     loaders = {"dataset": registry.dataset, "attack": registry.attack, "defense": registry.stack}
@@ -115,6 +115,9 @@ def sound(grid: Grid, registry: Registry) -> tuple[Grid, list[PluginError]]:
                     step(spec)
                 except PluginError as error:
                     wrong[spec] = error
+    for error in registry.broken.values():
+        if error not in wrong.values():
+            raise error
     axes: dict[str, Any] = {}
     for kind in loaders:
         axes[f"{kind}s"] = tuple(spec for spec in getattr(grid, f"{kind}s") if spec not in wrong)

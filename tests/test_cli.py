@@ -19,7 +19,7 @@ from agrbench.store import collect, curves
 
 AGRBENCH = Path(sys.executable).with_name("agrbench")
 MEAN = "Defense(lambda round: torch.ones(len(round.view)) / 10, amplifier=None)"
-SMALL = ("--seeds", "1", "--clients", "10", "--rounds", "20")
+SMALL = ("--seeds", "1", "--clients", "10", "--rounds", "20", "--jobs", "1")
 
 
 def agrbench(*words: str | Path, cwd: Path, ok: int = 0) -> subprocess.CompletedProcess[str]:
