@@ -115,9 +115,9 @@ def sound(grid: Grid, registry: Registry) -> tuple[Grid, list[PluginError]]:
                     step(spec)
                 except PluginError as error:
                     wrong[spec] = error
-    for error in registry.broken.values():
-        if error not in wrong.values():
-            raise error
+    unnamed = [error for error in registry.broken.values() if error not in wrong.values()]
+    if unnamed:
+        raise unnamed[0]
     axes: dict[str, Any] = {}
     for kind in loaders:
         axes[f"{kind}s"] = tuple(spec for spec in getattr(grid, f"{kind}s") if spec not in wrong)
