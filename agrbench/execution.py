@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
+from functools import cache
 from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
@@ -174,14 +175,10 @@ def _ignore_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-_registries: dict[tuple[Path, ...], Registry] = {}
-
-
+@cache
 def _registry(files: tuple[Path, ...]) -> Registry:
     """Read plugin files once a worker."""
-    if files not in _registries:
-        _registries[files] = Registry(files, forgiving=True)
-    return _registries[files]
+    return Registry(files, forgiving=True)
 
 
 def _reset_peak() -> None:

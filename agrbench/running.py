@@ -123,7 +123,7 @@ def _estimate(cells: Sequence[Cell], registry: Registry, quiet: bool) -> float:
 def _announce(plan: Plan, registry: Registry, say: Callable[[str], None]) -> None:
     named = {entry.path for cell in plan.cells for entry in registry.plugins_of(cell)}
     for file in registry.files:
-        if file not in named:
+        if file not in named and file.stem not in registry.broken:
             say(f"Warning: nothing names the plugin {file.stem}; write -a, -d or -D {file.stem}")
     for reason in dict.fromkeys(plan.skips.values()):
         names = dict.fromkeys(cell.defense for cell, why in plan.skips.items() if why == reason)
