@@ -14,24 +14,30 @@ from agrbench.randomness import Randomness
 
 
 class Examples(NamedTuple):
-    """Labelled examples: `features` is `(rows, *shape)`, floating; `labels` is `(rows,)`, from 0 to `classes - 1`."""
+    """Labelled examples: `features` is `(rows, *shape)`, floating; `labels` is `(rows,)`, from 0 to `classes - 1`.
+
+    `owners` `(rows,)` numbers each row's natural owner, where the data has such.
+    """
 
     features: Tensor
     labels: Tensor
     classes: int
+    owners: Tensor | None = None
 
     def take(self, rows: Tensor) -> Examples:
         """Select rows."""
-        return Examples(self.features[rows], self.labels[rows], self.classes)
+        owners = None if self.owners is None else self.owners[rows]
+        return Examples(self.features[rows], self.labels[rows], self.classes, owners)
 
     def join(self, other: Examples) -> Examples:
-        """Append the rows of another."""
+        """Append the rows of another; whose they are is forgotten."""
         features = torch.cat([self.features, other.features])
         return Examples(features, torch.cat([self.labels, other.labels]), self.classes)
 
     def to(self, device: torch.device) -> Examples:
         """Move to a device."""
-        return Examples(self.features.to(device), self.labels.to(device), self.classes)
+        owners = None if self.owners is None else self.owners.to(device)
+        return Examples(self.features.to(device), self.labels.to(device), self.classes, owners)
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from itertools import pairwise
-from math import prod
 from typing import Protocol
 
 import torch
@@ -19,6 +17,7 @@ from torch.func import functional_call, grad, vmap
 
 from agrbench.federation import Batch, Examples
 from agrbench.layout import Layout
+from agrbench.models import Builder
 
 BUDGET = 1 << 26  # bytes of activations and parameters held at once where many models are evaluated
 
@@ -39,21 +38,7 @@ class Learner(Protocol):
         """Apply each of `updates` `(k, parameters)` alone to the model: mean loss and accuracy, each `(k,)`."""
 
 
-def mlp(*hidden: int) -> Callable[[tuple[int, ...], int], nn.Module]:
-    """Build perceptrons with these hidden widths and ReLU between layers, for an example shape and a class count."""
-
-    def build(shape: tuple[int, ...], classes: int) -> nn.Module:
-        layers: list[nn.Module] = [nn.Flatten()]
-        for wide, narrow in pairwise((prod(shape), *hidden, classes)):
-            layers += [nn.Linear(wide, narrow), nn.ReLU()]
-        return nn.Sequential(*layers[:-1])
-
-    return build
-
-
-def learner(
-    build: Callable[[tuple[int, ...], int], nn.Module], shape: tuple[int, ...], classes: int, rng: Generator
-) -> Learner:
+def learner(build: Builder, shape: tuple[int, ...], classes: int, rng: Generator) -> Learner:
     """Build a model, its initial parameters drawn by `rng` as its modules draw them, and choose how it is trained."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(torch.randint(1 << 62, (), generator=rng)))

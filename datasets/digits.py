@@ -4,9 +4,9 @@ import torch
 from sklearn.datasets import load_digits
 
 from agrbench.federation import Examples, split
+from agrbench.models import mlp
 from agrbench.plugins import Dataset, Source
 from agrbench.randomness import generator
-from agrbench.training import mlp
 
 
 def load() -> tuple[Examples, Examples]:

@@ -4,9 +4,9 @@ import torch
 
 from agrbench.data import corrupt, fetch, member
 from agrbench.federation import Examples, split
+from agrbench.models import mlp
 from agrbench.plugins import Dataset, File, Source
 from agrbench.randomness import generator
-from agrbench.training import mlp
 
 ARCHIVE = File(
     "location30/dataset_location.tgz",

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from agrbench.federation import Examples, batch
 from agrbench.layout import Layout
-from agrbench.training import Functional, Perceptron, learner, mlp
+from agrbench.models import mlp
+from agrbench.training import Functional, Perceptron, learner
 
 
 def shards(sizes: list[int], shape: tuple[int, ...], classes: int, seed: int = 0) -> list[Examples]:
