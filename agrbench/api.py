@@ -68,6 +68,7 @@ def weigh(
     evaluate: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None,
     model: Array | None = None,
     previous: Array | None = None,
+    sizes: Array | None = None,
     seed: int = 0,
     plugins: Files = (),
 ) -> Verdict:
@@ -82,6 +83,7 @@ def weigh(
         evaluate: `(k, parameters) -> (loss, accuracy)` on trusted data, for rules such as Fang's.
         model: the global parameters `(parameters,)`.
         previous: the last combined step `(parameters,)`, by default 0.
+        sizes: how many examples each client has `(clients,)`, for rules that weigh by it.
         seed: where random stages start from.
         plugins: plugin files besides the shipped and installed ones.
 
@@ -92,7 +94,7 @@ def weigh(
     rows = _matrix(updates, "updates")
     if not torch.linalg.vector_norm(rows, dim=1).square().isfinite().all():
         raise AgrbenchError("the squared norm of a row is not finite; drop such rows (aggregate does) and try again")
-    judge, server = _court(rows, defense, layout, root, evaluate, model, previous, seed, plugins)
+    judge, server = _court(rows, defense, layout, root, evaluate, model, previous, sizes, seed, plugins)
     return judge.weigh(rows, byzantine, server)
 
 
@@ -106,6 +108,7 @@ def aggregate(
     evaluate: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None,
     model: Array | None = None,
     previous: Array | None = None,
+    sizes: Array | None = None,
     seed: int = 0,
     plugins: Files = (),
 ) -> Array:
@@ -119,7 +122,7 @@ def aggregate(
         AgrbenchError: a spec, a shape or a plugin is at fault; the message says which.
     """
     rows = _matrix(updates, "updates")
-    judge, server = _court(rows, defense, layout, root, evaluate, model, previous, seed, plugins)
+    judge, server = _court(rows, defense, layout, root, evaluate, model, previous, sizes, seed, plugins)
     judge.stack.check(len(rows), byzantine)
     outcome = judge.step(rows, byzantine, server, number=1)
     if outcome.empty is not None:
@@ -175,7 +178,7 @@ def forge(
 
         def respond(forged: Tensor) -> Tensor:
             together = torch.cat([rows, forged.to(rows)])
-            judge, server = _court(together, defense, layout, root, evaluate, model, previous, rng, plugins)
+            judge, server = _court(together, defense, layout, root, evaluate, model, previous, None, rng, plugins)
             return judge.step(together, bound, server, number=1).step
 
         sources["respond"] = lambda: respond
@@ -206,6 +209,7 @@ def _court(
     evaluate: Callable[[Tensor], tuple[Tensor, Tensor]] | None,
     model: Any,
     previous: Any,
+    sizes: Any,
     seed: int,
     plugins: Files,
 ) -> tuple[Judge, Server]:
@@ -217,6 +221,8 @@ def _court(
     for name, value in {"root": root, "model": model, "previous": previous}.items():
         if value is not None:
             sources[name] = partial(_shaped, value, name, (width,))
+    if sizes is not None:
+        sources["sizes"] = partial(_shaped, sizes, "sizes", (len(rows),))
     if evaluate is not None:
         sources["evaluate"] = lambda: evaluate
     layers = Layout.read([(1, width)] if layout is None else layout, width)

@@ -9,7 +9,9 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from agrbench import settings
 from agrbench.errors import AgrbenchError
+from agrbench.specs import Term
 
 PROTOCOL = 1  # rises when results change on purpose
 LARGEST = 2**53  # beyond it a float no longer holds every whole number
@@ -22,9 +24,12 @@ UNDEFENDED = "fedavg"
 class Cell:
     """One simulation: a dataset, a defense's spec, an attack's spec, a seed and the settings.
 
-    `malicious` is a share of the clients (a float) or their number (a whole number); `byzantine` is the server's bound
-    on it (default: their number); `start` is the first attacked round, a multiple of 10 (default: a quarter of the
-    rounds rounded down, at least 10); `rate` is the learning rate (default: the dataset's); `threads` is the number of
+    `malicious` is a share of the clients (a float), their number (a whole number), or `"bernoulli(share=0.3)"`, which
+    draws each client for itself; `byzantine` is the server's bound on it (default: their number, or the share of
+    `bernoulli`); `start` is the first attacked round, a multiple of 10 (default: a quarter of the rounds rounded down,
+    at least 10); `rate` is the learning rate (default: the dataset's, or 0.001 with `adam`); `schedule`, `model` and
+    `partition` are specs that say how clients train, which model (default: the dataset's), and who holds which data;
+    `root` says which rows the server's root set is taken from, `"train"` or `"test"`; `threads` is the number of
     threads that compute it.
 
     Raises:
@@ -36,11 +41,15 @@ class Cell:
     attack: str
     seed: int = 0
     clients: int = 50
-    malicious: float = 0.3
+    malicious: float | str = 0.3
     byzantine: int | None = None
     rounds: int = 200
     start: int | None = None
     rate: float | None = None
+    schedule: str = "sgd"
+    model: str | None = None
+    partition: str = "iid"
+    root: str = "train"
     threads: int = 1
     device: str = "cpu"
 
@@ -52,11 +61,13 @@ class Cell:
         for name in ("clients", "rounds", "threads"):
             given = getattr(self, name)
             _demand(_whole(given) and given >= 1, name, given, "1 or more")
+        self._settle()
         n, share = self.clients, self.malicious
+        drawn = isinstance(share, str)
         whole = _whole(share) and 0 <= share < n
         part = isinstance(share, float) and 0 <= share < 1 and round(share * n) < n
         wanted = f"a share from 0 to below 1, such as 0.3, or a number from 0 to {n - 1}"
-        _demand(whole or part, "malicious", share, wanted)
+        _demand(whole or part or drawn, "malicious", share, wanted)
         f = self.byzantine
         _demand(f is None or (_whole(f) and 0 <= f < n), "byzantine", f, f"a number from 0 to {n - 1}")
         _demand(
@@ -67,11 +78,43 @@ class Cell:
             number = (_whole(self.rate) or isinstance(self.rate, float)) and 0 < self.rate < math.inf
             _demand(number, "rate", self.rate, "a number above 0")
             object.__setattr__(self, "rate", float(self.rate))  # 1 and 1.0 are one cell
+        _demand(self.root in ("train", "test"), "root", self.root, "train or test")
+
+    def _settle(self) -> None:
+        """Write the settings that are specs in their one form; a schedule's rate is the cell's."""
+        forms: dict[str, Any] = {}
+        for name in ("model", "partition", "malicious"):
+            given = getattr(self, name)
+            if isinstance(given, str):
+                forms[name] = settings.canonical(name, given)
+        _demand(self.model is None or "model" in forms, "model", self.model, "a spec such as mlp(512)")
+        _demand("partition" in forms, "partition", self.partition, "a spec such as dirichlet(alpha=0.1)")
+        forms["schedule"], rate = settings.without_rate(self.schedule)
+        if rate is not None:
+            _demand(self.rate in (None, rate), "rate", self.rate, f"it once: the schedule has {rate}")
+            forms["rate"] = rate
+        for name, value in forms.items():
+            object.__setattr__(self, name, value)
+
+    @property
+    def draw(self) -> Term | None:
+        """Give how each client is drawn to be malicious, where their number is not fixed."""
+        return settings.read("malicious", self.malicious) if isinstance(self.malicious, str) else None
 
     @property
     def attackers(self) -> int:
-        """Count the malicious clients: the share times the clients, rounded as Python rounds (halves to even)."""
-        return round(self.malicious * self.clients) if isinstance(self.malicious, float) else self.malicious
+        """Count the malicious clients: the share times the clients, rounded as Python rounds (halves to even).
+
+        Where each is drawn for itself, this is the expected number.
+        """
+        share = self.draw.arguments["share"] if self.draw else self.malicious
+        assert not isinstance(share, str)
+        return round(share * self.clients) if isinstance(share, float) else share
+
+    @property
+    def count(self) -> int | str:
+        """Give the malicious clients' number, or how they are drawn, in its one form."""
+        return self.attackers if self.draw is None else str(self.malicious)
 
     @property
     def bound(self) -> int:
@@ -88,7 +131,7 @@ class Cell:
         """List the settings that differ from their default, each in its one form."""
         default: dict[str, Any] = {f.name: f.default for f in dataclasses.fields(Cell)}
         meant = dataclasses.asdict(self) | {
-            "malicious": self.attackers,
+            "malicious": self.count,
             "byzantine": self.bound,
             "start": self.first,
         }

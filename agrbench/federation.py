@@ -9,7 +9,10 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor
 
+from agrbench import settings
+from agrbench.cells import Cell
 from agrbench.errors import AgrbenchError
+from agrbench.partitions import deal
 from agrbench.randomness import Randomness
 
 
@@ -55,24 +58,52 @@ class Federation:
         return tuple(client for client in range(len(self.shards)) if client not in self.malicious)
 
 
-def federate(
-    train: Examples, test: Examples, root_size: int, clients: int, malicious: int, randomness: Randomness
-) -> Federation:
-    """Set the root set aside and share the rest out evenly at random (IID); draw the malicious clients.
+class Attacker(NamedTuple):
+    """A malicious client as the poisoning of its data sees it.
+
+    `number` counts the malicious clients from 0; `labels` `(rows,)` are those of all clients' data.
+    """
+
+    number: int
+    labels: Tensor
+
+
+def federate(train: Examples, test: Examples, root_size: int, cell: Cell, randomness: Randomness) -> Federation:
+    """Set the server's root set aside, deal the rest out to the clients, and draw the malicious ones.
 
     Raises:
-        AgrbenchError: there are fewer examples than clients.
+        AgrbenchError: there are not enough examples for the root set or the partition, or no honest client is left.
     """
     rows = torch.randperm(len(train.labels), generator=randomness("split"))
-    root, rest = rows[:root_size], rows[root_size:]
-    if len(rest) < clients:
+    if cell.root == "test":
+        root, test = _first(test, root_size)
+    else:
+        root, rows = train.take(rows[:root_size]), rows[root_size:]
+    numbered = train._replace(features=torch.arange(len(train.labels))).take(rows)
+    held = deal(settings.read("partition", cell.partition), numbered, cell.clients, randomness("partition"))
+    shards = tuple(train.take(numbered.features[part]) for part in held)
+    return Federation(shards, root, test, _malicious(cell, randomness))
+
+
+def _first(test: Examples, size: int) -> tuple[Examples, Examples]:
+    """Take the first rows of the test set out of it."""
+    if len(test.labels) <= size:
         raise AgrbenchError(
-            f"{len(rest)} training examples cannot be shared among {clients} clients; "
-            f"write --clients {len(rest)} or fewer"
+            f"{len(test.labels)} test examples cannot spare {size} for the root set; write --root train"
         )
-    shards = tuple(train.take(part) for part in rest.tensor_split(clients))
-    chosen = torch.randperm(clients, generator=randomness("malicious"))[:malicious]
-    return Federation(shards, train.take(root), test, tuple(sorted(chosen.tolist())))
+    rows = torch.arange(len(test.labels))
+    return test.take(rows[:size]), test.take(rows[size:])
+
+
+def _malicious(cell: Cell, randomness: Randomness) -> tuple[int, ...]:
+    """Draw the malicious clients' ids, ascending: a fixed number of them, or each for itself."""
+    rng = randomness("malicious")
+    if not cell.draw:
+        return tuple(sorted(torch.randperm(cell.clients, generator=rng)[: cell.attackers].tolist()))
+    chosen = torch.rand(cell.clients, generator=rng) < cell.draw.arguments["share"]
+    if chosen.all():
+        raise AgrbenchError(f"all {cell.clients} clients were drawn malicious; write a fixed number, --malicious 1")
+    return tuple(chosen.nonzero().flatten().tolist())
 
 
 class Batch(NamedTuple):

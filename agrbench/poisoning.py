@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Generator
+from torch import Generator, Tensor
 
 from agrbench.errors import AgrbenchError
 from agrbench.federation import Examples
@@ -13,6 +13,12 @@ def shuffle_labels(examples: Examples, rng: Generator) -> Examples:
     """Permute the labels at random."""
     order = torch.randperm(len(examples.labels), generator=rng).to(examples.labels.device)
     return examples._replace(labels=examples.labels[order])
+
+
+def draw_labels(examples: Examples, pool: Tensor, rng: Generator) -> Examples:
+    """Draw as many labels from a pool of at least as many `(rows,)`, each of the pool at most once."""
+    order = torch.randperm(len(pool), generator=rng)[: len(examples.labels)].to(pool.device)
+    return examples._replace(labels=pool[order])
 
 
 def reverse_labels(examples: Examples) -> Examples:

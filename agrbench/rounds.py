@@ -64,7 +64,8 @@ class Server:
 
     `root` is its own update on the trusted root set `(parameters,)`, trained like a client's; `evaluate(updates)`
     applies each row of `(k, parameters)` alone to the global model and gives `(loss, accuracy)` on the root set, each
-    `(k,)`; `model` holds the global parameters and `previous` the last combined step, both `(parameters,)`.
+    `(k,)`; `model` holds the global parameters and `previous` the last combined step, both `(parameters,)`; `sizes`
+    says how many examples each client has, `(clients,)`.
     """
 
     sources: Mapping[str, Callable[[], Any]] = field(default_factory=dict)
@@ -90,6 +91,11 @@ class Server:
     def previous(self) -> Tensor:
         """Give the last combined step: `(parameters,)`, 0 in the first round."""
         return _tensor(self.sources, "previous", "the last combined step, (parameters,)")
+
+    @cached_property
+    def sizes(self) -> Tensor:
+        """Give how many examples each client says that it has: `(clients,)`."""
+        return _tensor(self.sources, "sizes", "how many examples each client has, (clients,)")
 
 
 @dataclass(frozen=True)
@@ -130,6 +136,17 @@ class Round:
         """Give the Euclidean norms of `updates`, never of the view: `(rows,)`."""
         norms: Tensor = torch.linalg.vector_norm(self.updates, dim=1)
         return norms
+
+    @cached_property
+    def unit_geometry(self) -> Geometry:
+        """Give the geometry of the view as it is where every update has norm 1, or 0."""
+        norms = self.norms[:, None]
+        return Geometry(lambda: torch.where(norms > 0, self.view / norms, 0.0))
+
+    @cached_property
+    def sizes(self) -> Tensor:
+        """Give how many examples each row stands for, mixed as the rows are: `(rows,)`."""
+        return self.sources["sizes"]()
 
 
 @dataclass(frozen=True)

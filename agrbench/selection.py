@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from agrbench.errors import AgrbenchError
-from agrbench.geometry import Geometry
 
 
 def smallest(scores: Tensor, count: int) -> Tensor:
@@ -38,18 +37,23 @@ def _sorted(block: Tensor) -> Tensor:
     return block.sort(dim=0).values
 
 
-def densest_by_cosine(geometry: Geometry, byzantine: int, neighbours: int | None) -> Tensor:
-    """Mark the `n - f` rows whose `neighbours` largest cosines, their own included, have the largest sum."""
-    cosines = geometry.cosines
-    count = _neighbours(neighbours, len(cosines))
-    return smallest(-cosines.topk(count, dim=1).values.sum(1), len(cosines) - byzantine)
+def densest(closeness: Tensor, byzantine: int, neighbours: int | None, pairs: bool = False) -> Tensor:
+    """Mark the `n - f` rows of the densest neighbourhoods: Boolean `(rows,)`.
+
+    A neighbourhood is a row's `neighbours` closest rows, itself included. It is as dense as the sum of the row's
+    `closeness` `(rows, rows)` to them; or, with `pairs`, the sum over all pairs among them.
+    """
+    nearest = closeness.topk(_neighbours(neighbours, len(closeness)), dim=1)
+    density = nearest.values.sum(1)
+    if pairs:
+        inside = torch.zeros_like(closeness).scatter_(1, nearest.indices, 1.0)
+        density = (inside @ closeness * inside).sum(1)
+    return smallest(-density, len(closeness) - byzantine)
 
 
-def densest_by_distance(geometry: Geometry, byzantine: int, neighbours: int | None) -> Tensor:
-    """Mark the `n - f` rows of smallest sum of `neighbours` smallest Euclidean distances, their own 0 included."""
-    distances = geometry.distances.sqrt()
-    count = _neighbours(neighbours, len(distances))
-    return smallest(distances.topk(count, dim=1, largest=False).values.sum(1), len(distances) - byzantine)
+def at_unit_norm(kept: Tensor, norms: Tensor) -> Tensor:
+    """Share evenly among the rows kept, each scaled to norm 1; a row of norm 0 stays as it is: `(rows,)`."""
+    return torch.where(norms > 0, kept / norms, 0.0) / kept.sum()
 
 
 def lowest_loss(loss: Tensor, byzantine: int) -> Tensor:

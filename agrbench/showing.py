@@ -20,8 +20,9 @@ def describe(record: Record) -> str:
     if record["reason"]:
         lines.append(f"reason: {record['reason']}")
     lines.append(
-        f"{cell.clients} clients, {cell.attackers} malicious (server assumes {cell.bound}), {cell.rounds} rounds, "
-        f"attack from {cell.first}, rate {cell.rate or 'of the dataset'}, {cell.threads} thread(s) on {cell.device}"
+        f"{cell.clients} clients, {cell.count} malicious (server assumes {cell.bound}), {cell.rounds} rounds, "
+        f"attack from {cell.first}, rate {cell.rate or 'by default'}, schedule {cell.schedule}, model "
+        f"{cell.model or 'of the dataset'}, partition {cell.partition}, {cell.threads} thread(s) on {cell.device}"
     )
     if record["status"] == "done":
         curves = {name: record[name] for name in ("accuracy", "loss", "success", "success_untriggered")}
@@ -42,25 +43,17 @@ def describe(record: Record) -> str:
 def reproduce(cell: Cell) -> str:
     """Write the command that computes the cell, and what it is compared with, anew."""
     words = ["agrbench", "grid", "-D", cell.dataset, "-d", cell.defense, "-a", cell.attack, "--only-base"]
-    words += [
-        "--seeds",
-        str(cell.seed + 1),
-        "--clients",
-        str(cell.clients),
-        "--malicious",
-        str(cell.attackers),
-    ]
-    words += ["--byzantine", str(cell.bound), "--rounds", str(cell.rounds), "--start", str(cell.first)]
+    settings = {
+        "seeds": cell.seed + 1, "clients": cell.clients, "malicious": cell.count, "byzantine": cell.bound,
+        "rounds": cell.rounds, "start": cell.first,
+    }  # fmt: skip
+    settings |= {name: value for name, value in cell.settings.items() if name not in settings}
+    for name, value in settings.items():
+        words += [f"--{name}", str(value)]
     try:
         Registry().plugins_of(cell)
     except SpecError:
         words += ["--plugin", "FILE"]  # a record does not say where a plugin lay
-    if cell.rate is not None:
-        words += ["--rate", str(cell.rate)]
-    if cell.threads != 1:
-        words += ["--threads", str(cell.threads)]
-    if cell.device != "cpu":
-        words += ["--device", cell.device]
     return shlex.join([*words, "--out", "again"])
 
 

@@ -18,9 +18,13 @@ from agrbench.stacks import Loaded, blame
 
 @dataclass(frozen=True)
 class Sight:
-    """What the stages so far made of the updates: the matrix over rows (`None`: the identity), and the view."""
+    """What the stages so far made of the updates of the clients `heard`: a matrix over rows and a view.
+
+    The matrix is `None` where it is the identity.
+    """
 
     updates: Tensor
+    heard: tuple[int, ...]
     mixing: Tensor | None
     rows: int
     clients: tuple[int, ...] | None
@@ -35,7 +39,7 @@ class Sight:
         def view() -> Tensor:
             return updates
 
-        return cls(updates, None, len(updates), clients, view, layout, Geometry(view))
+        return cls(updates, clients, None, len(updates), clients, view, layout, Geometry(view))
 
     def through(self, stage: Loaded[Stage], columns: Columns, out: Tensor) -> Sight:
         """Look through a column stage, into `out`, when the view is first asked for."""
@@ -60,6 +64,9 @@ class Sight:
             geometry=self.geometry.mixed(mix, view),
         )
 
+    def _mixed(self, values: Tensor) -> Tensor:
+        return values if self.mixing is None else self.mixing @ values
+
     def round(
         self,
         layout: Layout,
@@ -71,8 +78,11 @@ class Sight:
         rng: Generator,
     ) -> Round:
         """Show it to a plugin."""
-        updates, mixing = self.updates, self.mixing
-        sources = {"view": self.view, "updates": lambda: updates if mixing is None else mixing @ updates}
+        sources = {
+            "view": self.view,
+            "updates": lambda: self._mixed(self.updates),
+            "sizes": lambda: self._mixed(server.sizes.to(self.updates)[list(self.heard)]),
+        }
         return Round(
             self.layout, layout, byzantine, self.clients, self.geometry, server, sources, see, memory, number, rng
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any
@@ -12,13 +13,15 @@ from torch import Tensor
 
 from agrbench.cells import EVERY, UNATTACKED, Cell
 from agrbench.errors import PluginError
-from agrbench.federation import Batch, Examples, batch, federate
+from agrbench.federation import Attacker, Examples, federate
 from agrbench.judging import Judge, Outcome, forge
 from agrbench.logs import Log
+from agrbench.models import named
 from agrbench.plugins import Dataset
 from agrbench.randomness import generator
 from agrbench.registry import Registry
 from agrbench.rounds import Insider, Memory, Server
+from agrbench.schedules import Schedule, Trainer
 from agrbench.stacks import Loaded, blame
 from agrbench.training import learner
 
@@ -36,7 +39,7 @@ class State:
 class Run:
     """One cell at work: its data, its model, its attack and its judge."""
 
-    def __init__(self, cell: Cell, registry: Registry) -> None:
+    def __init__(self, cell: Cell, registry: Registry, data: tuple[Examples, Examples] | None = None) -> None:
         self.cell = cell
         self.attack = registry.attack(cell.attack)
         self.device = torch.device(cell.device)
@@ -44,51 +47,45 @@ class Run:
         stack = registry.stack(cell.defense)
         stack.check(cell.clients, cell.bound)
         dataset = registry.dataset(cell.dataset)
-        train, test = _load(dataset)
-        self.data = federate(
-            train.to(self.device),
-            test.to(self.device),
-            dataset.record.root_size,
-            cell.clients,
-            cell.attackers,
-            self.randomness,
-        )
-        self.rate = dataset.record.rate if cell.rate is None else cell.rate
-        shape = tuple(train.features.shape[1:])
-        with blame(dataset, "model"):
-            self.learner = learner(dataset.record.model, shape, train.classes, self.randomness("model"))
+        train, test = (part.to(self.device) for part in data or load(dataset))
+        self.data = federate(train, test, dataset.record.root_size, cell, self.randomness)
+        self.schedule = Schedule.of(cell, dataset.record.rate)
+        with nullcontext() if cell.model else blame(dataset, "model"):
+            build = named(cell.model) if cell.model else dataset.record.model
+            self.learner = learner(build, tuple(train.features.shape[1:]), train.classes, self.randomness("model"))
         self.judge = Judge(stack, self.learner.layout, self.randomness, self.device)
         initial = self.learner.initial.to(self.device)
         self.state = State(initial, torch.zeros_like(initial))
-        self.updates = initial.new_empty(cell.clients, len(initial))
         self.honest_ids = torch.tensor(self.data.honest, device=self.device)
         self.malicious_ids = torch.tensor(self.data.malicious, device=self.device, dtype=torch.long)
+        self.clean = Trainer(self.learner, self.data.shards, self.schedule)
 
     @cached_property
-    def clean_batch(self) -> Batch:
-        """Hold all clients' own shards side by side."""
-        return batch(self.data.shards)
+    def poisoned(self) -> Trainer:
+        """Train the malicious clients on what the attack made of their shards.
 
-    @cached_property
-    def poisoned_batch(self) -> Batch:
-        """Hold what the attack made of the malicious clients' shards."""
+        Raises:
+            PluginError: the attack made no examples.
+        """
+        labels = torch.cat([shard.labels for shard in self.data.shards])
         shards = []
-        for place, client in enumerate(self.data.malicious):
-            shard = self.data.shards[client]
-            if self.attack.record.poison is not None:
-                with blame(self.attack, "poison"):
-                    shard = self.attack.record.poison(shard, self.randomness("poison", 0, client), place)
-                if not isinstance(shard, Examples) or not len(shard.labels):
-                    raise PluginError(
-                        f"{self.attack.path}: poison returned no examples; return Examples of one row or more"
-                    )
+        for number, client in enumerate(self.data.malicious):
+            with blame(self.attack, "poison"):
+                assert self.attack.record.poison is not None
+                shard = self.attack.record.poison(
+                    self.data.shards[client], self.randomness("poison", 0, client), Attacker(number, labels)
+                )
+            if not isinstance(shard, Examples) or not len(shard.labels):
+                raise PluginError(
+                    f"{self.attack.path}: poison returned no examples; return Examples of one row or more"
+                )
             shards.append(shard)
-        return batch(shards)
+        return Trainer(self.learner, shards, self.schedule)
 
     @cached_property
-    def root_batch(self) -> Batch:
-        """Hold the server's root set as one client's shard."""
-        return batch([self.data.root])
+    def root(self) -> Trainer:
+        """Train the server's root set like a client's shard."""
+        return Trainer(self.learner, [self.data.root], self.schedule)
 
     @cached_property
     def probes(self) -> tuple[Examples, Examples] | None:
@@ -106,16 +103,18 @@ class Run:
 
     def attacked(self, number: int) -> bool:
         """Say whether the malicious clients attack in this round."""
-        return self.cell.attack != UNATTACKED and number >= self.cell.first and self.cell.attackers > 0
+        return self.cell.attack != UNATTACKED and number >= self.cell.first and bool(self.data.malicious)
 
     def round(self, number: int) -> tuple[Outcome, float]:
         """Play one round; give what the server decided and the seconds that it took."""
         state = self.state
-        self.learner.updates(state.model, self.clean_batch, self.rate, self.updates)
+        if number == self.cell.first and self.attacked(number) and self.attack.record.poison is not None:
+            self.poisoned.take_over(self.clean, self.malicious_ids)
+        updates = self.clean.train(state.model)
         if self.attacked(number):
-            self.updates[self.malicious_ids] = self._forge(number)
+            updates[self.malicious_ids] = self._forge(number)
         began = time.perf_counter()
-        outcome = self._step(self.judge, self.updates, number)
+        outcome = self._step(self.judge, updates, number)
         self._synchronize()
         spent = time.perf_counter() - began
         state.model = state.model + outcome.step
@@ -131,35 +130,37 @@ class Run:
             measured["success"], measured["success_untriggered"] = (self._score(probe)[1] for probe in self.probes)
         return measured
 
-    def _step(self, judge: Judge, updates: Tensor, number: int) -> Outcome:
+    def _step(self, judge: Judge, updates: Tensor, number: int, rehearsed: bool = False) -> Outcome:
         state, learner = self.state, self.learner
+        root = self.root.rehearse if rehearsed else lambda: self.root
         server = Server(
             {
-                "root": self._root_update,
+                "root": lambda: root().train(state.model)[0],
                 "evaluate": lambda: partial(learner.evaluate, state.model, examples=self.data.root),
                 "model": lambda: state.model,
                 "previous": lambda: state.previous,
+                "sizes": lambda: torch.tensor([len(shard.labels) for shard in self.data.shards]),
             }
         )
         return judge.step(updates, self.cell.bound, server, number, sorted(state.excluded))
 
-    def _root_update(self) -> Tensor:
-        out = self.updates.new_empty(1, self.updates.shape[1])
-        return self.learner.updates(self.state.model, self.root_batch, self.rate, out)[0]
-
     def _forge(self, number: int) -> Tensor:
-        state, updates, malicious = self.state, self.updates, self.malicious_ids
+        state, updates, malicious = self.state, self.clean.updates, self.malicious_ids
 
         def poisoned() -> Tensor:
             if self.attack.record.poison is None:
                 return updates[malicious]
-            out = updates.new_empty(len(malicious), updates.shape[1])
-            return self.learner.updates(state.model, self.poisoned_batch, self.rate, out)
+            if self.schedule.poisoned == "anew":
+                return self.poisoned.train(state.model)
+            self.poisoned.take_over(self.clean, malicious)
+            learned = self.poisoned.train(state.model + updates[malicious])
+            self.clean.take_over(self.poisoned, slice(None), malicious)
+            return learned
 
         def respond(rows: Tensor) -> Tensor:
             trial = updates.clone()
             trial[malicious] = rows.to(trial)
-            return self._step(self.judge.rehearse(), trial, number).step
+            return self._step(self.judge.rehearse(), trial, number, rehearsed=True).step
 
         sources = {
             "honest": lambda: updates[self.honest_ids],
@@ -203,7 +204,7 @@ def simulate(cell: Cell, registry: Registry) -> dict[str, Any]:
     return log.as_record(run.data.test.classes, run.attack.record.trigger is not None)
 
 
-def _load(dataset: Loaded[Dataset]) -> tuple[Examples, Examples]:
+def load(dataset: Loaded[Dataset]) -> tuple[Examples, Examples]:
     """Load a dataset and check what came."""
     with blame(dataset, "load"):
         train, test = dataset.record.load()

@@ -17,15 +17,16 @@ LONGEST = 1000  # letters of a spec
 
 @dataclass(frozen=True)
 class Term:
-    """One name of a spec with its hyperparameters."""
+    """One name of a spec with its hyperparameters, and before them the sizes that need no name."""
 
     name: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    sizes: tuple[int, ...] = ()
 
     def __str__(self) -> str:
-        if not self.arguments:
-            return self.name
-        return f"{self.name}({','.join(f'{key}={written(value)}' for key, value in sorted(self.arguments.items()))})"
+        named = (f"{key}={written(value)}" for key, value in sorted(self.arguments.items()))
+        inside = ",".join([*map(written, self.sizes), *named])
+        return f"{self.name}({inside})" if inside else self.name
 
 
 def written(value: Any) -> str:
@@ -42,8 +43,8 @@ def written(value: Any) -> str:
     return repr(value)
 
 
-def parse(spec: str) -> tuple[Term, ...]:
-    """Split a spec into its terms, left to right.
+def parse(spec: str, sizes: bool = False) -> tuple[Term, ...]:
+    """Split a spec into its terms, left to right; `sizes` allows whole numbers without a name, as in `mlp(512, 1024)`.
 
     Raises:
         SpecError: the text is no spec; the message shows what was given and how one is written.
@@ -56,9 +57,9 @@ def parse(spec: str) -> tuple[Term, ...]:
         raise SpecError(_not_a_spec(spec))
     terms: list[Term] = []
     while isinstance(body, ast.BinOp) and isinstance(body.op, ast.Add):
-        terms.append(_term(body.right, spec))
+        terms.append(_term(body.right, spec, sizes))
         body = body.left
-    terms.append(_term(body, spec))
+    terms.append(_term(body, spec, sizes))
     return tuple(reversed(terms))
 
 
@@ -67,13 +68,14 @@ def join(terms: tuple[Term, ...]) -> str:
     return "+".join(map(str, terms))
 
 
-def _term(node: ast.expr, spec: str) -> Term:
+def _term(node: ast.expr, spec: str, sizes: bool) -> Term:
     if isinstance(node, ast.Name):
         return Term(node.id)
     if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
         raise SpecError(_not_a_spec(spec))
     name = node.func.id
-    if node.args:
+    numbers = [part.value for part in node.args if isinstance(part, ast.Constant) and type(part.value) is int]
+    if node.args and not (sizes and len(numbers) == len(node.args)):
         raise SpecError(f"{spec!r}: hyperparameters are named; write {name}(name={ast.unparse(node.args[0])})")
     arguments: dict[str, Any] = {}
     for keyword in node.keywords:
@@ -86,7 +88,7 @@ def _term(node: ast.expr, spec: str) -> Term:
             arguments[keyword.arg] = value
         except (ValueError, TypeError, SyntaxError) as error:
             raise IllTyped(name, keyword.arg, ast.unparse(keyword.value)) from error
-    return Term(name, arguments)
+    return Term(name, arguments, tuple(numbers))
 
 
 class IllTyped(SpecError):

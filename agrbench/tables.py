@@ -280,7 +280,7 @@ def _title(what: str, group: Group) -> str:
     }
     more = "".join(f", {key} {value}" for key, value in rest.items())
     return (
-        f"{what}: {group.dataset}, {cell.clients} clients, {cell.attackers} malicious (server assumes {cell.bound}), "
+        f"{what}: {group.dataset}, {cell.clients} clients, {cell.count} malicious (server assumes {cell.bound}), "
         f"{cell.rounds} rounds, attack from {cell.first}{more}"
     )
 

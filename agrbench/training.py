@@ -1,19 +1,18 @@
-"""Models, and the training of all clients as one batched computation.
+"""Models as functions of a flat vector, and the gradients of many clients as one batched computation.
 
-Every model is a `torch.nn.Module`. A multilayer perceptron takes a path of its own, in which all clients share one
-forward and one
-backward pass and differ only in the last product; any other module goes through `torch.func`.
+Every model is a `torch.nn.Module`. A multilayer perceptron takes a path of its own, in which all clients share their
+products; any other module goes through `torch.func`, client by client in chunks of rows that memory holds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import Protocol
 
 import torch
 from torch import Generator, Tensor, nn
-from torch.func import functional_call, grad, vmap
+from torch.func import functional_call, grad
 
 from agrbench.federation import Batch, Examples
 from agrbench.layout import Layout
@@ -28,8 +27,11 @@ class Learner(Protocol):
     layout: Layout
     initial: Tensor
 
-    def updates(self, parameters: Tensor, batch: Batch, rate: float, out: Tensor) -> Tensor:
-        """Write `-rate` times each client's mean cross-entropy gradient into `out`: `(clients, parameters)`."""
+    def gradients(self, parameters: Tensor, batch: Batch, out: Tensor, scale: float = 1.0) -> Tensor:
+        """Write `scale` times each client's mean cross-entropy gradient into `out`: `(clients, parameters)`.
+
+        The clients share one model `(parameters,)`, or each has its own `(clients, parameters)`.
+        """
 
     def logits(self, parameters: Tensor, features: Tensor) -> Tensor:
         """Score examples `(rows, *shape)`: `(rows, classes)`."""
@@ -57,28 +59,29 @@ class Perceptron:
         self.layout = Layout.of_shapes(shapes)
         pieces = [piece.detach() for layer in linear for piece in (layer.weight.T.flatten(), layer.bias)]
         self.initial = torch.cat(pieces)
-        self._scratch: dict[tuple[int, ...], Tensor] = {}
+        self._scratch: dict[tuple[int, tuple[int, ...]], Tensor] = {}
 
-    def updates(self, parameters: Tensor, batch: Batch, rate: float, out: Tensor) -> Tensor:
-        """See `Learner.updates`: one product for all clients forward and backward, one batched product a layer."""
+    def gradients(self, parameters: Tensor, batch: Batch, out: Tensor, scale: float = 1.0) -> Tensor:
+        """See `Learner.gradients`: one product for all clients forward and backward where they share the model."""
         clients, rows = batch.labels.shape
         weights, gradients = self._weights(parameters), self._weights(out)
-        activations = self._forward(weights, batch.features.flatten(0, 1))
-        error = activations.pop().softmax(1)
-        error[torch.arange(len(error), device=error.device), batch.labels.flatten()] -= 1
-        error *= (-rate * batch.share).view(-1, 1)
+        features = batch.features.flatten(2)
+        activations = self._forward(weights, features.flatten(0, 1) if parameters.ndim == 1 else features)
+        error = activations.pop().softmax(-1).view(clients * rows, -1)
+        error[torch.arange(clients * rows, device=error.device), batch.labels.flatten()] -= 1
+        error *= (scale * batch.share).view(-1, 1)
         while activations:
             below = activations.pop()
             sides = below.view(clients, rows, -1), error.view(clients, rows, -1)
             torch.bmm(sides[0].transpose(1, 2), sides[1], out=gradients[len(activations)])
             if activations:
-                error = error @ weights[len(activations)][:-1].T
-                error *= below[:, :-1] > 0
+                error = error.view(*below.shape[:-1], -1) @ weights[len(activations)][..., :-1, :].mT
+                error *= below[..., :-1] > 0
         return out
 
     def logits(self, parameters: Tensor, features: Tensor) -> Tensor:
         """See `Learner.logits`."""
-        return self._forward(self._weights(parameters), features)[-1]
+        return self._forward(self._weights(parameters), features.flatten(1))[-1]
 
     def evaluate(self, model: Tensor, updates: Tensor, examples: Examples) -> tuple[Tensor, Tensor]:
         """See `Learner.evaluate`."""
@@ -88,16 +91,13 @@ class Perceptron:
 
     def _forward(self, weights: list[Tensor], features: Tensor) -> list[Tensor]:
         """Give the input and each hidden activation, ending in ones, and last the logits."""
-        activations = [_with_ones(features.flatten(1))]
-        for place, weight in enumerate(weights):
-            last = place == len(weights) - 1
-            rows, columns = len(features), weight.shape[1]
-            if last:
-                return [*activations, activations[-1] @ weight]
-            kept = self._kept(place, rows, columns + 1, weight)
-            torch.mm(activations[-1], weight, out=kept[:, :-1]).relu_()
+        *hidden, last = weights
+        activations = [_with_ones(features)]
+        for place, weight in enumerate(hidden):
+            kept = self._kept(place, (*features.shape[:-1], weight.shape[-1] + 1), weight)
+            torch.matmul(activations[-1], weight, out=kept[..., :-1]).relu_()
             activations.append(kept)
-        raise AssertionError("a perceptron has at least one layer")
+        return [*activations, activations[-1] @ last]
 
     def _many(self, parameters: Tensor, features: Tensor) -> Tensor:
         """Score the same examples by many models: `(k, rows, classes)`."""
@@ -116,45 +116,73 @@ class Perceptron:
             for piece, layer in zip(pieces, self.layout.layers, strict=True)
         ]
 
-    def _kept(self, place: int, rows: int, columns: int, like: Tensor) -> Tensor:
-        key = (place, rows, columns)
-        if key not in self._scratch:
-            self._scratch[key] = like.new_ones(rows, columns)
-        return self._scratch[key]
+    def _kept(self, place: int, shape: tuple[int, ...], like: Tensor) -> Tensor:
+        if (place, shape) not in self._scratch:
+            self._scratch[place, shape] = like.new_ones(shape)
+        return self._scratch[place, shape]
 
 
 class Functional:
-    """Any other module, through `torch.func`; its flat vector is its `parameters()` one after the other."""
+    """Any other module, through `torch.func`; its flat vector is its `parameters()` one after the other.
+
+    Clients take turns: on a CPU, convolutions with one set of weights a client are slower batched than one by one.
+    """
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module
         self.layout = Layout.of(module)
         self.initial = torch.cat([parameter.detach().flatten() for parameter in module.parameters()])
         self._shapes = {name: parameter.shape for name, parameter in module.named_parameters()}
-        self._gradients = vmap(grad(self._loss), in_dims=(None, 0, 0, 0))
+        self._gradient = grad(self._loss)
+        self._row_bytes = cache(self._measured)
 
-    def updates(self, parameters: Tensor, batch: Batch, rate: float, out: Tensor) -> Tensor:
-        """See `Learner.updates`."""
-        return torch.mul(self._gradients(parameters, *batch), -rate, out=out)
+    def gradients(self, parameters: Tensor, batch: Batch, out: Tensor, scale: float = 1.0) -> Tensor:
+        """See `Learner.gradients`."""
+        models = parameters.expand(len(out), -1)
+        for model, features, labels, share, mine in zip(models, *batch, out.zero_(), strict=True):
+            for rows in self._chunks(int(share.count_nonzero()), features):
+                mine.add_(self._gradient(model, features[rows], labels[rows], share[rows]), alpha=scale)
+        return out
 
     def logits(self, parameters: Tensor, features: Tensor) -> Tensor:
         """See `Learner.logits`."""
-        logits: Tensor = functional_call(self.module, self._named(parameters), (features,))
-        return logits
+        named = self._named(parameters)
+        return torch.cat(
+            [functional_call(self.module, named, (features[rows],)) for rows in self._chunks(len(features), features)]
+        )
 
     def evaluate(self, model: Tensor, updates: Tensor, examples: Examples) -> tuple[Tensor, Tensor]:
         """See `Learner.evaluate`."""
-        score = vmap(partial(self.logits, features=examples.features))
-        wide = 4 * examples.features[0].numel() * len(examples.labels)
-        return _by_blocks(score, model, updates, wide, examples.labels)
+        parts = [_measure(self.logits(model + row, examples.features)[None], examples.labels) for row in updates]
+        losses, accuracies = zip(*parts, strict=True)
+        return torch.cat(losses), torch.cat(accuracies)
 
     def _loss(self, parameters: Tensor, features: Tensor, labels: Tensor, share: Tensor) -> Tensor:
-        losses = nn.functional.cross_entropy(self.logits(parameters, features), labels, reduction="none")
+        logits = functional_call(self.module, self._named(parameters), (features,))
+        losses = nn.functional.cross_entropy(logits, labels, reduction="none")
         return (losses * share).sum()
 
     def _named(self, parameters: Tensor) -> dict[str, Tensor]:
         pieces = torch.split(parameters, [shape.numel() for shape in self._shapes.values()])
         return {name: piece.view(shape) for (name, shape), piece in zip(self._shapes.items(), pieces, strict=True)}
+
+    def _chunks(self, rows: int, features: Tensor) -> list[slice]:
+        """Cut rows into stretches whose activations the memory budget holds."""
+        step = max(BUDGET // self._row_bytes(features.shape[1:], features.dtype), 1)
+        return [slice(start, min(start + step, rows)) for start in range(0, rows, step)]
+
+    def _measured(self, shape: torch.Size, dtype: torch.dtype) -> int:
+        """Measure what one more example adds to what a backward pass must keep."""
+        kept = [0, 0]
+        for more in (0, 1):
+
+            def note(tensor: Tensor, more: int = more) -> Tensor:
+                kept[more] += tensor.numel() * tensor.element_size()
+                return tensor
+
+            with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+                self.module(torch.zeros(2 + more, *shape, dtype=dtype, device=next(self.module.parameters()).device))
+        return max(kept[1] - kept[0], 1)
 
 
 def _is_perceptron(module: nn.Module) -> bool:
@@ -168,7 +196,7 @@ def _is_perceptron(module: nn.Module) -> bool:
 
 
 def _with_ones(features: Tensor) -> Tensor:
-    return torch.cat([features, features.new_ones(len(features), 1)], dim=1)
+    return torch.cat([features, features.new_ones(*features.shape[:-1], 1)], dim=-1)
 
 
 def _by_blocks(

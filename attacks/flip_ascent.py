@@ -1,16 +1,20 @@
 """L-flip + G-asc: the sum of a label-flipped update and a reversed one (AgrAmplifier, 2022, Section 4.2.1)."""
 
+from typing import Literal
+
 from torch import Generator, Tensor
 
-from agrbench.federation import Examples
+from agrbench.federation import Attacker, Examples
 from agrbench.plugins import Attack
-from agrbench.poisoning import shuffle_labels
+from agrbench.poisoning import draw_labels, shuffle_labels
 from agrbench.rounds import Insider
 
 
-def poison(shard: Examples, rng: Generator, attacker: int) -> Examples:
-    """Permute the client's labels at random."""
-    return shuffle_labels(shard, rng)
+def poison(
+    shard: Examples, rng: Generator, attacker: Attacker, *, map: Literal["shuffle", "pool"] = "shuffle"
+) -> Examples:
+    """Permute the client's labels at random, or (`map="pool"`, the authors' code) draw them from those of all."""
+    return draw_labels(shard, attacker.labels, rng) if map == "pool" else shuffle_labels(shard, rng)
 
 
 def flip_ascent(insider: Insider) -> Tensor:

@@ -4,18 +4,21 @@ from typing import Literal
 
 from torch import Generator
 
-from agrbench.federation import Examples
+from agrbench.federation import Attacker, Examples
 from agrbench.plugins import Attack
-from agrbench.poisoning import reverse_labels, shuffle_labels
+from agrbench.poisoning import draw_labels, reverse_labels, shuffle_labels
 
 
 def label_flip(
-    shard: Examples, rng: Generator, attacker: int, *, map: Literal["shuffle", "reverse"] = "shuffle"
+    shard: Examples, rng: Generator, attacker: Attacker, *, map: Literal["shuffle", "reverse", "pool"] = "shuffle"
 ) -> Examples:
-    """Permute each malicious client's labels at random, or (`map="reverse"`) turn label `y` into `C - 1 - y`.
+    """Permute each malicious client's labels at random.
 
-    Uses the malicious clients' own data. Aim: untargeted.
+    Variants: `map="reverse"` turns label `y` into `C - 1 - y`; `map="pool"` draws labels from those of all clients, as
+    the authors' code does. Uses the malicious clients' own data (`pool`: everybody's labels). Aim: untargeted.
     """
+    if map == "pool":
+        return draw_labels(shard, attacker.labels, rng)
     return shuffle_labels(shard, rng) if map == "shuffle" else reverse_labels(shard)
 
 

@@ -11,15 +11,39 @@ from agrbench.plugins import Attack
 from agrbench.rounds import Insider
 
 
-def min_max(insider: Insider, *, direction: Literal["std", "sign", "unit"] = "std") -> Tensor:
+def min_max(
+    insider: Insider,
+    *,
+    direction: Literal["std", "sign", "unit"] = "std",
+    version: Literal["exact", "released"] = "exact",
+) -> Tensor:
     """Send `v = mu + gamma p` with the largest `gamma` for which `max_i |v - g_i|` stays within the honest diameter.
 
     `mu` is the honest mean and `p` is `-sigma` (`"std"`, ddof 1), `-sign(mu)` (`"sign"`) or `-mu / |mu|` (`"unit"`).
-    Exact, from
-    `q = |p|^2`, `a_i = |mu - g_i|^2`, `b_i = <p, mu - g_i>`: `gamma = min_i (-b_i + sqrt(b_i^2 + q (R^2 - a_i))) / q`;
-    `q = 0` gives `mu`. Uses `honest`, all of it. Aim: untargeted.
+    Exact, from `q = |p|^2`, `a_i = |mu - g_i|^2`, `b_i = <p, mu - g_i>`:
+    `gamma = min_i (-b_i + sqrt(b_i^2 + q (R^2 - a_i))) / q`; `q = 0` gives `mu`. Uses `honest`, all of it. Aim:
+    untargeted.
+
+    Variant: `version="released"` is AgrAmplifier's code: each attacker starts from its own clean update instead of
+    `mu`, and `|v - g_i|^2` is compared with `R` instead of `R^2`; its search ends below `gamma = 20` and sends the
+    clean update itself where that is too far out already. It uses `clean` too.
     """
-    return perturbed(insider.honest, direction).expand(insider.malicious, -1)
+    if version == "exact":
+        return perturbed(insider.honest, direction).expand(insider.malicious, -1)
+    return released(insider.honest, insider.clean, direction)
+
+
+def released(honest: Tensor, clean: Tensor, direction: str) -> Tensor:
+    """Compute each attacker's `v` in float64: `(malicious, parameters)`."""
+    rows, own = honest.double(), clean.double()
+    p = -_direction(rows, rows.mean(0), direction)
+    q = p @ p
+    distances = Geometry(lambda: torch.cat([rows, own])).distances[:, : len(rows)]
+    b = (own @ p)[:, None] - rows @ p
+    room = distances[: len(rows)].max().sqrt() - distances[len(rows) :]
+    gamma = ((-b + (b * b + q * room.clamp(min=0)).sqrt()) / q).amin(1)
+    gamma = torch.where((room >= 0).all(1), gamma.nan_to_num(0.0), 0.0).clamp(0, 20)
+    return own + gamma[:, None] * p
 
 
 def perturbed(honest: Tensor, direction: str) -> Tensor:

@@ -1,8 +1,10 @@
 """T-Scal: train on triggered copies labelled as the target, scale the update up (Cao et al., NDSS 2021)."""
 
+from typing import Literal
+
 from torch import Generator, Tensor
 
-from agrbench.federation import Examples
+from agrbench.federation import Attacker, Examples
 from agrbench.plugins import Attack
 from agrbench.poisoning import stamp
 from agrbench.rounds import Insider
@@ -13,14 +15,27 @@ def trigger(examples: Examples, *, target: int = 0) -> Examples:
     return stamp(examples, target)
 
 
-def poison(shard: Examples, rng: Generator, attacker: int, *, target: int = 0) -> Examples:
-    """Add a triggered copy of every clean example."""
-    return shard.join(stamp(shard, target))
+def poison(
+    shard: Examples,
+    rng: Generator,
+    attacker: Attacker,
+    *,
+    target: int = 0,
+    data: Literal["both", "triggered"] = "both",
+) -> Examples:
+    """Add a triggered copy of every clean example, or (`data="triggered"`) keep the triggered copies alone."""
+    stamped = stamp(shard, target)
+    return shard.join(stamped) if data == "both" else stamped
 
 
-def scaling(insider: Insider) -> Tensor:
-    """Send `1 / M_f = n / m` times the poisoned update. Uses `poisoned`. Aim: targeted."""
-    return insider.poisoned * (insider.clients / insider.malicious)
+def scaling(insider: Insider, *, data: Literal["both", "triggered"] = "both") -> Tensor:
+    """Send `1 / M_f = n / m` times the poisoned update. Uses `poisoned`. Aim: targeted.
+
+    Variant: `data="triggered"` is the authors' code, which trains on triggered copies alone and sends the clean update
+    plus `n / m` times what they taught; it uses `clean` too.
+    """
+    scaled = insider.poisoned * (insider.clients / insider.malicious)
+    return scaled if data == "both" else insider.clean + scaled
 
 
 attack = Attack(poison=poison, forge=scaling, trigger=trigger)

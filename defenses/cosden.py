@@ -1,18 +1,24 @@
 """CosDen: keep the updates in the densest neighbourhoods by cosine (AgrAmplifier, 2022, Algorithm 2)."""
 
+from typing import Literal
+
 from torch import Tensor
 
 from agrbench.plugins import Defense
 from agrbench.rounds import Round
-from agrbench.selection import densest_by_cosine
+from agrbench.selection import at_unit_norm, densest
 
 
-def cosden(round: Round, *, neighbours: int | None = None) -> Tensor:
+def cosden(round: Round, *, neighbours: int | None = None, score: Literal["row", "released"] = "row") -> Tensor:
     """Average the `n - f` updates with the largest sum of `neighbours` cosines, their own included: `(rows,)`.
 
-    `neighbours` is more than half of the rows; by default `n // 2 + 1`.
+    `neighbours` is more than half of the rows; by default `n // 2 + 1`. Variant: `score="released"` is the authors'
+    code, which adds up the cosines of all pairs in a neighbourhood (theirs has 35 rows) and averages the kept updates
+    at unit norm.
     """
-    return densest_by_cosine(round.geometry, round.byzantine, neighbours)
+    released = score == "released"
+    kept = densest(round.geometry.cosines, round.byzantine, neighbours, pairs=released)
+    return at_unit_norm(kept, round.norms) if released else kept
 
 
 defense = Defense(

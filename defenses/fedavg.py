@@ -7,8 +7,10 @@ from agrbench.plugins import Defense
 from agrbench.rounds import Round
 
 
-def fedavg(round: Round) -> Tensor:
-    """Trust everybody alike: `(clients,)`."""
+def fedavg(round: Round, *, weighted: bool = False) -> Tensor:
+    """Trust everybody alike, or (`weighted=True`) in proportion to the examples that each says it has: `(rows,)`."""
+    if weighted:
+        return round.sizes / round.sizes.sum()
     return torch.ones(len(round.view), dtype=torch.bool, device=round.view.device)
 
 

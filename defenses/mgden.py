@@ -1,19 +1,25 @@
 """MgDen: keep the updates that both CosDen and EuDen keep (AgrAmplifier, 2022, Section 4.3.1)."""
 
+from typing import Literal
+
 from torch import Tensor
 
 from agrbench.plugins import Defense
 from agrbench.rounds import Round
-from agrbench.selection import densest_by_cosine, densest_by_distance
+from agrbench.selection import at_unit_norm, densest
 
 
-def mgden(round: Round, *, neighbours: int | None = None) -> Tensor:
+def mgden(round: Round, *, neighbours: int | None = None, score: Literal["row", "released"] = "row") -> Tensor:
     """Average the intersection of both lists, which is never empty while `2f < n`: `(rows,)`.
 
-    `neighbours` is more than half of the rows; by default `n // 2 + 1`.
+    `neighbours` is more than half of the rows; by default `n // 2 + 1`. Variant: `score="released"` takes both lists
+    from the authors' code (see `cosden` and `euden`), and averages the kept updates at unit norm.
     """
-    by_cosine = densest_by_cosine(round.geometry, round.byzantine, neighbours)
-    return by_cosine & densest_by_distance(round.geometry, round.byzantine, neighbours)
+    released = score == "released"
+    geometry = round.unit_geometry if released else round.geometry
+    by_cosine = densest(round.geometry.cosines, round.byzantine, neighbours, pairs=released)
+    kept = by_cosine & densest(-geometry.distances.sqrt(), round.byzantine, neighbours, pairs=released)
+    return at_unit_norm(kept, round.norms) if released else kept
 
 
 defense = Defense(

@@ -15,7 +15,7 @@ from torch import Generator, Tensor
 
 import agrbench
 from agrbench.errors import AgrbenchError, SpecError
-from agrbench.federation import Examples
+from agrbench.federation import Attacker, Examples
 from agrbench.plugins import Attack
 from agrbench.registry import Registry
 
@@ -30,7 +30,7 @@ def record(spec: str) -> Attack:
 def poison(spec: str, shard: Examples, seed: int = 0, attacker: int = 0) -> Examples:
     function = record(spec).poison
     assert function is not None
-    return function(shard, Generator().manual_seed(seed), attacker)
+    return function(shard, Generator().manual_seed(seed), Attacker(attacker, shard.labels))
 
 
 def trigger(spec: str, examples: Examples) -> Examples:

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agrbench.cells import Cell
 from agrbench.errors import AgrbenchError
 from agrbench.federation import Examples, Federation, batch, federate, split
 from agrbench.randomness import generator
@@ -22,7 +23,8 @@ def numbered(rows: int, start: int = 0) -> Examples:
 
 
 def federation(rows: int, root: int, clients: int, malicious: int, seed: int = 0) -> Federation:
-    return federate(numbered(rows), numbered(5, 1000), root, clients, malicious, partial(generator, seed))
+    cell = Cell("digits", "fedavg", "none", clients=clients, malicious=malicious)
+    return federate(numbered(rows), numbered(5, 1000), root, cell, partial(generator, seed))
 
 
 def ids(examples: Examples) -> list[int]:
@@ -46,7 +48,7 @@ def test_every_training_row_is_held_once_by_a_client_or_the_root_set(
 def test_malicious_clients_are_as_many_as_asked_and_the_others_honest(
     clients: int, seed: int, data: st.DataObject
 ) -> None:
-    malicious = data.draw(st.integers(0, clients))
+    malicious = data.draw(st.integers(0, clients - 1))
     made = federation(40, 5, clients, malicious, seed)
     assert len(made.malicious) == malicious == len(set(made.malicious))
     assert sorted([*made.malicious, *made.honest]) == list(range(clients))

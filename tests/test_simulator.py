@@ -81,7 +81,7 @@ def test_plain_averaging_is_the_mean_of_plain_sgd_steps() -> None:
         hidden = (shard.features.flatten(1) @ first[: 64 * 64].view(64, 64) + first[64 * 64 :]).relu()
         logits = hidden @ second[: 64 * 10].view(64, 10) + second[64 * 10 :]
         loss = torch.nn.functional.cross_entropy(logits, shard.labels)
-        steps.append(-simulated.rate * torch.autograd.grad(loss, model)[0])
+        steps.append(-simulated.schedule.rate * torch.autograd.grad(loss, model)[0])
     # float32: sums over 64 inputs and 10 clients in another order
     torch.testing.assert_close(simulated.state.model, before + torch.stack(steps).mean(0), rtol=1e-4, atol=1e-6)
 

@@ -19,7 +19,7 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agrbench import formats, grid, metrics, showing, tables
+from agrbench import formats, grid, metrics, showing, suites, tables
 from agrbench.cells import Cell
 from agrbench.cli import main
 from agrbench.execution import blank, failed, skipped
@@ -607,11 +607,11 @@ def planned(line: str) -> list[Cell]:
     assert isinstance(main, click.Group)
     given = main.commands["grid"].make_context("grid", words).params
     settings = {name: given[name] for name in grid.SETTINGS if given.get(name) is not None}
-    chosen = grid.choose(
-        given["suite"], given["attacks"], given["defenses"], given["datasets"], given["seeds"], settings
-    )
     assert given["forms"] == "base"
-    return list(grid.expand(chosen, REGISTRY, "base"))
+    suite, attacks, defenses, datasets, seeds = (
+        given[name] for name in ("suite", "attacks", "defenses", "datasets", "seeds")
+    )
+    return list(grid.expand(suites.choose(suite, attacks, defenses, datasets, seeds, settings, "base"), REGISTRY))
 
 
 CELLS = st.builds(

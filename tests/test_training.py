@@ -53,7 +53,7 @@ def test_every_client_takes_the_step_of_a_plain_loop(sizes: list[int], hidden: l
     module = mlp(*hidden)((2, 3), classes).double()
     clients = shards(sizes, (2, 3), classes)
     fast = Perceptron(module)
-    updates = fast.updates(fast.initial, batch(clients), 0.3, torch.empty(len(sizes), len(fast.initial)).double())
+    updates = fast.gradients(fast.initial, batch(clients), torch.empty(len(sizes), len(fast.initial)).double(), -0.3)
     wanted = torch.stack([in_our_order(one_by_one(module, shard, 0.3)) for shard in clients])
     # float64: only the order of additions differs
     torch.testing.assert_close(updates, wanted, rtol=1e-9, atol=1e-12)
@@ -67,7 +67,7 @@ def test_the_general_path_equals_a_plain_loop(sizes: list[int]) -> None:
     clients = shards(sizes, (1, 3, 3), 3)
     general = Functional(module)
     out = torch.empty(len(sizes), len(general.initial)).double()
-    general.updates(general.initial, batch(clients), 0.1, out)
+    general.gradients(general.initial, batch(clients), out, -0.1)
     wanted = torch.stack(
         [torch.cat([change.flatten() for change in one_by_one(module, shard, 0.1)]) for shard in clients]
     )
@@ -79,8 +79,8 @@ def test_the_general_path_equals_the_perceptron_path() -> None:
     module = mlp(5, 4)((6,), 3).double()
     fast, general = Perceptron(module), Functional(module)
     together = batch(shards([3, 5, 1], (6,), 3))
-    ours = fast.updates(fast.initial, together, 0.2, torch.empty(3, len(fast.initial)).double())
-    theirs = general.updates(general.initial, together, 0.2, torch.empty(3, len(general.initial)).double())
+    ours = fast.gradients(fast.initial, together, torch.empty(3, len(fast.initial)).double(), -0.2)
+    theirs = general.gradients(general.initial, together, torch.empty(3, len(general.initial)).double(), -0.2)
     order = Layout.of(module).folded
     assert order is not None
     # float64: only the order of additions differs
@@ -97,8 +97,8 @@ def test_padding_of_a_short_shard_changes_nothing() -> None:
     module = mlp(4)((3,), 2).double()
     fast = Perceptron(module)
     short, long = shards([2, 9], (3,), 2)
-    together = fast.updates(fast.initial, batch([short, long]), 1.0, torch.empty(2, len(fast.initial)).double())
-    alone = fast.updates(fast.initial, batch([short]), 1.0, torch.empty(1, len(fast.initial)).double())
+    together = fast.gradients(fast.initial, batch([short, long]), torch.empty(2, len(fast.initial)).double())
+    alone = fast.gradients(fast.initial, batch([short]), torch.empty(1, len(fast.initial)).double())
     # float64: only the order of additions differs
     torch.testing.assert_close(together[:1], alone, rtol=1e-9, atol=1e-12)
 

@@ -1,0 +1,159 @@
+"""Local training: from the global model, some epochs of batches, with an optimizer whose state each client keeps."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.optim.adam import adam
+from torch.optim.sgd import sgd
+
+from agrbench import settings
+from agrbench.cells import Cell
+from agrbench.federation import Batch, Examples, batch
+from agrbench.training import Learner
+
+CACHE = 1 << 23  # bytes of weights, gradients and optimizer state that a block of clients may hold at once
+ADAM = 1e-3  # the default rate of Kingma and Ba (ICLR 2015), whose Algorithm 1 this is
+BETAS, EPSILON = (0.9, 0.999), 1e-8
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """What a client does in a round.
+
+    It cuts its rows, in order, into `batches` of sizes that differ by at most one (a client with fewer rows has a batch
+    a row), and `epochs` times takes one step of the optimizer a batch, at `rate`. `poisoned="after"` trains on poisoned
+    data where clean training ended, with the same optimizer state, as AgrAmplifier's released code does.
+    """
+
+    optimizer: str
+    rate: float
+    epochs: int = 1
+    batches: int = 1
+    momentum: float = 0.0
+    poisoned: str = "anew"
+
+    @classmethod
+    def of(cls, cell: Cell, rate: float) -> Schedule:
+        """Read a cell's schedule; `rate` is the dataset's own, for gradient steps."""
+        term = settings.read("schedule", cell.schedule)
+        own = ADAM if term.name == "adam" else rate
+        return cls(term.name, **{**term.arguments, "rate": own if cell.rate is None else cell.rate})
+
+    @property
+    def is_one_step(self) -> bool:
+        """Say whether a round is one plain gradient step on all of a client's rows."""
+        return self == Schedule("sgd", self.rate, poisoned=self.poisoned)
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """Name what the optimizer keeps for every parameter."""
+        return ("first", "second") if self.optimizer == "adam" else ("velocity",) * (self.momentum > 0)
+
+
+class Block(NamedTuple):
+    """Clients that stand side by side in memory and take as many steps as each other."""
+
+    clients: slice
+    batches: tuple[Batch, ...]
+
+
+class Trainer:
+    """Some clients at work, round after round, each on its own data with its own optimizer state.
+
+    `updates` `(clients, parameters)` holds what they learned last; the buffer is used again in every round.
+    """
+
+    def __init__(self, learner: Learner, shards: Sequence[Examples], schedule: Schedule) -> None:
+        self.learner, self.schedule = learner, schedule
+        like, device = learner.initial, shards[0].features.device
+        self.updates = torch.empty(len(shards), len(like), dtype=like.dtype, device=device)
+        self.state = {slot: torch.zeros_like(self.updates) for slot in schedule.slots}
+        self.state["steps"] = torch.zeros(len(shards), device=device)
+        each = self.updates.element_size() * len(like) * (2 + len(schedule.slots))
+        most = len(shards) if schedule.is_one_step else max(CACHE // each, 1)
+        self.blocks = tuple(_blocks(shards, schedule.batches, most))
+        widest = max(block.clients.stop - block.clients.start for block in self.blocks)
+        self._gradients = self.updates[:0] if schedule.is_one_step else self.updates.new_empty(widest, len(like))
+
+    def train(self, start: Tensor) -> Tensor:
+        """Train from a model `(parameters,)`, or one a client `(clients, parameters)`; give `updates`."""
+        one_step = self.schedule.is_one_step and start.ndim == 1
+        for block in self.blocks:
+            mine = self.updates[block.clients]
+            if one_step:
+                self.learner.gradients(start, block.batches[0], mine, -self.schedule.rate)
+            else:
+                self._train(block, start if start.ndim == 1 else start[block.clients], mine)
+        return self.updates
+
+    def take_over(self, other: Trainer, clients: Tensor | slice, mine: Tensor | slice = slice(None)) -> None:
+        """Go on with the optimizer state that `clients` of another trainer have."""
+        for name, kept in self.state.items():
+            kept[mine] = other.state[name][clients]
+
+    def rehearse(self) -> Trainer:
+        """Make a trainer that trains alike and shares nothing that it could spoil."""
+        other = copy.copy(self)
+        other.updates = torch.empty_like(self.updates)
+        other.state = {name: kept.clone() for name, kept in self.state.items()}
+        return other
+
+    def _train(self, block: Block, start: Tensor, local: Tensor) -> None:
+        """Take a block's steps, with the models in `local`, where their differences to `start` stay."""
+        local.copy_(start)
+        gradients = self._gradients[: len(local)]
+        state = {name: kept[block.clients] for name, kept in self.state.items()}
+        for _ in range(self.schedule.epochs):
+            for part in block.batches:
+                self.learner.gradients(local, part, gradients)
+                self._step(local, gradients, state)
+        local.sub_(start)
+
+    def _step(self, models: Tensor, gradients: Tensor, state: dict[str, Tensor]) -> None:
+        """Take one optimizer step with all models of a block, which have taken as many steps so far."""
+        schedule = self.schedule
+        if schedule.optimizer == "adam":
+            steps = state["steps"][0]
+            adam(
+                [models], [gradients], [state["first"]], [state["second"]], [], [steps], fused=True, amsgrad=False,
+                beta1=BETAS[0], beta2=BETAS[1], lr=schedule.rate, weight_decay=0.0, eps=EPSILON, maximize=False,
+            )  # fmt: skip
+            state["steps"].fill_(steps)
+        else:
+            kept = [state.get("velocity")]
+            sgd(
+                [models], [gradients], kept, fused=True, weight_decay=0.0, momentum=schedule.momentum,
+                lr=schedule.rate, dampening=0.0, nesterov=False, maximize=False,
+            )  # fmt: skip
+
+
+def _blocks(shards: Sequence[Examples], batches: int, most: int) -> Iterator[Block]:
+    """Cut the clients, in order, into runs that take as many steps and lose less than half of the memory to padding."""
+    sizes = [len(shard.labels) for shard in shards]
+    start = 0
+    for stop in range(1, len(sizes) + 1):
+        run = sizes[start : stop + 1]
+        if (
+            stop == len(sizes)
+            or stop - start == most
+            or len({min(size, batches) for size in run}) > 1
+            or max(run) * len(run) > 2 * sum(run)
+        ):
+            yield Block(slice(start, stop), _cut(shards[start:stop], min(sizes[start], batches)))
+            start = stop
+
+
+def _cut(shards: Sequence[Examples], batches: int) -> tuple[Batch, ...]:
+    """Cut each shard's rows, in order, into batches, and put those of the same place side by side."""
+    if batches == 1:
+        return (batch(shards),)
+    rows = [torch.arange(len(shard.labels), device=shard.labels.device).tensor_split(batches) for shard in shards]
+    return tuple(
+        batch([shard.take(mine[place]) for shard, mine in zip(shards, rows, strict=True)]) for place in range(batches)
+    )

@@ -1,0 +1,138 @@
+"""Settings that are specs: how clients train, which model, who holds which data, how many are malicious.
+
+Nothing here imports torch, so that a cell can be named and checked at once.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from agrbench import specs
+from agrbench.errors import SpecError
+from agrbench.specs import Term
+
+SIZES = "*"  # stands for the values of a term that have no name, such as the widths of mlp(512, 1024)
+
+
+@dataclass(frozen=True)
+class Option:
+    """One hyperparameter of a setting: its default, what may be written, and how to tell."""
+
+    default: Any
+    wanted: str
+    holds: Callable[[Any], bool]
+
+    def read(self, value: Any) -> Any:
+        """Write a whole number as a float where floats are meant, so that 1 and 1.0 are one setting."""
+        return float(value) if type(value) is int and self.wanted.startswith("a number") else value
+
+
+def _depth(sizes: tuple[Any, ...]) -> bool:
+    return len(sizes) == 1 and _count(sizes[0]) and sizes[0] % 6 == 2 < sizes[0]
+
+
+def _number(low: float, high: float = math.inf, closed: bool = False) -> Callable[[Any], bool]:
+    return lambda value: type(value) in (int, float) and (low < value < high or (closed and value == low))
+
+
+def _count(value: Any) -> bool:
+    return type(value) is int and 1 <= value < 2**31
+
+
+def _positive(default: float | None) -> Option:
+    return Option(default, "a number above 0", _number(0))
+
+
+def _counts(default: int) -> Option:
+    return Option(default, "a whole number from 1", _count)
+
+
+TRAINING: Mapping[str, Option] = {
+    "rate": _positive(None),
+    "epochs": _counts(1),
+    "batches": _counts(1),
+    "poisoned": Option("anew", "'anew' or 'after'", lambda value: value in ("anew", "after")),
+}
+CHOICES: Mapping[str, Mapping[str, Mapping[str, Option]]] = {
+    "schedule": {
+        "sgd": {**TRAINING, "momentum": Option(0.0, "a number from 0 to below 1", _number(0, 1, closed=True))},
+        "adam": TRAINING,
+    },
+    "model": {
+        "mlp": {SIZES: Option((), "hidden widths, whole numbers from 1", lambda sizes: all(map(_count, sizes)))},
+        "cnn": {},
+        "resnet": {SIZES: Option((), "one depth, 6 n + 2 such as 20", _depth)},
+    },
+    "partition": {
+        "iid": {},
+        "dirichlet": {"alpha": _positive(0.1)},
+        "shards": {"labels": _counts(2)},
+        "natural": {},
+        "quantity": {"sigma": _positive(1.0)},
+    },
+    "malicious": {"bernoulli": {"share": Option(0.3, "a number from 0 to below 1", _number(0, 1, closed=True))}},
+}  # fmt: skip
+
+
+def read(setting: str, text: object) -> Term:
+    """Read a setting, every default in place.
+
+    Raises:
+        SpecError: there is no such choice, or a hyperparameter is not what it must be; the message says what to write.
+    """
+    choices = CHOICES[setting]
+    try:
+        (term,) = specs.parse(text, sizes=True) if isinstance(text, str) else ()
+    except (SpecError, ValueError) as error:
+        raise _wrong(setting, text, *_signatures(setting)) from error
+    if term.name not in choices:
+        raise _wrong(setting, text, *(difflib.get_close_matches(term.name, choices) or _signatures(setting)))
+    options = choices[term.name]
+    given = {**term.arguments, **({SIZES: term.sizes} if term.sizes or SIZES in options else {})}
+    for name, value in given.items():
+        if name not in options:
+            raise _wrong(setting, text, _signature(term.name, options))
+        if not options[name].holds(value):
+            raise _wrong(setting, text, f"{'' if name == SIZES else name + ' as '}{options[name].wanted}")
+    filled = {name: option.read(given.get(name, option.default)) for name, option in options.items()}
+    return Term(term.name, {name: value for name, value in filled.items() if name != SIZES}, filled.get(SIZES, ()))
+
+
+def write(setting: str, term: Term) -> str:
+    """Write a setting in its one form, defaults left out."""
+    options = CHOICES[setting][term.name]
+    kept = {name: value for name, value in term.arguments.items() if value != options[name].default}
+    return str(Term(term.name, kept, term.sizes))
+
+
+def canonical(setting: str, text: object) -> str:
+    """Check a setting and write it in its one form.
+
+    Raises:
+        SpecError: see `read`.
+    """
+    return write(setting, read(setting, text))
+
+
+def without_rate(schedule: str) -> tuple[str, float | None]:
+    """Split a schedule's learning rate off, which is a setting of its own."""
+    term = read("schedule", schedule)
+    rest = {name: value for name, value in term.arguments.items() if name != "rate"}
+    return write("schedule", Term(term.name, rest)), term.arguments["rate"]
+
+
+def _wrong(setting: str, text: object, *ways: str) -> SpecError:
+    return SpecError(f"{setting} is {text!r}; write {' or '.join(ways)}")
+
+
+def _signatures(setting: str) -> list[str]:
+    return [_signature(name, options) for name, options in CHOICES[setting].items()]
+
+
+def _signature(name: str, options: Mapping[str, Option]) -> str:
+    inside = [option.wanted if key == SIZES else f"{key}={option.default!r}" for key, option in options.items()]
+    return f"{name}({', '.join(inside)})" if inside else name
