@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from agrbench import settings
 from agrbench.errors import AgrbenchError
@@ -16,6 +16,7 @@ from agrbench.specs import Term
 PROTOCOL = 1  # rises when results change on purpose
 LARGEST = 2**53  # beyond it a float no longer holds every whole number
 EVERY = 10  # rounds between evaluations
+SHARE = 0.3  # of the clients that are malicious by default
 UNATTACKED = "none"
 UNDEFENDED = "fedavg"
 
@@ -41,7 +42,7 @@ class Cell:
     attack: str
     seed: int = 0
     clients: int = 50
-    malicious: float | str = 0.3
+    malicious: float | str = SHARE
     byzantine: int | None = None
     rounds: int = 200
     start: int | None = None
@@ -64,7 +65,7 @@ class Cell:
         self._settle()
         n, share = self.clients, self.malicious
         drawn = isinstance(share, str)
-        whole = _whole(share) and 0 <= share < n
+        whole = type(share) is int and 0 <= share < n
         part = isinstance(share, float) and 0 <= share < 1 and round(share * n) < n
         wanted = f"a share from 0 to below 1, such as 0.3, or a number from 0 to {n - 1}"
         _demand(whole or part or drawn, "malicious", share, wanted)
@@ -107,8 +108,7 @@ class Cell:
 
         Where each is drawn for itself, this is the expected number.
         """
-        share = self.draw.arguments["share"] if self.draw else self.malicious
-        assert not isinstance(share, str)
+        share = cast(float, self.draw.arguments["share"] if self.draw else self.malicious)
         return round(share * self.clients) if isinstance(share, float) else share
 
     @property
@@ -135,7 +135,7 @@ class Cell:
             "byzantine": self.bound,
             "start": self.first,
         }
-        default["malicious"] = round(Cell.malicious * self.clients)
+        default["malicious"] = round(SHARE * self.clients)
         default["byzantine"] = self.attackers
         default["start"] = dataclasses.replace(self, start=None).first
         identity = {"dataset", "defense", "attack", "seed"}

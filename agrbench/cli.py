@@ -7,13 +7,13 @@ import shlex
 import sys
 import traceback as tracebacks
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
 from agrbench.errors import AgrbenchError, DataError
+from agrbench.options import data_option, plugin_option, settings_options
 
 TRACEBACK = "agrbench.traceback"
 
@@ -36,44 +36,9 @@ class Commands(click.Group):
             ctx.exit(0)
 
 
-def _use_data_dir(ctx: click.Context, option: click.Parameter, folder: str | None) -> None:
-    if folder:
-        os.environ["AGRBENCH_DATA"] = str(Path(folder).resolve())
-
-
 def _keep_traceback(ctx: click.Context, option: click.Parameter, wanted: bool) -> bool:
     ctx.meta[TRACEBACK] = wanted
     return wanted
-
-
-plugin_option = click.option(
-    "--plugin",
-    "plugins",
-    multiple=True,
-    metavar="FILE",
-    help="A plugin file of yours; it is code that will run.",
-)
-data_option = click.option(
-    "--data-dir", type=click.Path(exists=True, file_okay=False), metavar="DIR", expose_value=False,
-    callback=_use_data_dir,
-    help="Where published data files lie (default: the environment variable AGRBENCH_DATA, then the user cache).",
-)  # fmt: skip
-
-
-class Malicious(click.ParamType[float]):
-    """A share of the clients such as 0.3, or their number such as 15."""
-
-    name = "SHARE|COUNT"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Read a whole number as a count and any other number as a share."""
-        try:
-            return int(value)
-        except ValueError:
-            try:
-                return float(value)
-            except ValueError:
-                self.fail(f"{value!r} is no number; write a share such as 0.3 or a number such as 15", param, ctx)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -91,7 +56,7 @@ def main() -> None:
 @plugin_option
 def list_plugins(kind: str | None, plugins: tuple[str, ...]) -> None:
     """List attacks, defenses, stages, datasets and suites, with their hyperparameters."""
-    from agrbench import grid
+    from agrbench import suites
     from agrbench.registry import Registry
 
     registry = Registry(plugins)
@@ -104,32 +69,8 @@ def list_plugins(kind: str | None, plugins: tuple[str, ...]) -> None:
             click.echo(f"  {entry.signature}\n      {entry.summary}")
     if kind in (None, "suites"):
         click.echo("suites:")
-        for name, suite in grid.suites().items():
-            click.echo(f"  {name}\n      {suite.title}")
-
-
-def _settings_options(command: Callable[..., None]) -> Callable[..., None]:
-    options = [
-        click.option("--clients", type=int, help="How many clients (default 50)."),
-        click.option("--malicious", type=Malicious(), help="Malicious clients: a share or a number (default 0.3)."),
-        click.option(
-            "--byzantine",
-            type=int,
-            metavar="COUNT",
-            help="How many the server assumes (default: the true number).",
-        ),
-        click.option("--rounds", type=int, help="Rounds (default 200)."),
-        click.option(
-            "--start",
-            type=int,
-            help="First attacked round, a multiple of 10 (default: a quarter of the rounds).",
-        ),
-        click.option("--rate", type=float, help="Learning rate (default: the dataset's)."),
-        click.option("--threads", type=int, help="Threads a cell computes with (default 1)."),
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
+        for name in suites.shipped():
+            click.echo(f"  {name}\n      {suites.read(name).title}")
 
 
 @main.command("grid")
@@ -144,7 +85,7 @@ def _settings_options(command: Callable[..., None]) -> Callable[..., None]:
 )
 @click.option("-D", "datasets", multiple=True, metavar="SPEC", help="A dataset.")
 @click.option("--seeds", type=click.IntRange(min=1), help="How many seeds, from 0 (default 3).")
-@_settings_options
+@settings_options()
 @click.option("--jobs", type=click.IntRange(min=1), help="Cells computed at once (default: cores / threads).")
 @click.option(
     "--device",
@@ -181,7 +122,7 @@ def run_grid(
     defense without attack, always run too: the metrics compare with them. Exit codes: 0 done, 1 a cell failed, 2 wrong
     usage, 130 interrupted.
     """
-    from agrbench import grid, running
+    from agrbench import grid, running, suites
     from agrbench.registry import Registry
     from agrbench.store import Store
 
@@ -190,11 +131,12 @@ def run_grid(
         registry = Registry(plugins, forgiving=True)
         given = {name: value for name, value in settings.items() if value is not None}
         given |= {"device": running.device(device)} if device != "cpu" else {}
-        wanted, broken = grid.sound(grid.choose(suite, attacks, defenses, datasets, seeds, given), registry)
+        wanted = suites.choose(suite, attacks, defenses, datasets, seeds, given, forms)
+        wanted, broken = grid.sound(wanted, registry)
         for error in broken:
             click.echo(f"Left out: {error}", err=True)
         store = Store(out)
-        plan = grid.plan(grid.expand(wanted, registry, forms or "both"), registry, store, keep_stale)  # type: ignore[arg-type]
+        plan = grid.plan(grid.expand(wanted, registry), registry, store, keep_stale)
         if dry_run:
             running.describe(plan, registry, jobs, quiet)
             return
@@ -204,25 +146,61 @@ def run_grid(
         sys.exit(130)
 
 
+@main.command("tune")
+@click.argument("dataset", metavar="DATASET")
+@click.option("--rate", "rates", type=float, multiple=True, help="A rate to try; again for more (default: a scale).")
+@settings_options("clients", "rounds", "start", "schedule", "model", "partition", "threads")
+@plugin_option
+@data_option
+@click.option("-q", "--quiet", is_flag=True, help="No progress on standard error.")
+def tune_rate(dataset: str, rates: tuple[float, ...], plugins: tuple[str, ...], quiet: bool, **settings: Any) -> None:
+    """Choose a dataset's learning rate on held-out training rows, nobody attacking or defending."""
+    from agrbench import formats, tuning
+    from agrbench.cells import UNATTACKED, UNDEFENDED, Cell
+    from agrbench.progress import progress
+    from agrbench.registry import Registry
+
+    given = {name: value for name, value in settings.items() if value is not None}
+    cell = Cell(dataset, UNDEFENDED, UNATTACKED, **given)
+    wanted, trials = rates or tuning.candidates(cell), []
+    with progress("rates", len(wanted), quiet) as report:
+        for trial in tuning.tune(cell, wanted, Registry(plugins)):
+            trials.append(trial)
+            report(f"{trial.rate:g}: {100 * trial.mean:.2f} %")
+    click.echo(formats.write([tuning.table(cell, trials)], "plain"))
+
+
 @main.command("table")
 @click.argument("folders", nargs=-1, type=click.Path(path_type=Path), metavar="[DIR]...")
 @click.option(
-    "--metric", type=click.Choice(["triad", "loss", "success", "fidelity", "time", "trust", "final"]), default="triad",
-    show_default=True, help="What to show.",
+    "--metric", type=click.Choice(["triad", "loss", "success", "fidelity", "time", "trust", "final"]),
+    show_default="triad", help="What to show.",
+)  # fmt: skip
+@click.option(
+    "--like", type=click.Choice(["table1", "table2", "table3", "table4", "table5"]),
+    help="Show a table of the AgrAmplifier paper, ours beside each published value.",
 )  # fmt: skip
 @click.option(
     "--format", "form", type=click.Choice(["plain", "github", "csv", "latex", "json"]), default="plain",
     show_default=True, help="How to write it; csv and json at full precision.",
 )  # fmt: skip
-def show_table(folders: tuple[Path, ...], metric: str, form: str) -> None:
+@data_option
+def show_table(folders: tuple[Path, ...], metric: str | None, like: str | None, form: str) -> None:
     """Print tables of the records in one or more folders (default: results)."""
-    from agrbench import formats, metrics, store, tables
+    from agrbench import comparing, formats, metrics, store, tables
+    from agrbench.registry import Registry
 
-    records = [record for _, record in store.collect(folders or (Path("results"),))]
-    groups = metrics.groups(records)
-    if not groups:
+    if metric and like:
+        raise AgrbenchError(f"--metric {metric} and --like {like} are two tables; write one of them")
+    wanted = folders or (() if like == "table5" else (Path("results"),))  # the fifth is made from data files
+    groups = metrics.groups(record for _, record in store.collect(wanted))
+    if like:
+        made = [comparing.compare(like, groups, Registry())]
+    elif groups:
+        made = tables.tables(groups, metric or "triad")
+    else:
         raise AgrbenchError("no finished record there; run `agrbench grid` first, or name another folder")
-    click.echo(formats.write(tables.tables(groups, metric), form))  # type: ignore[arg-type]
+    click.echo(formats.write(made, form))  # type: ignore[arg-type]
 
 
 @main.command("show")
@@ -243,15 +221,11 @@ def data_group() -> None:
 @plugin_option
 @data_option
 def list_data(plugins: tuple[str, ...]) -> None:
-    """List the datasets: what they are, their licence, and whether their files are at hand."""
-    from agrbench import data
+    """List the datasets: sizes, how alike the rows of a class are, licences, and whether they are at hand."""
+    from agrbench import describing, formats
     from agrbench.registry import Registry
 
-    registry = Registry(plugins)
-    for name in registry.names("dataset"):
-        source = registry.dataset(name).record.source
-        state = data.state(source)
-        click.echo(f"{name}\n    {registry.entry('dataset', name).summary}\n    licence {source.licence}; {state}")
+    click.echo(formats.write([describing.table(Registry(plugins))], "plain"))
 
 
 @data_group.command("get")
@@ -259,7 +233,7 @@ def list_data(plugins: tuple[str, ...]) -> None:
 @plugin_option
 @data_option
 def get_data(name: str, plugins: tuple[str, ...]) -> None:
-    """Download a dataset's files that are not at hand into the user cache, checked by SHA-256."""
+    """Download a dataset's files that are not at hand into the user cache, checked by their checksums."""
     from agrbench import data
     from agrbench.registry import Registry
 
@@ -279,7 +253,5 @@ def locate_data(name: str, plugins: tuple[str, ...]) -> None:
     for file in data.files(name, Registry(plugins).dataset(name).record.source):
         found = data.find(file)
         if found is None:
-            raise DataError(
-                f"{file.path} is not at hand; write `agrbench data get {name}`, or name its folder by --data-dir"
-            )
+            raise DataError(f"{file.path} is not at hand; {data.advice(name, file)}")
         click.echo(found)

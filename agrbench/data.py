@@ -1,22 +1,25 @@
-"""Find, fetch and read published data files, trusting none of them before their checksum holds.
+"""Find, fetch and read data files, trusting no published one before its checksum holds.
 
 A file is looked for in the data folder (`AGRBENCH_DATA`), then in the user's cache, and at last downloaded.
 """
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import lzma
 import os
 import tarfile
+import tempfile
 import zlib
 from pathlib import Path
 
 from agrbench.errors import DataError
-from agrbench.plugins import File, Source
+from agrbench.plugins import File, Folder, Source
+from agrbench.progress import progress
 
 FOLDER = "AGRBENCH_DATA"
-LIMIT = 1 << 31  # bytes read out of one archive member at most
+LIMIT = 1 << 31  # bytes read out of one compressed file or archive member at most
 
 
 def cache() -> Path:
@@ -26,54 +29,82 @@ def cache() -> Path:
     return Path(pooch.os_cache("agrbench"))
 
 
-def find(file: File) -> Path | None:
-    """Find a file at hand whose checksum holds.
+def find(item: File | Folder) -> Path | None:
+    """Find a file at hand whose checksum holds, or a folder that has files.
 
     Raises:
-        DataError: the data folder has the file, but it is not what its publisher made.
+        DataError: it is there, but not what its publisher made, or a file of the folder was cut.
     """
-    folder = os.environ.get(FOLDER)
-    if folder:
-        for path in (Path(folder) / file.path, Path(folder) / Path(file.path).name):
-            if path.is_file():
-                return verified(path, file)
-    path = cache() / file.path
-    return verified(path, file) if path.is_file() else None
+    for path in _places(item):
+        if isinstance(item, Folder):
+            if any(path.glob(item.pattern)):
+                return whole(path, item)
+        elif path.is_file():
+            return verified(path, item)
+    return None
 
 
-def fetch(file: File) -> Path:
-    """Find a file, or download it into the user's cache.
+def fetch(item: File | Folder) -> Path:
+    """Find a file or folder, or download the file into the user's cache.
 
     Raises:
-        DataError: it is not at hand and cannot be downloaded; the message says where to put it.
+        DataError: it is not at hand and cannot be downloaded; the message says how to come by it and where to put it.
     """
-    found = find(file)
-    return download(file) if found is None else found
+    found = find(item)
+    if found is not None:
+        return found
+    if isinstance(item, Folder):
+        raise DataError(f"{item.path} is not at hand; {item.how}")
+    return download(item)
 
 
 def download(file: File) -> Path:
-    """Download a file into the user's cache and check it."""
+    """Download a file into the user's cache; it gets its name there after its checksum was found right."""
     import pooch
 
     target = cache() / file.path
     try:
-        pooch.retrieve(file.url, f"sha256:{file.sha256}", fname=target.name, path=target.parent)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent) as folder, progress(f"downloading {file.url}", 1):
+            part = Path(folder) / target.name
+            pooch.HTTPDownloader()(file.url, str(part), None)
+            why = _mismatch(part, file)
+            if not why:
+                return part.replace(target)
     except Exception as error:
-        raise DataError(
-            f"{file.path} is not at hand and could not be downloaded ({type(error).__name__}). "
-            f"Get {file.url} (sha256 {file.sha256}) and put it at {target}, "
-            f"or put it at DIR/{file.path} and write --data-dir DIR"
-        ) from error
-    return target
+        raise _unavailable(file, target, type(error).__name__) from error
+    raise _unavailable(file, target, f"of what came {why}")
 
 
 def verified(path: Path, file: File) -> Path:
-    """Give the path back if the file's SHA-256 is the published one."""
-    with path.open("rb") as stream:
-        given = hashlib.file_digest(stream, "sha256").hexdigest()
-    if given != file.sha256:
-        raise corrupt(path, f"its sha256 is {given}, the publisher's {file.sha256}; get it again from {file.url}")
+    """Give the path back if the file's checksum is the published one."""
+    why = _mismatch(path, file)
+    if why:
+        raise corrupt(path, f"{why}; get it again from {file.url}")
     return path
+
+
+def whole(path: Path, folder: Folder) -> Path:
+    """Give the path back if all files of the folder end as whole ones do."""
+    for file in sorted(path.glob(folder.pattern)):
+        with file.open("rb") as stream:
+            stream.seek(max(file.stat().st_size - 100, 0))
+            if not stream.read().rstrip().endswith(folder.end):
+                raise DataError(f"{file}: it was cut, for it does not end in {folder.end.decode()!r}; make it again")
+    return path
+
+
+def blob(path: Path) -> str:
+    """Give the id that git gives a file's content: the SHA-1 of a header with its size, and of the content."""
+    with path.open("rb") as stream:
+        head = b"blob %d\0" % path.stat().st_size
+        return hashlib.file_digest(stream, lambda: hashlib.sha1(head, usedforsecurity=False)).hexdigest()
+
+
+def sha256(path: Path) -> str:
+    """Give a file's SHA-256."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def member(path: Path, name: str) -> bytes:
@@ -96,20 +127,42 @@ def member(path: Path, name: str) -> bytes:
         raise corrupt(path, f"{name!r} cannot be read from it ({type(error).__name__})") from error
 
 
-def files(name: str, source: Source) -> tuple[File, ...]:
-    """List a dataset's files.
+def unzipped(path: Path, limit: int = LIMIT) -> bytes:
+    """Read a gzip file into memory.
 
     Raises:
-        DataError: it has none.
+        DataError: it is damaged, or holds more than `limit` bytes.
+    """
+    try:
+        with gzip.open(path) as stream:
+            content = stream.read(limit + 1)
+    except (EOFError, OSError, zlib.error) as error:
+        raise corrupt(path, f"it cannot be decompressed ({type(error).__name__})") from error
+    if len(content) > limit:
+        raise corrupt(path, f"it holds more than {limit} bytes")
+    return content
+
+
+def files(name: str, source: Source) -> tuple[File | Folder, ...]:
+    """List what a dataset is read from.
+
+    Raises:
+        DataError: nothing.
     """
     if not source.files:
-        raise DataError(f"{name} has no files: it comes with an installed package and is always at hand")
+        raise DataError(f"{name} has no files: it comes with an installed package or is generated, always at hand")
     return source.files
+
+
+def advice(name: str, item: File | Folder) -> str:
+    """Say how to come by a file or folder of a dataset."""
+    how = f"write `agrbench data get {name}`, or name its folder by --data-dir"
+    return item.how if isinstance(item, Folder) else how
 
 
 def at_hand(source: Source) -> bool:
     """Say whether all files of a dataset are here."""
-    return all(find(file) is not None for file in source.files)
+    return all(find(item) is not None for item in source.files)
 
 
 def state(source: Source) -> str:
@@ -117,7 +170,7 @@ def state(source: Source) -> str:
     if not source.files:
         return "embedded, always at hand"
     try:
-        absent = [file.path for file in source.files if find(file) is None]
+        absent = [item.path for item in source.files if find(item) is None]
     except DataError as error:
         return f"damaged: {error}"
     return f"absent: {', '.join(absent)}" if absent else "present"
@@ -126,3 +179,24 @@ def state(source: Source) -> str:
 def corrupt(path: Path, why: str) -> DataError:
     """Describe a data file that is not what it should be."""
     return DataError(f"{path}: {why}; delete it and fetch it again")
+
+
+def _places(item: File | Folder) -> list[Path]:
+    named = os.environ.get(FOLDER)
+    places = [Path(named) / item.path] if named else []
+    if named and isinstance(item, File):
+        places.append(Path(named) / Path(item.path).name)
+    return [*places, cache() / item.path]
+
+
+def _mismatch(path: Path, file: File) -> str:
+    given = sha256(path) if file.sha256 else blob(path)
+    return "" if given == file.checksum else f"its {file.kind} is {given}, the publisher's {file.checksum}"
+
+
+def _unavailable(file: File, target: Path, why: str) -> DataError:
+    return DataError(
+        f"{file.path} is not at hand and could not be downloaded ({why}). "
+        f"Get {file.url} ({file.kind} {file.checksum}) and put it at {target}, "
+        f"or put it at DIR/{file.path} and write --data-dir DIR"
+    )

@@ -20,16 +20,20 @@ from typing import Any
 from agrbench.cells import PROTOCOL, Cell
 from agrbench.errors import AgrbenchError, Inapplicable
 from agrbench.registry import Registry
+from agrbench.settings import default_rate
 from agrbench.store import SCHEMA, Record, Store
 
 
 def canonical(cell: Cell, registry: Registry) -> Cell:
-    """Check a cell's specs and write each in its one form."""
+    """Check a cell's specs and write each in its one form; a rate or model that is the dataset's own is left out."""
+    record = registry.dataset(cell.dataset).record
     return replace(
         cell,
         dataset=registry.canonical("dataset", cell.dataset),
         defense=registry.canonical("defense", cell.defense),
         attack=registry.canonical("attack", cell.attack),
+        rate=None if cell.rate == default_rate(cell.schedule, record.rate) else cell.rate,
+        model=None if cell.model == record.model else cell.model,
     )
 
 

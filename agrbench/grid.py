@@ -11,7 +11,7 @@ from typing import Any
 
 from agrbench.cells import UNATTACKED, UNDEFENDED, Cell
 from agrbench.errors import Inapplicable, PluginError
-from agrbench.execution import sources
+from agrbench.execution import canonical, sources
 from agrbench.registry import Registry
 from agrbench.store import Store
 
@@ -90,7 +90,7 @@ def _cells(grid: Grid, registry: Registry) -> Iterator[Cell]:
     datasets = _unique(registry.canonical("dataset", dataset) for dataset in grid.datasets)
     stacks = _unique([UNDEFENDED, *_forms(grid.defenses, registry, grid.forms)])
     for dataset, seed, stack, attack in itertools.product(datasets, range(grid.seeds), stacks, attacks):
-        yield Cell(dataset, stack, attack, seed, **grid.settings)
+        yield canonical(Cell(dataset, stack, attack, seed, **grid.settings), registry)
 
 
 def plan(cells: Sequence[Cell], registry: Registry, store: Store, keep_stale: bool = False) -> Plan:

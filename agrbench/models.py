@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from math import prod
 
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional
+
+from agrbench import settings
+from agrbench.errors import AgrbenchError
 
 Builder = Callable[[tuple[int, ...], int], nn.Module]
 """`(shape of an example, classes) -> module`; the module takes `(rows, *shape)` and gives `(rows, classes)`."""
+
+GROUPS = 8  # divides 16, 32 and 64 channels, and leaves at least two in a group
+
+
+def named(model: str) -> Builder:
+    """Read the setting `model`, such as `mlp(512,1024)`."""
+    term = settings.read("model", model)
+    return MODELS[term.name](*term.sizes)
 
 
 def mlp(*hidden: int) -> Builder:
@@ -22,3 +35,115 @@ def mlp(*hidden: int) -> Builder:
         return nn.Sequential(*layers[:-1])
 
     return build
+
+
+def cnn() -> Builder:
+    """Build the two-convolution network of McMahan et al. (AISTATS 2017): 1,663,370 parameters for MNIST."""
+
+    def build(shape: tuple[int, ...], classes: int) -> nn.Module:
+        channels, height, width = image(shape, "cnn", smallest=4)
+        return nn.Sequential(
+            nn.Conv2d(channels, 32, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2),
+            nn.Conv2d(32, 64, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2),
+            nn.Flatten(), nn.Linear(64 * (height // 4) * (width // 4), 512), nn.ReLU(), nn.Linear(512, classes),
+        )  # fmt: skip
+
+    return build
+
+
+def resnet(depth: int) -> Builder:
+    """Build residual networks for small images (He et al., CVPR 2016, section 4.2) that a federation can train.
+
+    Batches are not normalised, groups of channels are (Wu and He, ECCV 2018): running statistics are no parameters, so
+    no update carries them, and they suffer where clients differ (Hsieh et al., ICML 2020).
+
+    Raises:
+        AgrbenchError: the depth is not 6n + 2.
+    """
+    if depth < 8 or depth % 6 != 2:
+        raise AgrbenchError(
+            f"a resnet is 6n + 2 layers deep; given {depth!r}; write resnet(20), resnet(32) or resnet(56)"
+        )
+
+    def build(shape: tuple[int, ...], classes: int) -> nn.Module:
+        channels, _, _ = image(shape, "resnet")
+        return ResNet(depth, channels, classes, partial(nn.GroupNorm, GROUPS))
+
+    return build
+
+
+class ResNet(nn.Module):
+    """A residual network for small images: three groups of blocks with 16, 32 and 64 channels.
+
+    `norm(channels)` makes a normalising layer. Modules are named as in published checkpoints, whatever they normalise.
+    """
+
+    def __init__(self, depth: int, channels: int, classes: int, norm: Callable[[int], nn.Module]) -> None:
+        super().__init__()
+        blocks = (depth - 2) // 6
+        self.conv1 = nn.Conv2d(channels, 16, 3, padding=1, bias=False)
+        self.bn1 = norm(16)
+        self.layer1 = _group(16, 16, blocks, norm)
+        self.layer2 = _group(16, 32, blocks, norm)
+        self.layer3 = _group(32, 64, blocks, norm)
+        self.linear = nn.Linear(64, classes)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Score images: `(rows, classes)`."""
+        logits: Tensor = self.linear(self.features(images))
+        return logits
+
+    def features(self, images: Tensor) -> Tensor:
+        """Give what the last layer reads, the mean of each of the last channels: `(rows, 64)`."""
+        first = functional.relu(self.bn1(self.conv1(images)))
+        maps: Tensor = self.layer3(self.layer2(self.layer1(first)))
+        return maps.mean((2, 3))
+
+
+class Block(nn.Module):
+    """Two convolutions and a shortcut without parameters (option A): every `stride`-th pixel, new channels zero."""
+
+    def __init__(self, before: int, after: int, stride: int, norm: Callable[[int], nn.Module]) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(before, after, 3, stride, padding=1, bias=False)
+        self.bn1 = norm(after)
+        self.conv2 = nn.Conv2d(after, after, 3, padding=1, bias=False)
+        self.bn2 = norm(after)
+        self.stride, self.added = stride, after - before
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Transform `(rows, before, h, w)` into `(rows, after, h / stride, w / stride)`, rounded up."""
+        residual = self.bn2(self.conv2(functional.relu(self.bn1(self.conv1(maps)))))
+        return functional.relu(residual + self.shortcut(maps))
+
+    def shortcut(self, maps: Tensor) -> Tensor:
+        """Carry the maps past the convolutions, half of the new channels before the old ones and half after."""
+        ahead = self.added // 2
+        kept = maps[:, :, :: self.stride, :: self.stride]
+        return functional.pad(kept, (0, 0, 0, 0, ahead, self.added - ahead))
+
+
+def image(shape: tuple[int, ...], model: str, smallest: int = 1) -> tuple[int, int, int]:
+    """Read a shape as `(channels, height, width)`.
+
+    Raises:
+        AgrbenchError: it is none, or its sides are below `smallest` pixels.
+    """
+    if len(shape) != 3 or min(shape[1:]) < smallest:
+        size = f" of at least {smallest} x {smallest} pixels" if smallest > 1 else ""
+        raise AgrbenchError(
+            f"{model} takes images (channels, height, width){size}; these examples are {shape}; write mlp(512)"
+        )
+    return shape[0], shape[1], shape[2]
+
+
+def _group(before: int, after: int, blocks: int, norm: Callable[[int], nn.Module]) -> nn.Sequential:
+    """Chain blocks; where channels are added, the first halves the sides."""
+    first = Block(before, after, 1 if before == after else 2, norm)
+    return nn.Sequential(first, *(Block(after, after, 1, norm) for _ in range(blocks - 1)))
+
+
+MODELS: dict[str, Callable[..., Builder]] = {"mlp": mlp, "cnn": cnn, "resnet": resnet}

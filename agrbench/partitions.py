@@ -71,7 +71,7 @@ def natural(examples: Examples, clients: int, rng: Generator) -> list[Tensor]:
     """Let each client be one of the data's own owners, drawn at random."""
     if examples.owners is None:
         raise AgrbenchError("this dataset has no natural owners; write --partition iid or another one")
-    owners = examples.owners.unique().cpu()
+    owners: Tensor = torch.unique(examples.owners).cpu()
     if len(owners) < clients:
         raise AgrbenchError(
             f"the training examples have {len(owners)} owners, not {clients}; write --clients {len(owners)} or fewer"

@@ -40,8 +40,9 @@ class Attack:
     """What malicious clients do from the first attacked round on; before it they behave honestly.
 
     `poison(shard, rng, attacker)` turns a malicious client's `Examples` into others, once, before training
-    (`attacker` counts the malicious clients from 0). `forge(insider)` gives the `(malicious, parameters)` rows that
-    they send. `trigger(examples)`, for targeted attacks, gives stamped copies labelled as the target class.
+    (`attacker.number` counts the malicious clients from 0, `attacker.labels` are those of all clients).
+    `forge(insider)` gives the `(malicious, parameters)` rows that they send. `trigger(examples)`, for targeted attacks,
+    gives stamped copies labelled as the target class.
     """
 
     poison: Callable[..., Examples] | None = None
@@ -87,32 +88,60 @@ class Stage:
 
 @dataclass(frozen=True)
 class File:
-    """One published file: its place below a data folder, where it can be had, and its SHA-256."""
+    """One published file: its place below a data folder, where it can be had, and its SHA-256 or its git blob id."""
 
     path: str
     url: str
-    sha256: str
+    sha256: str = ""
+    blob: str = ""
+
+    def __post_init__(self) -> None:
+        if bool(self.sha256) == bool(self.blob):
+            raise TypeError("a File has either sha256= or blob=, not both and not neither")
+
+    @property
+    def kind(self) -> str:
+        """Name the kind of checksum that is published."""
+        return "sha256" if self.sha256 else "git blob id"
+
+    @property
+    def checksum(self) -> str:
+        """Give the published checksum."""
+        return self.sha256 or self.blob
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder of files that nobody publishes: its place below a data folder, which files count, and how to make it.
+
+    `end` is what a whole file ends with, since no checksum tells that a file was cut.
+    """
+
+    path: str
+    pattern: str
+    how: str
+    end: bytes = b""
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where a dataset comes from: its licence, and the files it is read from (none: it is embedded)."""
+    """Where a dataset comes from: its licence, and what it is read from (nothing: it is embedded or generated)."""
 
     licence: str
-    files: tuple[File, ...] = ()
+    files: tuple[File | Folder, ...] = ()
 
 
 @dataclass(frozen=True)
 class Dataset:
     """Real examples and the defaults to train on them with.
 
-    `load() -> train, test` are `Examples`; `model` builds the default model from an example's shape and the
-    number of classes; `rate` is the learning rate; `root_size` examples of `train` become the server's trusted root
-    set.
+    `load() -> train, test` are `Examples`; `model` is the default model, a spec such as `mlp(512)` or a function of an
+    example's shape and the number of classes; `rate` is the rate of its gradient steps; `root_size` examples of `train`
+    become the server's trusted root set.
     """
 
     load: Callable[..., tuple[Examples, Examples]]
-    model: Callable[[tuple[int, ...], int], nn.Module]
+    model: str | Callable[[tuple[int, ...], int], nn.Module]
     rate: float
     root_size: int
     source: Source

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -18,6 +19,7 @@ from agrbench.registry import Registry
 from agrbench.store import Record, Store
 
 PROBE = 2  # rounds that stand for all where time is estimated
+PATIENCE = 20.0  # seconds after which no further stack is timed
 
 
 def run(
@@ -68,10 +70,11 @@ def describe(plan: Plan, registry: Registry, jobs: int | None, quiet: bool) -> N
         )
         click.echo(f"{cell}: {state}")
     jobs = _jobs(plan, jobs)
-    seconds = _estimate(plan.waiting, registry, quiet) / min(jobs, max(len(plan.waiting), 1))
+    total, how = _estimate(plan.waiting, registry, quiet)
+    seconds = total / min(jobs, max(len(plan.waiting), 1))
     click.echo(
         f"{len(plan.cells)} cells: {len(plan.waiting)} to compute, {len(plan.ready)} there, {len(plan.skips)} skipped; "
-        f"about {duration(seconds)} in {jobs} process{'es' if jobs > 1 else ''} (from {PROBE} rounds of each stack)"
+        f"about {duration(seconds)} in {jobs} process{'es' if jobs > 1 else ''} ({how})"
     )
 
 
@@ -95,29 +98,40 @@ def _jobs(plan: Plan, jobs: int | None) -> int:
     return jobs or max(execution.cores() // threads, 1)
 
 
-def _estimate(cells: Sequence[Cell], registry: Registry, quiet: bool) -> float:
-    """Time two rounds of each stack on each dataset, nobody attacking."""
+def _estimate(cells: Sequence[Cell], registry: Registry, quiet: bool) -> tuple[float, str]:
+    """Time two rounds of each stack, nobody attacking, for as long as patience lasts; the others take the mean."""
     absent = {
         name for name in {cell.dataset for cell in cells} if not data.at_hand(registry.dataset(name).record.source)
     }
     for name in sorted(absent):
         click.echo(f"No estimate for {name}: its files are not at hand; write `agrbench data get {name}`", err=True)
     cells = [cell for cell in cells if cell.dataset not in absent]
-    kinds = dict.fromkeys(replace(cell, attack=UNATTACKED, seed=0) for cell in cells)
-    seconds = {}
+    kinds = list(dict.fromkeys(replace(cell, attack=UNATTACKED, seed=0) for cell in cells))
+    seconds: dict[Cell, float] = {}
+    began = time.perf_counter()
     with progress("estimating", len(kinds), quiet) as report:
-        for kind in kinds:
-            began = time.perf_counter()
-            try:
-                record = execution.compute(replace(kind, rounds=PROBE, start=None), registry, alone=True)
-            except AgrbenchError as error:
-                click.echo(f"{kind} will fail: {error}", err=True)
-                seconds[kind] = 0.0
-            else:
-                rounds = record["time"]["round_s"]
-                seconds[kind] = time.perf_counter() - began + rounds * (kind.rounds - PROBE)
+        for kind in sorted(
+            kinds, key=lambda kind: kind.defense
+        ):  # so that every dataset and setting has its turn early
+            if time.perf_counter() - began > PATIENCE:
+                break
+            seconds[kind] = _probe(kind, registry)
             report(str(kind))
-    return sum(seconds[replace(cell, attack=UNATTACKED, seed=0)] for cell in cells)
+    mean = statistics.fmean(seconds.values()) if seconds else 0.0
+    total = sum(seconds.get(replace(cell, attack=UNATTACKED, seed=0), mean) for cell in cells)
+    return total, f"from {PROBE} rounds of {len(seconds)} of {len(kinds)} stacks"
+
+
+def _probe(kind: Cell, registry: Registry) -> float:
+    """Give the seconds that a cell takes, from its first rounds."""
+    began = time.perf_counter()
+    try:
+        record = execution.compute(replace(kind, rounds=PROBE, start=None), registry, alone=True)
+    except AgrbenchError as error:
+        click.echo(f"{kind} will fail: {error}", err=True)
+        return 0.0
+    rounds: float = record["time"]["round_s"]
+    return time.perf_counter() - began + rounds * (kind.rounds - PROBE)
 
 
 def _announce(plan: Plan, registry: Registry, say: Callable[[str], None]) -> None:

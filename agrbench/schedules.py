@@ -18,8 +18,7 @@ from agrbench.federation import Batch, Examples, batch
 from agrbench.training import Learner
 
 CACHE = 1 << 23  # bytes of weights, gradients and optimizer state that a block of clients may hold at once
-ADAM = 1e-3  # the default rate of Kingma and Ba (ICLR 2015), whose Algorithm 1 this is
-BETAS, EPSILON = (0.9, 0.999), 1e-8
+BETAS, EPSILON = (0.9, 0.999), 1e-8  # the defaults of Kingma and Ba (ICLR 2015)
 
 
 @dataclass(frozen=True)
@@ -42,8 +41,8 @@ class Schedule:
     def of(cls, cell: Cell, rate: float) -> Schedule:
         """Read a cell's schedule; `rate` is the dataset's own, for gradient steps."""
         term = settings.read("schedule", cell.schedule)
-        own = ADAM if term.name == "adam" else rate
-        return cls(term.name, **{**term.arguments, "rate": own if cell.rate is None else cell.rate})
+        rate = settings.default_rate(cell.schedule, rate) if cell.rate is None else cell.rate
+        return cls(term.name, **{**term.arguments, "rate": rate})
 
     @property
     def is_one_step(self) -> bool:

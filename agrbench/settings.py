@@ -15,6 +15,7 @@ from agrbench import specs
 from agrbench.errors import SpecError
 from agrbench.specs import Term
 
+ADAM = 1e-3  # the default rate of adam (Kingma and Ba, ICLR 2015); gradient steps have the dataset's
 SIZES = "*"  # stands for the values of a term that have no name, such as the widths of mlp(512, 1024)
 
 
@@ -123,6 +124,11 @@ def without_rate(schedule: str) -> tuple[str, float | None]:
     term = read("schedule", schedule)
     rest = {name: value for name, value in term.arguments.items() if name != "rate"}
     return write("schedule", Term(term.name, rest)), term.arguments["rate"]
+
+
+def default_rate(schedule: str, dataset: float) -> float:
+    """Give the learning rate of a schedule where none is named; `dataset` is the dataset's own, for gradient steps."""
+    return ADAM if read("schedule", schedule).name == "adam" else dataset
 
 
 def _wrong(setting: str, text: object, *ways: str) -> SpecError:

@@ -50,8 +50,9 @@ class Run:
         train, test = (part.to(self.device) for part in data or load(dataset))
         self.data = federate(train, test, dataset.record.root_size, cell, self.randomness)
         self.schedule = Schedule.of(cell, dataset.record.rate)
+        model = cell.model or dataset.record.model
         with nullcontext() if cell.model else blame(dataset, "model"):
-            build = named(cell.model) if cell.model else dataset.record.model
+            build = named(model) if isinstance(model, str) else model
             self.learner = learner(build, tuple(train.features.shape[1:]), train.classes, self.randomness("model"))
         self.judge = Judge(stack, self.learner.layout, self.randomness, self.device)
         initial = self.learner.initial.to(self.device)
@@ -187,14 +188,14 @@ class Run:
             torch.cuda.synchronize(self.device)
 
 
-def simulate(cell: Cell, registry: Registry) -> dict[str, Any]:
-    """Run a cell and give the measured part of its record.
+def simulate(cell: Cell, registry: Registry, data: tuple[Examples, Examples] | None = None) -> dict[str, Any]:
+    """Run a cell, on other `(train, test)` data than its dataset's if given; give the measured part of its record.
 
     Raises:
         Inapplicable: the stack is not defined for the cell's clients and bound.
         AgrbenchError: a plugin, a setting or a data file is at fault; the message says which.
     """
-    run = Run(cell, registry)
+    run = Run(cell, registry, data)
     log = Log(run.honest_ids, run.malicious_ids)
     log.measured(0, run.measure(0))
     for number in range(1, cell.rounds + 1):

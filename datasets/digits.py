@@ -4,7 +4,6 @@ import torch
 from sklearn.datasets import load_digits
 
 from agrbench.federation import Examples, split
-from agrbench.models import mlp
 from agrbench.plugins import Dataset, Source
 from agrbench.randomness import generator
 
@@ -18,7 +17,7 @@ def load() -> tuple[Examples, Examples]:
 
 dataset = Dataset(
     load,
-    model=mlp(64),
+    model="mlp(64)",
     rate=0.5,
     root_size=100,
     source=Source("CC BY 4.0"),

@@ -4,7 +4,6 @@ import torch
 
 from agrbench.data import corrupt, fetch, member
 from agrbench.federation import Examples, split
-from agrbench.models import mlp
 from agrbench.plugins import Dataset, File, Source
 from agrbench.randomness import generator
 
@@ -29,8 +28,8 @@ def load() -> tuple[Examples, Examples]:
 
 dataset = Dataset(
     load,
-    model=mlp(512),
-    rate=1.0,
+    model="mlp(512)",
+    rate=2.0,
     root_size=300,
     source=Source("none stated", (ARCHIVE,)),
 )

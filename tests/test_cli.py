@@ -308,12 +308,12 @@ def test_forms_can_be_left_out(tmp_path: Path) -> None:
 def test_the_paper_s_settings_hold_where_axes_are_given_and_the_demo_s_where_none_is(tmp_path: Path) -> None:
     own = agrbench("grid", "-d", "krum", "-a", "none", "--seeds", "1", "--dry-run", cwd=tmp_path)
     assert "4 cells" not in own.stdout
-    from agrbench import grid
+    from agrbench.suites import choose
 
-    chosen = grid.choose(None, ["none"], ["krum"], [], None, {})
+    (chosen,) = choose(None, ["none"], ["krum"], [], None, {})
     assert (chosen.settings, chosen.seeds, chosen.datasets) == ({}, 3, ("digits",))
-    assert grid.choose(None, [], [], [], None, {}).settings == {"clients": 20, "rounds": 100, "start": 20}
-    assert grid.choose("demo", ["none"], [], [], 1, {"rounds": 30}).settings["rounds"] == 30
+    assert choose(None, [], [], [], None, {})[0].settings == {"clients": 20, "rounds": 100, "start": 20}
+    assert choose("demo", ["none"], [], [], 1, {"rounds": 30})[0].settings["rounds"] == 30
 
 
 def test_a_plugin_that_nothing_names_is_mentioned(tmp_path: Path) -> None:

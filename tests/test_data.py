@@ -9,6 +9,7 @@ import hashlib
 import http.server
 import io
 import lzma
+import re
 import tarfile
 import threading
 from collections.abc import Callable, Iterator
@@ -24,11 +25,12 @@ from hypothesis import strategies as st
 from agrbench import data
 from agrbench.errors import DataError
 from agrbench.federation import Examples
-from agrbench.plugins import File, Source
+from agrbench.plugins import File, Folder, Source
 from agrbench.registry import Registry
 
 CONTENT = b"label,1,0,1\n" * 100
 SUM = hashlib.sha256(CONTENT).hexdigest()
+BLOB = hashlib.sha1(b"blob %d\0" % len(CONTENT) + CONTENT).hexdigest()
 FILE = File("made/table.bin", "https://data.example.org/table.bin", SUM)
 
 
@@ -43,7 +45,7 @@ def away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     def offline(*_: object, **__: object) -> None:
         raise OSError("no network")
 
-    monkeypatch.setattr(pooch, "retrieve", offline)
+    monkeypatch.setattr(pooch.HTTPDownloader, "__call__", offline)
     return tmp_path
 
 
@@ -150,6 +152,84 @@ def test_an_embedded_dataset_has_no_files_to_get() -> None:
     assert data.files("made", Source("CC0", (FILE,))) == (FILE,)
 
 
+# Checksums
+
+
+@given(content=st.binary(max_size=300))
+def test_a_git_blob_id_is_what_git_gives(content: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = place(tmp_path_factory.mktemp("blob"), "a", content)
+    assert data.blob(path) == hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+
+
+def test_git_blob_ids_that_others_publish_are_found(tmp_path: Path, at_hand: Path) -> None:
+    assert data.blob(place(tmp_path, "empty", b"")) == "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"
+    assert data.blob(at_hand) == "0cfc2caa0c8c8569cd68a5d4ab369a98c1f98447"
+
+
+def test_a_file_of_another_git_blob_id_is_refused_by_name_with_both_ids(
+    away: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(data.FOLDER, str(away / "data"))
+    file = File(FILE.path, FILE.url, blob=BLOB)
+    target = place(away / "data", FILE.path)
+    assert data.find(file) == target
+    place(away / "data", FILE.path, CONTENT[:-1])
+    with pytest.raises(DataError, match=f"its git blob id is {data.blob(target)}, the publisher's {BLOB}"):
+        data.find(file)
+
+
+@pytest.mark.parametrize("sums", [{}, {"sha256": SUM, "blob": BLOB}])
+def test_a_file_has_exactly_one_checksum(sums: dict[str, str]) -> None:
+    with pytest.raises(TypeError, match="either sha256= or blob="):
+        File(FILE.path, FILE.url, **sums)
+
+
+# Folders that a user makes
+
+
+def test_a_folder_is_at_hand_when_a_file_in_it_counts(away: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = Folder("made/train", "*.json", "make it by the script and write --data-dir DIR")
+    place(away / "data", "made/train/notes.txt")
+    monkeypatch.setenv(data.FOLDER, str(away / "data"))
+    with pytest.raises(DataError) as refused:
+        data.fetch(folder)
+    assert str(refused.value) == "made/train is not at hand; make it by the script and write --data-dir DIR"
+    cached = place(data.cache(), "made/train/a.json").parent
+    assert data.find(folder) == data.fetch(folder) == cached
+    named = place(away / "data", "made/train/a.json").parent
+    assert data.find(folder) == named
+
+
+# Compressed files
+
+
+def test_a_gzip_file_is_read_whole_up_to_the_limit(tmp_path: Path) -> None:
+    path = place(tmp_path, "a.gz", gzip.compress(CONTENT))
+    assert data.unzipped(path, len(CONTENT)) == CONTENT
+    with pytest.raises(DataError, match=f"holds more than {len(CONTENT) - 1} bytes"):
+        data.unzipped(path, len(CONTENT) - 1)
+
+
+def test_a_gzip_file_that_would_fill_the_memory_is_refused(tmp_path: Path) -> None:
+    path = place(tmp_path, "a.gz", gzip.compress(bytes(1 << 20)) * 20)
+    with pytest.raises(DataError, match="holds more than 1000 bytes"):
+        data.unzipped(path, 1000)
+
+
+@pytest.mark.parametrize("damage", ["cut", "crc", "empty", "text", "absent"])
+def test_a_damaged_gzip_file_is_refused_by_name(damage: str, tmp_path: Path) -> None:
+    whole = gzip.compress(hashlib.shake_256(b"noise").digest(5000))
+    content = {"cut": whole[:-9], "crc": whole[:-5] + b"\0" + whole[-4:], "empty": b"", "text": CONTENT}
+    path = tmp_path / "a.gz"
+    if damage in content:
+        path.write_bytes(content[damage])
+    if damage == "empty":
+        assert data.unzipped(path) == b""  # as gzip does; what reads it refuses it
+        return
+    with pytest.raises(DataError, match=re.escape(str(path))):
+        data.unzipped(path)
+
+
 # Downloading, from a server on this machine
 
 
@@ -175,27 +255,33 @@ def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Pa
         thread.join()
 
 
-def test_a_download_lands_in_the_cache_and_is_not_repeated(served: tuple[Path, str]) -> None:
+@pytest.mark.parametrize("sums", [{"sha256": SUM}, {"blob": BLOB}])
+def test_a_download_lands_in_the_cache_and_is_not_repeated(sums: dict[str, str], served: tuple[Path, str]) -> None:
     folder, address = served
     source = place(folder, "table.bin")
-    file = File("made/table.bin", f"{address}/table.bin", SUM)
+    file = File("made/table.bin", f"{address}/table.bin", **sums)
     target = data.fetch(file)
     assert target == data.cache() / "made" / "table.bin"
     assert target.read_bytes() == CONTENT
+    assert list(target.parent.iterdir()) == [target]
     source.unlink()
     assert data.fetch(file) == target
 
 
+@pytest.mark.parametrize("sums", [{"sha256": SUM}, {"blob": BLOB}])
 @pytest.mark.parametrize("content", [b"", CONTENT[:-1], b"<html>gone</html>"])
-def test_a_download_of_another_checksum_is_refused_and_not_kept(content: bytes, served: tuple[Path, str]) -> None:
+def test_a_download_of_another_checksum_is_refused_and_not_kept(
+    content: bytes, sums: dict[str, str], served: tuple[Path, str]
+) -> None:
     folder, address = served
     place(folder, "table.bin", content)
-    file = File("made/table.bin", f"{address}/table.bin", SUM)
+    file = File("made/table.bin", f"{address}/table.bin", **sums)
     with pytest.raises(DataError) as refused:
         data.fetch(file)
     assert file.url in str(refused.value)
-    assert file.sha256 in str(refused.value)
+    assert f"({file.kind} {file.checksum})" in str(refused.value)
     assert data.find(file) is None
+    assert not list((data.cache() / "made").iterdir())
     place(folder, "table.bin")
     assert data.fetch(file).read_bytes() == CONTENT
 
@@ -482,6 +568,7 @@ def test_a_location30_archive_of_another_content_is_refused_before_it_is_opened(
 ) -> None:
     record = Registry().dataset("location30").record
     (file,) = record.source.files
+    assert isinstance(file, File)
     (away / "data").mkdir()
     archive(away / "data" / "dataset_location.tgz", ("bangkok", b'"1",0\n', tarfile.REGTYPE))
     monkeypatch.setenv(data.FOLDER, str(away / "data"))

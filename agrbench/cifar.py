@@ -1,0 +1,164 @@
+"""CIFAR-10 in every form in which it is published; nothing that a file says is carried out."""
+
+from __future__ import annotations
+
+import hashlib
+import lzma
+import os
+import pickletools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from agrbench import data
+from agrbench.errors import DataError
+from agrbench.plugins import File
+
+PIXELS = 3 * 32 * 32
+RECORD = 1 + PIXELS  # a label, then red, green and blue, each row by row
+LIMIT = 1 << 26  # bytes: more than 10,000 records
+BINARY = File(
+    "cifar10/cifar-10-binary.tar.gz",
+    "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
+    "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
+)
+PYTHON = File(
+    "cifar10/cifar-10-python.tar.gz",
+    "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
+    "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
+)
+SUMS = {  # SHA-256 of the binary form; of the test batch only git's id is published
+    "data_batch_1": "cee916563c9f80d84e3cc88e17fdc0941787f1244f00a67874d45b261883ada5",
+    "data_batch_2": "a591ca11fa1708a91ee40f54b3da4784ccd871ecf2137de63f51ada8b3fa57ed",
+    "data_batch_3": "bbe8596564c0f86427f876058170b84dac6670ddf06d79402899d93ceea26f67",
+    "data_batch_4": "014e562d6e23c72197cc727519169a60359f5eccd8945ad5a09d710285ff4e48",
+    "data_batch_5": "755304fc0b379caeae8c14f0dac912fbc7d6cd469eb67a1029a08a39453a9add",
+    "test_batch": "e3f3b4653f18f27ada1558cabc3352a3ed1b25cc",
+}
+TRAINING = tuple(f"data_batch_{number}" for number in range(1, 6))
+TEST = "test_batch"
+BOOKKEEPING = {"EMPTY_LIST", "MARK", "APPEND", "APPENDS", "PUT", "BINPUT", "LONG_BINPUT"}
+NUMBERS = {"INT", "BININT", "BININT1", "BININT2"}
+
+
+@dataclass(frozen=True)
+class Part:
+    """One batch, such as `test_batch`, and the file that holds it; `sha256` is that file's."""
+
+    name: str
+    path: Path
+    sha256: str
+    records: Callable[[Path, str], bytes]
+
+    def read(self) -> tuple[Tensor, Tensor]:
+        """Give the images `(rows, 3, 32, 32)`, bytes, and the labels `(rows,)`.
+
+        Raises:
+            DataError: the file is damaged.
+        """
+        return parse(self.path, self.records(self.path, self.name))
+
+
+def archive() -> File | None:
+    """Choose an archive at hand; else none where all training batches lie as single files, else the binary form's."""
+    for file in (BINARY, PYTHON):
+        if data.find(file) is not None:
+            return file
+    return BINARY if absent(TRAINING) else None
+
+
+def parts(names: Sequence[str]) -> list[Part]:
+    """Find batches in the archive at hand, in single files or in an archive that is downloaded, in this order.
+
+    Raises:
+        DataError: some are not to be had.
+    """
+    chosen = archive()
+    if chosen is not None:
+        path = data.fetch(chosen)
+        records = pickled if chosen is PYTHON else binary
+        return [Part(name, path, chosen.sha256, records) for name in names]
+    if absent(names):
+        raise DataError(
+            f"{', '.join(absent(names))} of CIFAR-10 is not at hand; get {BINARY.url} (sha256 {BINARY.sha256}), "
+            f"put it at {data.cache() / BINARY.path}, or put it at DIR/{BINARY.path} and write --data-dir DIR"
+        )
+    return [Part(name, path, data.sha256(path), single) for name in names for path in alone(name)[:1]]
+
+
+def absent(names: Sequence[str]) -> list[str]:
+    """List the batches that do not lie as single files."""
+    return [name for name in names if not alone(name)]
+
+
+def alone(name: str) -> list[Path]:
+    """List where a batch lies as a single compressed file: in the data folder, then in the cache."""
+    file = f"{name}.bin.xz"
+    folder = os.environ.get(data.FOLDER)
+    places = [Path(folder) / "cifar10" / file, Path(folder) / file] if folder else []
+    return [path for path in (*places, data.cache() / "cifar10" / file) if path.is_file()]
+
+
+def binary(path: Path, name: str) -> bytes:
+    """Take a batch's records out of the archive of the binary form."""
+    return checked(path, name, data.member(path, f"cifar-10-batches-bin/{name}.bin"))
+
+
+def single(path: Path, name: str) -> bytes:
+    """Decompress a batch's records."""
+    try:
+        with lzma.open(path) as stream:
+            content = stream.read(LIMIT)
+    except (lzma.LZMAError, EOFError) as error:
+        raise data.corrupt(path, f"it is not whole ({error})") from error
+    return checked(path, name, content)
+
+
+def pickled(path: Path, name: str) -> bytes:
+    """Take a batch's records out of the archive of the Python form."""
+    return unpickled(path, data.member(path, f"cifar-10-batches-py/{name}"))
+
+
+def unpickled(path: Path, content: bytes) -> bytes:
+    """Read a pickled batch's opcodes, of which none is carried out, and write it as records of the binary form."""
+    try:
+        steps = [(step.name, argument) for step, argument, _ in pickletools.genops(content)]
+        arguments = [argument for _, argument in steps]
+        listed = takewhile(lambda step: step[0] in NUMBERS | BOOKKEEPING, steps[arguments.index("labels") + 1 :])
+        labels = [argument for name, argument in listed if name in NUMBERS]
+        texts = [argument if isinstance(argument, str) else "" for argument in arguments]
+        place = texts.index(max(texts, key=len))  # the images' bytes, and right before them the order they lie in
+        images = np.frombuffer(texts[place].encode("latin-1"), np.uint8)
+        images = images.reshape(len(labels), PIXELS, order="F" if steps[place - 1][0] == "NEWTRUE" else "C")
+        return np.column_stack([np.array(labels, np.uint8), images]).tobytes()
+    except (ValueError, OverflowError, AttributeError) as error:
+        raise data.corrupt(path, f"it holds no batch of images and labels ({error})") from error
+
+
+def parse(path: Path, records: bytes) -> tuple[Tensor, Tensor]:
+    """Split records into images `(rows, 3, 32, 32)`, bytes, and labels `(rows,)` from 0 to 9."""
+    if not records or len(records) % RECORD:
+        raise data.corrupt(path, f"its {len(records)} bytes are not records of {RECORD}")
+    table = torch.frombuffer(bytearray(records), dtype=torch.uint8).view(-1, RECORD)
+    labels = table[:, 0].long()
+    if int(labels.max()) > 9:
+        raise data.corrupt(path, f"it has a label {int(labels.max())}, and the classes go from 0 to 9")
+    return table[:, 1:].reshape(-1, 3, 32, 32), labels
+
+
+def checked(path: Path, name: str, records: bytes) -> bytes:
+    """Give a batch's records back if they are the published ones."""
+    wanted = SUMS[name]
+    if name == TEST:
+        head = b"blob %d\0" % len(records)
+        given = hashlib.sha1(head + records, usedforsecurity=False).hexdigest()
+    else:
+        given = hashlib.sha256(records).hexdigest()
+    if given != wanted:
+        raise data.corrupt(path, f"the checksum of its {name} is {given}, the publisher's {wanted}")
+    return records

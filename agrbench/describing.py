@@ -1,0 +1,109 @@
+"""Describe datasets in numbers: their sizes, and how alike the rows of one class are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+
+from agrbench import data
+from agrbench.errors import DataError
+from agrbench.federation import Examples
+from agrbench.formats import NONE, Entry, Table
+from agrbench.plugins import Dataset
+from agrbench.progress import progress
+from agrbench.registry import Registry
+
+BLOCK = 1 << 22  # numbers normalised at once
+HEADERS = ("dataset", "train", "test", "features", "classes", "rows a class", "cosine")
+NOTE = "cosine: intra-label, Equation 4 of the AgrAmplifier paper; it and rows a class: training and test rows together"
+
+
+class Summary(NamedTuple):
+    """A dataset in numbers; `fewest` and `most` rows of a class, and the cosine, are over training and test rows."""
+
+    train: int
+    test: int
+    shape: tuple[int, ...]
+    classes: int
+    fewest: int
+    most: int
+    cosine: float
+
+
+def summarise(train: Examples, test: Examples) -> Summary:
+    """Count rows and classes, and measure how alike the rows of a class are."""
+    counts = torch.cat([train.labels, test.labels]).bincount(minlength=train.classes)
+    return Summary(
+        train=len(train.labels),
+        test=len(test.labels),
+        shape=tuple(train.features.shape[1:]),
+        classes=train.classes,
+        fewest=int(counts.min()),
+        most=int(counts.max()),
+        cosine=intra_label_cosine([train, test]),
+    )
+
+
+def intra_label_cosine(halves: Sequence[Examples]) -> float:
+    """Average the cosine of all pairs of rows of a class, a row with itself included, over the classes; skip zero rows.
+
+    The mean over pairs is the squared length of the mean unit row, so no pair is formed. NaN if all rows are zero.
+    """
+    classes, width = halves[0].classes, halves[0].features[0].numel()
+    sums, counts = torch.zeros(classes, width, dtype=torch.float64), torch.zeros(classes, dtype=torch.float64)
+    for half in halves:
+        step = max(BLOCK // width, 1)
+        for start in range(0, len(half.labels), step):
+            rows, labels = half.features[start : start + step].flatten(1), half.labels[start : start + step]
+            lengths = rows.norm(dim=1, dtype=torch.float64)
+            kept = lengths > 0
+            sums.index_add_(0, labels[kept], rows[kept] / lengths[kept, None])
+            counts += labels[kept].bincount(minlength=classes)
+    held = counts > 0
+    return float((sums[held] / counts[held, None]).square().sum(1).mean())
+
+
+def table(registry: Registry) -> Table:
+    """Describe every dataset, in numbers where its files are at hand, and below in words."""
+    names = registry.names("dataset")
+    rows, notes = [], []
+    with progress("reading datasets", len(names)) as report:
+        for name in names:
+            record = registry.dataset(name).record
+            summary, state = describe(name, record)
+            rows.append(tuple(Entry((text,)) for text in (name, *cells(summary))))
+            notes.append(f"{registry.entry('dataset', name).summary}\n    licence {record.source.licence}; {state}")
+            report(name)
+    return Table("Datasets", HEADERS, tuple(rows), (NOTE, "", *notes), ())
+
+
+def describe(name: str, dataset: Dataset) -> tuple[Summary | None, str]:
+    """Summarise a dataset if it is at hand, and say whether it is, or what to do."""
+    try:
+        missing = [item for item in dataset.source.files if data.find(item) is None]
+    except DataError as error:
+        return None, f"damaged: {error}"
+    if missing:
+        return None, f"{data.state(dataset.source)}; {data.advice(name, missing[0])}"
+    try:
+        return summarise(*dataset.load()), data.state(dataset.source)
+    except DataError as error:
+        return None, f"it cannot be read: {error}"
+    except Exception as error:  # a plugin may raise anything, and the others are still to be listed
+        return None, f"it cannot be loaded: {type(error).__name__}: {error}"
+
+
+def cells(summary: Summary | None) -> tuple[str, ...]:
+    """Write a summary as the texts of a table's row."""
+    if summary is None:
+        return (NONE,) * (len(HEADERS) - 1)
+    return (
+        f"{summary.train:,}",
+        f"{summary.test:,}",
+        " x ".join(map(str, summary.shape)),
+        str(summary.classes),
+        f"{summary.fewest:,} to {summary.most:,}",
+        f"{summary.cosine:.3f}",
+    )

@@ -1,0 +1,110 @@
+"""Features of images by a published network: computed once, then kept in the user's cache."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from agrbench import data
+from agrbench.cifar import Part
+from agrbench.execution import cores
+from agrbench.models import ResNet
+from agrbench.plugins import File
+from agrbench.progress import progress
+
+MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, as the network was trained with
+WIDTH = 64
+CHUNK = 125  # images at once: their maps stay in the processor's cache
+DIGEST = hashlib.sha256().digest_size
+
+
+def of(part: Part, weights: File) -> tuple[Tensor, Tensor]:
+    """Give the features `(rows, 64)` and the labels `(rows,)` of a batch, from the cache where they are there.
+
+    Raises:
+        DataError: the batch or the network's file is damaged or not at hand.
+    """
+    path = data.cache() / "cifar10" / f"{part.name}-{part.sha256[:16]}-{weights.sha256[:16]}.features"
+    table = recall(path)
+    if table is None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with alone(path.with_suffix(".lock")):
+            table = recall(path)  # another process may have been there first
+            if table is None:
+                table = compute(part, weights)
+                keep(path, table)
+    return table[:, :WIDTH], table[:, WIDTH].long()
+
+
+def compute(part: Part, weights: File) -> Tensor:
+    """Compute a batch's features, and its labels as one column more: `(rows, 65)`."""
+    images, labels = part.read()
+    return torch.column_stack([extract(network(weights), images, part.name), labels])
+
+
+def network(weights: File) -> ResNet:
+    """Load the published ResNet-56."""
+    published = torch.load(data.fetch(weights), map_location="cpu", weights_only=True)["state_dict"]
+    with torch.device("meta"):  # nothing is drawn for weights that are about to be replaced
+        module = ResNet(56, 3, 10, nn.BatchNorm2d)
+    module.load_state_dict({name.removeprefix("module."): value for name, value in published.items()}, assign=True)
+    return module.eval()
+
+
+def extract(module: ResNet, images: Tensor, title: str) -> Tensor:
+    """Compute the features of images `(rows, 3, 32, 32)`, bytes, with all cores: `(rows, 64)`."""
+    chunks = torch.split(images, CHUNK)
+    threads = torch.get_num_threads()
+    # a cell may have one thread for the sake of its record, but these do not depend on how many compute them
+    torch.set_num_threads(min(cores(), len(chunks)))
+    try:
+        with torch.no_grad(), progress(f"features of {title}", len(chunks)) as report:
+            found = []
+            for chunk in chunks:
+                found.append(module.features(normalise(chunk)))
+                report(title)
+    finally:
+        torch.set_num_threads(threads)
+    return torch.cat(found)
+
+
+def normalise(images: Tensor) -> Tensor:
+    """Scale bytes as the network was trained with them."""
+    mean, deviation = (torch.tensor(each).view(3, 1, 1) for each in (MEAN, DEVIATION))
+    return (images / 255 - mean) / deviation
+
+
+def recall(path: Path) -> Tensor | None:
+    """Read what was kept: `(rows, 65)`, the labels last; `None` where nothing was, or it is damaged."""
+    content = path.read_bytes() if path.is_file() else b""
+    digest, table = content[:DIGEST], content[DIGEST:]
+    if hashlib.sha256(table).digest() != digest:
+        return None
+    return torch.frombuffer(bytearray(table), dtype=torch.float32).view(-1, WIDTH + 1)
+
+
+def keep(path: Path, table: Tensor) -> None:
+    """Write a table with its digest before it; it gets its name when it is whole."""
+    content = table.numpy().tobytes()
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        part = Path(folder) / path.name
+        part.write_bytes(hashlib.sha256(content).digest() + content)
+        part.replace(path)
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Let one process at a time past: several that compute the same with all cores would stand in each other's way."""
+    with path.open("w") as stream:
+        if sys.platform != "win32":
+            import fcntl
+
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,151 @@
+"""Find the runs among records that compare with a published value.
+
+A run compares where its dataset, attack and defense are the published ones by name; hyperparameters and settings may
+differ, and a run tells which do.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from agrbench import inference, metrics, settings, specs
+from agrbench.cells import PROTOCOL, UNATTACKED, UNDEFENDED
+from agrbench.inference import Sample
+from agrbench.metrics import Group
+from agrbench.published import Claim
+
+if TYPE_CHECKING:
+    from agrbench.registry import Registry
+
+HIDDEN = 512  # the first width of location30's own model, which records without the setting `model` have
+NOTHING = Sample((), ())
+
+
+@dataclass(frozen=True)
+class Run:
+    """What compares with a claim: a number a seed in the claim's unit, and what it was run as.
+
+    `complete`: no seed of its group is missing; `reason`: why one is; `ratio`: seconds over those of the base form.
+    """
+
+    sample: Sample = NOTHING
+    dataset: str | None = None
+    attacks: tuple[str, ...] = ()
+    defense: str | None = None
+    settings: Mapping[str, Any] | None = None
+    protocol: int | None = None
+    complete: bool = False
+    collapsed: bool = False
+    reason: str | None = None
+    ratio: Sample = NOTHING
+
+    @property
+    def departures(self) -> list[str]:
+        """List the specs that are more than a name, the settings that are not the default, and what is missing."""
+        given = [spec for spec in (self.dataset, *self.attacks, self.defense) if spec and spec != named(spec)]
+        options = dict(self.settings or {})
+        if self.protocol not in (None, PROTOCOL):
+            options["protocol"] = self.protocol
+        changed = ", ".join(f"{name} {value}" for name, value in options.items())
+        return [*given, *filter(None, (changed, self.reason))]
+
+
+@lru_cache(maxsize=4096)
+def named(spec: str) -> str:
+    """Strip the hyperparameters from a spec."""
+    return "+".join(term.name for term in specs.parse(spec))
+
+
+def runs(claim: Claim, groups: Iterable[Group]) -> list[Run]:
+    """Find the runs that compare with a claim, also those without a value yet."""
+    return [
+        _run(claim.quantity, group, defense, attacks)
+        for group in groups
+        if named(group.dataset) == claim.dataset and claim.hidden in (None, hidden_width(group))
+        for defense in group.defenses
+        if named(defense) == claim.defense
+        for attacks in _attacks(claim, group, defense)
+    ]
+
+
+def hidden_width(group: Group) -> int | None:
+    """Give the first hidden width of a group's perceptrons on location30, `None` for other models."""
+    if "model" not in group.settings:
+        return HIDDEN
+    model = settings.read("model", group.settings["model"])
+    return model.sizes[0] if model.name == "mlp" and model.sizes else None
+
+
+def described(claim: Claim, registry: Registry) -> Run:
+    """Compute a dataset's intra-label cosine similarity where its files are at hand."""
+    if claim.dataset not in registry.names("dataset"):
+        return Run(reason=f"no dataset is named {claim.dataset}")
+    from agrbench import describing
+
+    summary, state = describing.describe(claim.dataset, registry.dataset(claim.dataset).record)
+    if summary is None:
+        return Run(reason=f"{claim.dataset}: {' '.join(state.split())}")
+    return Run(Sample((0,), (summary.cosine,)), claim.dataset, complete=True)
+
+
+def _attacks(claim: Claim, group: Group, defense: str) -> Iterator[tuple[str, ...]]:
+    """Give the attacks' specs a defense was run under, one for each attack of the claim, in every way there is."""
+    under = dict.fromkeys(attack for has, attack, _ in (*group.records, *group.missing) if has == defense)
+    return itertools.product(*([spec for spec in under if named(spec) == attack] for attack in claim.attacks))
+
+
+def _run(quantity: str, group: Group, defense: str, attacks: tuple[str, ...]) -> Run:
+    sample, base = MEASURES[quantity](group, defense, attacks), metrics.base_of(defense)
+    complete = sample.seeds == _seeds(group)
+    return Run(
+        sample,
+        group.dataset,
+        attacks,
+        defense,
+        group.settings,
+        next(iter(group.records.values()))["protocol"],
+        complete,
+        any(metrics.collapsed(group, defense, attack) for attack in attacks),
+        None if complete else _reason(group, defense, attacks),
+        _ratio(sample, _seconds(group, base, attacks)) if quantity == "seconds" and base != defense else NOTHING,
+    )
+
+
+def _scaled(sample: Sample, scale: float, shift: float = 0.0) -> Sample:
+    return Sample(sample.seeds, tuple(shift + scale * value for value in sample.values))
+
+
+def _seconds(group: Group, defense: str, attacks: Sequence[str]) -> Sample:
+    """Add the whole runs under several attacks, seed by seed."""
+    each = [metrics.run_seconds(group, defense, attack) for attack in attacks]
+    return _scaled(inference.averaged(each), len(attacks))
+
+
+def _ratio(ours: Sample, base: Sample) -> Sample:
+    theirs = dict(zip(*base, strict=True))
+    pairs = [(seed, value / theirs[seed]) for seed, value in zip(*ours, strict=True) if theirs.get(seed)]
+    return Sample(tuple(seed for seed, _ in pairs), tuple(value for _, value in pairs))
+
+
+def _seeds(group: Group) -> tuple[int, ...]:
+    return tuple(sorted({seed for _, _, seed in (*group.records, *group.missing)}))
+
+
+def _reason(group: Group, defense: str, attacks: Sequence[str]) -> str:
+    """Say why a seed is missing: what its record says, or that it or what it is compared with has none."""
+    needed = {(defense, attack) for attack in attacks} | {(UNDEFENDED, UNATTACKED)}
+    said = {reason: None for (has, under, _), reason in group.missing.items() if (has, under) in needed}
+    return "; ".join(said) or "no record for some seeds, or none of fedavg without attack"
+
+
+MEASURES: Mapping[str, Callable[[Group, str, tuple[str, ...]], Sample]] = {
+    # Fidelity loss is the same difference with nobody attacking.
+    "loss_percent": lambda group, defense, attacks: _scaled(metrics.loss(group, defense, *attacks), 100),
+    "success_percent": lambda group, defense, attacks: _scaled(metrics.success(group, defense, *attacks), 100),
+    "error_percent": lambda group, defense, attacks: _scaled(metrics.final(group, defense, *attacks), -100, 100),
+    "seconds": _seconds,
+}

@@ -1,0 +1,86 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+def _use_data_dir(ctx: click.Context, option: click.Parameter, folder: str | None) -> None:
+    if folder:
+        os.environ["AGRBENCH_DATA"] = str(Path(folder).resolve())
+
+
+plugin_option = click.option(
+    "--plugin",
+    "plugins",
+    multiple=True,
+    metavar="FILE",
+    help="A plugin file of yours; it is code that will run.",
+)
+data_option = click.option(
+    "--data-dir", type=click.Path(exists=True, file_okay=False), metavar="DIR", expose_value=False,
+    callback=_use_data_dir,
+    help="Where published data files lie (default: the environment variable AGRBENCH_DATA, then the user cache).",
+)  # fmt: skip
+
+
+class Malicious(click.ParamType[float | str]):
+    """A share of the clients such as 0.3, their number such as 15, or a spec such as bernoulli(share=0.3)."""
+
+    name = "SHARE|COUNT|SPEC"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float | str:
+        """Read a whole number as a count, any other number as a share, and a name as a spec."""
+        for kind in (int, float):
+            with contextlib.suppress(ValueError):
+                return kind(value)
+        if str(value)[:1].isalpha():
+            return str(value)
+        return self.fail(f"{value!r} is no number; write a share such as 0.3 or a number such as 15", param, ctx)
+
+
+SETTINGS = {
+    "clients": click.option("--clients", type=int, help="How many clients (default 50)."),
+    "malicious": click.option(
+        "--malicious", type=Malicious(),
+        help="Malicious clients: a share, a number, or bernoulli(share=0.3), each for itself (default 0.3).",
+    ),
+    "byzantine": click.option(
+        "--byzantine", type=int, metavar="COUNT", help="How many the server assumes (default: the true number)."
+    ),
+    "rounds": click.option("--rounds", type=int, help="Rounds (default 200)."),
+    "start": click.option(
+        "--start", type=int, help="First attacked round, a multiple of 10 (default: a quarter of the rounds)."
+    ),
+    "rate": click.option("--rate", type=float, help="Learning rate (default: the dataset's; 0.001 with adam)."),
+    "schedule": click.option(
+        "--schedule", metavar="SPEC",
+        help="How clients train: sgd(momentum=0.9), adam(epochs=2,batches=5) (default: sgd)."
+    ),
+    "model": click.option("--model", metavar="SPEC", help="mlp(512,1024), cnn, resnet(20) (default: the dataset's)."),
+    "partition": click.option(
+        "--partition", metavar="SPEC",
+        help="Who holds which data: iid (default), dirichlet(alpha=0.1), shards(labels=2), natural, quantity(sigma=1)",
+    ),
+    "root": click.option(
+        "--root", metavar="train|test", help="Which rows the server's root set is taken from (default train)."
+    ),
+    "threads": click.option("--threads", type=int, help="Threads a cell computes with (default 1)."),
+}  # fmt: skip
+
+
+def settings_options(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the options of a cell's settings: those named, or all."""
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        for name in reversed(names or tuple(SETTINGS)):
+            command = SETTINGS[name](command)
+        return command
+
+    return decorate

@@ -1,0 +1,1 @@
+"""The tables of AgrAmplifier (ACSAC 2022), one a CSV file, values as printed."""

@@ -1,0 +1,52 @@
+"""Synthetic: clusters of any shape and number, one Gaussian a class; made for tests and for scaling."""
+
+from math import inf, prod
+
+import torch
+
+from agrbench.errors import AgrbenchError
+from agrbench.federation import Examples
+from agrbench.plugins import Dataset, Source
+from agrbench.randomness import generator
+
+MOST = 1 << 32  # numbers in all: 16 GiB
+
+
+def load(
+    *, rows: int = 2000, test: int = 500, shape: tuple[int, ...] = (20,), classes: int = 10, spread: float = 1.0
+) -> tuple[Examples, Examples]:
+    """Give `rows` training and `test` test rows `(rows, *shape)`, classes in turn.
+
+    A class's centre is standard normal; a row is its class's centre and `spread` times standard normal noise.
+    """
+    check(rows, test, shape, classes, spread)
+    rng = generator(0, "synthetic")
+    centres = torch.randn(classes, *shape, generator=rng)
+    labels = torch.arange(rows + test) % classes
+    features = torch.randn(rows + test, *shape, generator=rng).mul_(spread).add_(centres[labels])
+    everything = Examples(features, labels, classes)
+    return everything.take(torch.arange(rows)), everything.take(torch.arange(rows, rows + test))
+
+
+def check(rows: int, test: int, shape: tuple[int, ...], classes: int, spread: float) -> None:
+    """Refuse what cannot be made."""
+    if not shape or not all(type(size) is int and size > 0 for size in shape):
+        raise AgrbenchError(f"synthetic: shape={shape!r} is no shape; write whole sizes above 0, such as (20,)")
+    if classes < 2:
+        raise AgrbenchError(f"synthetic: classes={classes} leaves nothing to tell apart; write classes=2 or more")
+    for name, value in (("rows", rows), ("test", test)):
+        if value < classes:
+            raise AgrbenchError(f"synthetic: {name}={value} is under one a class; write {name}={classes} or more")
+    if not 0 <= spread < inf:
+        raise AgrbenchError(f"synthetic: spread={spread} is no width; write 0 or more, such as spread=1.0")
+    if (rows + test + classes) * prod(shape) > MOST:
+        raise AgrbenchError(f"synthetic: {rows + test} rows of {shape} are over {MOST} numbers; write fewer or smaller")
+
+
+dataset = Dataset(
+    load,
+    model="mlp(64)",
+    rate=0.1,
+    root_size=100,
+    source=Source("made here, free of rights"),
+)

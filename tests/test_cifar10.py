@@ -1,0 +1,446 @@
+"""CIFAR-10: read alike from each of its published forms, of which nothing is carried out; features are kept checked."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import io
+import lzma
+import os
+import pickle
+import sys
+import tarfile
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pooch
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from agrbench import cifar, data, features
+from agrbench.cifar import Part
+from agrbench.errors import DataError, SpecError
+from agrbench.models import ResNet
+from agrbench.plugins import File
+from agrbench.registry import Registry
+
+HERE = Path("here")
+ROWS = 11
+
+
+def records(rows: int = ROWS, seed: int = 0) -> bytes:
+    """Make records of the binary form; their labels are 0, 1, ..., 9, 0, ..."""
+    table = np.random.default_rng(seed).integers(0, 256, (rows, cifar.RECORD), np.uint8)
+    table[:, 0] = np.arange(rows) % 10
+    return table.tobytes()
+
+
+def pickled(content: bytes, fortran: bool = False) -> bytes:
+    """Write records as Python 2 and numpy 1 pickled the published batches: byte strings, protocol 2."""
+    table = np.frombuffer(content, np.uint8).reshape(-1, cifar.RECORD)
+    pixels = table[:, 1:].tobytes(order="F" if fortran else "C")
+
+    def short(text: bytes) -> bytes:
+        return pickle.SHORT_BINSTRING + bytes([len(text)]) + text
+
+    def number(value: int) -> bytes:
+        return pickle.BININT + value.to_bytes(4, "little", signed=True)
+
+    def string(text: bytes) -> bytes:
+        return pickle.BINSTRING + len(text).to_bytes(4, "little") + text
+
+    memo = (pickle.BINPUT + bytes([place]) for place in range(256))
+    chunks = [table[start : start + 7, 0].tolist() for start in range(0, len(table), 7)]
+    labels = b"".join(b"(" + b"".join(pickle.BININT1 + bytes([n]) for n in some) + b"e" for some in chunks)
+    names = b"(" + b"".join(short(b"image_%d.png" % row) for row in range(len(table))) + b"e"
+    kind = b"cnumpy\ndtype\n" + short(b"u1") + b"K\x00K\x01\x87R(K\x03" + short(b"|") + b"NNN"
+    kind += number(-1) + number(-1) + b"K\x00tb"
+    array = b"cnumpy.core.multiarray\n_reconstruct\n" + b"cnumpy\nndarray\nK\x00\x85" + short(b"b") + b"\x87R"
+    array += b"(K\x01" + number(len(table)) + number(3072) + b"\x86" + next(memo) + kind
+    array += (b"\x88" if fortran else b"\x89") + string(pixels) + b"tb"
+    return b"".join(
+        [
+            b"\x80\x02}", next(memo), b"(", short(b"batch_label"), next(memo), short(b"training batch 1 of 5"),
+            short(b"labels"), next(memo), b"]", next(memo), labels, short(b"data"), next(memo), array,
+            short(b"filenames"), b"]", next(memo), names, b"u.",
+        ]
+    )  # fmt: skip
+
+
+def archive(path: Path, members: dict[str, bytes]) -> File:
+    """Make an archive, and say what would be published of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w:gz") as opened:
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            opened.addfile(info, io.BytesIO(content))
+    return File(f"cifar10/{path.name}", "https://data.example.org/", data.sha256(path))
+
+
+@pytest.fixture
+def away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give an empty data folder, an empty user cache and no network; batches are the made ones, all alike."""
+    monkeypatch.setenv(data.FOLDER, str(tmp_path / "data"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    content = records()
+    sums = dict.fromkeys(cifar.TRAINING, hashlib.sha256(content).hexdigest())
+    monkeypatch.setattr(cifar, "SUMS", sums | {cifar.TEST: git_id(content)})
+
+    def offline(*_: object, **__: object) -> None:
+        raise OSError("no network")
+
+    monkeypatch.setattr(pooch.HTTPDownloader, "__call__", offline)
+    (tmp_path / "data" / "cifar10").mkdir(parents=True)
+    return tmp_path / "data" / "cifar10"
+
+
+def git_id(content: bytes) -> str:
+    return hashlib.sha1(b"blob " + str(len(content)).encode() + b"\0" + content).hexdigest()
+
+
+def put_binary(folder: Path, patch: pytest.MonkeyPatch) -> None:
+    members = {f"cifar-10-batches-bin/{name}.bin": records() for name in (*cifar.TRAINING, cifar.TEST)}
+    patch.setattr(cifar, "BINARY", archive(folder / "cifar-10-binary.tar.gz", members))
+
+
+def put_python(folder: Path, patch: pytest.MonkeyPatch) -> None:
+    members = {f"cifar-10-batches-py/{name}": pickled(records()) for name in (*cifar.TRAINING, cifar.TEST)}
+    patch.setattr(cifar, "PYTHON", archive(folder / "cifar-10-python.tar.gz", members))
+
+
+def put_single(folder: Path, patch: pytest.MonkeyPatch) -> None:
+    for name in (*cifar.TRAINING, cifar.TEST):
+        (folder / f"{name}.bin.xz").write_bytes(lzma.compress(records()))
+
+
+PUT = {"binary": put_binary, "python": put_python, "single": put_single}
+
+
+# Reading
+
+
+def test_records_are_a_label_and_three_planes_row_by_row() -> None:
+    images, labels = cifar.parse(HERE, records())
+    table = np.frombuffer(records(), np.uint8).reshape(ROWS, cifar.RECORD)
+    assert images.dtype == torch.uint8
+    assert labels.tolist() == [row % 10 for row in range(ROWS)]
+    for row, channel, y, x in ((0, 0, 0, 0), (3, 0, 0, 31), (3, 0, 1, 0), (7, 1, 0, 0), (10, 2, 31, 31)):
+        assert images[row, channel, y, x] == table[row, 1 + channel * 1024 + y * 32 + x]
+
+
+@pytest.mark.parametrize("content", [b"", records()[:-1], records() + b"\0", records()[:3072]])
+def test_what_is_not_whole_records_is_refused_by_name(content: bytes) -> None:
+    with pytest.raises(DataError, match=f"here: its {len(content)} bytes are not records of 3073; delete it"):
+        cifar.parse(HERE, content)
+
+
+@pytest.mark.parametrize("label", [10, 255])
+def test_a_label_that_is_no_class_is_refused_by_name(label: int) -> None:
+    content = bytearray(records())
+    content[3073 * 4] = label
+    with pytest.raises(DataError, match=f"here: it has a label {label}"):
+        cifar.parse(HERE, bytes(content))
+
+
+@pytest.mark.parametrize("fortran", [False, True], ids=["row by row", "column by column"])
+@given(rows=st.integers(1, 30), seed=st.integers(0, 9))
+def test_a_pickled_batch_is_read_as_the_records_it_was_made_from(fortran: bool, rows: int, seed: int) -> None:
+    content = records(rows, seed)
+    assert cifar.unpickled(HERE, pickled(content, fortran)) == content
+
+
+def test_the_made_pickle_is_one_that_python_reads_as_the_published_form() -> None:
+    """Load it as users of the published form do, to see that the tests read the right thing."""
+    batch = pickle.loads(pickled(records()), encoding="bytes")
+    assert set(batch) == {b"batch_label", b"labels", b"data", b"filenames"}
+    table = np.frombuffer(records(), np.uint8).reshape(ROWS, cifar.RECORD)
+    assert np.array_equal(batch[b"data"], table[:, 1:])
+    assert batch[b"labels"] == table[:, 0].tolist()
+
+
+class Evil:
+    """What runs a command when it is unpickled."""
+
+    def __init__(self, command: str) -> None:
+        self.command = command
+
+    def __reduce__(self) -> tuple[Callable[[str], int], tuple[str]]:
+        return os.system, (self.command,)
+
+
+def test_a_pickle_that_runs_a_command_runs_nothing_and_is_refused(tmp_path: Path) -> None:
+    trace = tmp_path / "trace"
+    content = pickle.dumps({"labels": [1, 2], "data": Evil(f"touch {trace}")}, protocol=2)
+    with pytest.raises(DataError, match="here: it holds no batch"):
+        cifar.unpickled(HERE, content)
+    assert not trace.exists()
+    pickle.loads(content)
+    assert trace.exists()
+
+
+def test_a_command_beside_a_sound_batch_runs_not_either(tmp_path: Path) -> None:
+    trace = tmp_path / "trace"
+    evil = pickle.dumps(Evil(f"touch {trace}"), protocol=2)[2:-1]
+    content = b"\x80\x02" + evil + b"0" + pickled(records())[2:]
+    assert cifar.unpickled(HERE, content) == records()
+    assert not trace.exists()
+    pickle.loads(content, encoding="bytes")
+    assert trace.exists()
+
+
+@given(st.data())
+def test_a_damaged_pickle_is_read_or_refused_and_nothing_else(source: st.DataObject) -> None:
+    whole = pickled(records(3))
+    start = source.draw(st.integers(0, len(whole)))
+    noise = source.draw(st.binary(max_size=20))
+    damaged = source.draw(st.sampled_from([whole[:start], whole[:start] + noise + whole[start + len(noise) :], noise]))
+    try:
+        assert len(cifar.unpickled(HERE, damaged)) % cifar.RECORD == 0
+    except DataError as error:
+        assert "here: it holds no batch" in str(error)
+
+
+# Which form
+
+
+@pytest.mark.parametrize("form", PUT)
+@pytest.mark.parametrize("test", ["official", "batch5"])
+def test_every_form_gives_the_same_examples(form: str, test: str, away: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    PUT[form](away, monkeypatch)
+    train, held = Registry().dataset(f"cifar10(test={test!r},raw=True)").record.load()
+    images, labels = cifar.parse(HERE, records())
+    batches = 5 if test == "official" else 4
+    assert torch.equal(train.features, (images.double() / 255).float().repeat(batches, 1, 1, 1))
+    assert torch.equal(held.features, (images.double() / 255).float())
+    assert train.labels.tolist() == labels.tolist() * batches
+    assert held.labels.tolist() == labels.tolist()
+    assert train.classes == held.classes == 10
+
+
+def test_the_binary_archive_goes_before_the_python_archive_and_both_before_single_files(
+    away: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = []
+    for form in reversed(PUT):
+        PUT[form](away, monkeypatch)
+        chosen.append(cifar.parts([cifar.TEST])[0].path.name)
+    assert chosen == ["test_batch.bin.xz", "cifar-10-python.tar.gz", "cifar-10-binary.tar.gz"]
+
+
+@pytest.mark.parametrize("form", ["binary", "single"])
+def test_a_batch_of_another_content_is_refused_by_name(form: str, away: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    PUT[form](away, monkeypatch)
+    for name in (*cifar.TRAINING, cifar.TEST):
+        with monkeypatch.context() as changed:
+            changed.setitem(cifar.SUMS, name, "0" * 40)
+            (part,) = cifar.parts([name])
+            with pytest.raises(DataError, match=f"the checksum of its {name} is .*, the publisher's 000.*delete it"):
+                part.read()
+
+
+@pytest.mark.parametrize("form", PUT)
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.99])
+def test_a_truncated_file_is_refused_by_name(
+    form: str, share: float, away: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    PUT[form](away, monkeypatch)
+    path = cifar.parts([cifar.TEST])[0].path
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    with pytest.raises(DataError, match=f"{path}: .*delete it and fetch it again"):
+        Registry().dataset("cifar10(raw=True)").record.load()
+
+
+def test_without_the_official_test_batch_the_error_says_where_to_get_it_and_what_to_write_instead(
+    away: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_single(away, monkeypatch)
+    (away / "test_batch.bin.xz").unlink()
+    record = Registry().dataset("cifar10").record
+    with pytest.raises(DataError) as refused:
+        record.load()
+    for said in ("test_batch of CIFAR-10", cifar.BINARY.url, 'cifar10(test="batch5")', "--data-dir DIR"):
+        assert said in str(refused.value)
+    assert [file.path for file in record.source.files] == ["cifar10-resnet-weights/resnet56-4bfd9763.th"]
+
+
+def test_without_any_form_the_archive_of_the_binary_form_is_asked_for(away: Path) -> None:
+    record = Registry().dataset('cifar10(test="batch5",raw=True)').record
+    assert cifar.BINARY in record.source.files
+    with pytest.raises(DataError, match=r"cifar-10-binary\.tar\.gz is not at hand and could not be downloaded"):
+        record.load()
+    with pytest.raises(DataError) as refused:
+        Registry().dataset("cifar10").record.load()
+    assert "batch5" not in str(refused.value)
+
+
+def test_a_test_set_of_another_name_is_refused_when_it_is_named() -> None:
+    with pytest.raises(SpecError, match="test"):
+        Registry().dataset('cifar10(test="batch4")')
+
+
+def test_the_model_follows_the_examples_shape() -> None:
+    build = Registry().dataset("cifar10").record.model
+    assert callable(build)
+    assert sum(p.numel() for p in build((64,), 10).parameters()) == 64 * 1024 + 1024 + 1024 * 10 + 10
+    assert build((3, 32, 32), 10)(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
+
+
+# Features
+
+
+@pytest.fixture(scope="module")
+def weights() -> File:
+    file = Registry().dataset("cifar10").record.source.files[0]
+    assert isinstance(file, File)
+    if data.find(file) is None:
+        pytest.skip("the published network is not at hand")
+    return file
+
+
+@pytest.fixture(scope="module")
+def network_path(weights: File) -> Path:
+    return data.fetch(weights)
+
+
+@pytest.fixture(scope="module")
+def network(weights: File) -> ResNet:
+    return features.network(weights)
+
+
+@pytest.fixture(scope="module")
+def expected(network: ResNet) -> Tensor:
+    """Give the features of the made records, normalised and computed in double precision."""
+    images = cifar.parse(HERE, records())[0].double() / 255
+    mean, deviation = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]]).double().view(2, 3, 1, 1)
+    found: Tensor = copy.deepcopy(network).double().features((images - mean) / deviation)
+    return found.detach().float()
+
+
+def test_the_network_finds_about_926_of_the_first_1000_official_test_images(network: ResNet) -> None:
+    path = Path(os.environ.get(data.FOLDER, "")) / "cifar10" / "test_batch_first1000.bin.xz"
+    if not path.is_file():
+        pytest.skip("the first 1,000 official test images are not at hand")
+    images, labels = cifar.parse(path, lzma.decompress(path.read_bytes()))
+    with torch.no_grad():
+        scores = [network(features.normalise(chunk)) for chunk in torch.split(images, 125)]
+    assert abs(int((torch.cat(scores).argmax(1) == labels).sum()) - 926) <= 2
+
+
+def test_extracting_is_the_network_chunk_by_chunk_and_leaves_the_threads_alone(
+    network: ResNet, expected: Tensor
+) -> None:
+    images, _ = cifar.parse(HERE, records())
+    repeats = features.CHUNK // ROWS + 1
+    threads = torch.get_num_threads()
+    found = features.extract(network, images.repeat(repeats, 1, 1, 1), "made")
+    assert torch.get_num_threads() == threads
+    assert torch.allclose(found, expected.repeat(repeats, 1), atol=1e-4)
+    assert not found.requires_grad
+
+
+def test_loading_the_network_draws_no_random_number(weights: File) -> None:
+    before = torch.get_rng_state()
+    features.network(weights)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.fixture
+def part(weights: File, network_path: Path, away: Path, monkeypatch: pytest.MonkeyPatch) -> Part:
+    """Give a batch at hand as a single file, with the network in the data folder and nothing in the cache."""
+    put_single(away, monkeypatch)
+    target = away.parent / weights.path
+    target.parent.mkdir()
+    target.write_bytes(network_path.read_bytes())
+    return cifar.parts([cifar.TEST])[0]
+
+
+def kept() -> Path:
+    (path,) = (data.cache() / "cifar10").glob("*.features")
+    return path
+
+
+def test_features_come_with_their_labels_and_are_kept_under_the_checksums_they_were_made_from(
+    part: Part, weights: File, expected: Tensor
+) -> None:
+    found, labels = features.of(part, weights)
+    assert torch.allclose(found, expected, atol=1e-4)
+    assert torch.equal(labels, part.read()[1])
+    assert labels.dtype == torch.int64
+    for said in (part.name, part.sha256[:16], weights.sha256[:16]):
+        assert said in kept().name
+
+
+def test_what_was_kept_is_used_and_is_equal(part: Part, weights: File) -> None:
+    first = features.of(part, weights)
+    written = kept().stat().st_mtime_ns
+    second = features.of(part, weights)
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(first, second, strict=True))
+    assert kept().stat().st_mtime_ns == written
+    features.keep(kept(), torch.ones(2, 65))
+    assert features.of(part, weights)[0].tolist() == [[1.0] * 64] * 2
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param(lambda whole: b"", id="empty"),
+        pytest.param(lambda whole: whole[:-1], id="truncated"),
+        pytest.param(lambda whole: whole[:10], id="less than a digest"),
+        pytest.param(lambda whole: whole + b"\0", id="longer"),
+        pytest.param(lambda whole: whole[:2000] + bytes([whole[2000] ^ 1]) + whole[2001:], id="one bit"),
+        pytest.param(lambda whole: bytes([whole[0] ^ 1]) + whole[1:], id="one bit of the digest"),
+    ],
+)
+def test_damaged_features_are_made_again(
+    damage: Callable[[bytes], bytes], part: Part, weights: File, expected: Tensor
+) -> None:
+    features.of(part, weights)
+    features.keep(kept(), torch.ones(ROWS, 65))
+    kept().write_bytes(damage(kept().read_bytes()))
+    assert torch.allclose(features.of(part, weights)[0], expected, atol=1e-4)
+    assert features.recall(kept()) is not None
+
+
+def test_features_of_another_file_are_not_taken_for_this_one_s(part: Part, weights: File) -> None:
+    features.of(part, weights)
+    features.keep(kept(), torch.ones(2, 65))
+    recompressed = lzma.compress(records(), preset=0)
+    part.path.write_bytes(recompressed)
+    (other,) = cifar.parts([part.name])
+    assert len(features.of(other, weights)[1]) == ROWS
+
+
+def test_only_whole_features_and_the_lock_lie_in_the_cache(part: Part, weights: File) -> None:
+    features.of(part, weights)
+    assert sorted(path.suffix for path in kept().parent.iterdir()) == [".features", ".lock"]
+
+
+def test_features_are_the_examples_by_default(part: Part, weights: File) -> None:
+    train, test = Registry().dataset("cifar10").record.load()
+    found, labels = features.of(part, weights)
+    assert torch.equal(test.features, found)
+    assert torch.equal(train.features, found.repeat(5, 1))
+    assert train.labels.tolist() == labels.tolist() * 5
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="files are not locked there")
+def test_one_at_a_time_goes_past_a_lock(tmp_path: Path) -> None:
+    order = []
+
+    def second() -> None:
+        with features.alone(tmp_path / "lock"):
+            order.append("second")
+
+    other = threading.Thread(target=second)
+    with features.alone(tmp_path / "lock"):
+        other.start()
+        other.join(0.2)
+        order.append("first")
+    other.join(5)
+    assert order == ["first", "second"]
