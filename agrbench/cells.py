@@ -94,8 +94,15 @@ class Cell:
         if rate is not None:
             _demand(self.rate in (None, rate), "rate", self.rate, f"it once: the schedule has {rate}")
             forms["rate"] = rate
+        elif self.rate is None:
+            forms["rate"] = self._own_rate(forms["schedule"])
         for name, value in forms.items():
             object.__setattr__(self, name, value)
+
+    @staticmethod
+    def _own_rate(schedule: str) -> float | None:
+        """Give a schedule's own rate; `None`: the dataset's."""
+        return settings.ADAM if settings.read("schedule", schedule).name == "adam" else None
 
     @property
     def draw(self) -> Term | None:
@@ -108,7 +115,10 @@ class Cell:
 
         Where each is drawn for itself, this is the expected number.
         """
-        share = cast(float, self.draw.arguments["share"] if self.draw else self.malicious)
+        if self.draw:
+            share = cast(float, self.draw.arguments["share"])
+            return min(round(share * self.clients), self.clients - 1)
+        share = cast(float, self.malicious)
         return round(share * self.clients) if isinstance(share, float) else share
 
     @property
@@ -137,6 +147,7 @@ class Cell:
         }
         default["malicious"] = round(SHARE * self.clients)
         default["byzantine"] = self.attackers
+        default["rate"] = self._own_rate(self.schedule)
         default["start"] = dataclasses.replace(self, start=None).first
         identity = {"dataset", "defense", "attack", "seed"}
         return {key: value for key, value in meant.items() if key not in identity and value != default[key]}

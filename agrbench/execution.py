@@ -20,7 +20,6 @@ from typing import Any
 from agrbench.cells import PROTOCOL, Cell
 from agrbench.errors import AgrbenchError, Inapplicable
 from agrbench.registry import Registry
-from agrbench.settings import default_rate
 from agrbench.store import SCHEMA, Record, Store
 
 
@@ -32,7 +31,7 @@ def canonical(cell: Cell, registry: Registry) -> Cell:
         dataset=registry.canonical("dataset", cell.dataset),
         defense=registry.canonical("defense", cell.defense),
         attack=registry.canonical("attack", cell.attack),
-        rate=None if cell.rate == default_rate(cell.schedule, record.rate) else cell.rate,
+        rate=None if cell.rate == record.rate and not cell.schedule.startswith("adam") else cell.rate,
         model=None if cell.model == record.model else cell.model,
     )
 

@@ -82,7 +82,8 @@ def natural(examples: Examples, clients: int, rng: Generator) -> list[Tensor]:
 
 def quantity(examples: Examples, clients: int, rng: Generator, *, sigma: float) -> list[Tensor]:
     """Share the rows out in sizes proportional to exp(N(0, sigma^2)), classes as they come."""
-    shares = np.exp(sigma * _numpy(rng).standard_normal(clients))
+    normal = _numpy(rng).standard_normal(clients)
+    shares = np.exp(sigma * (normal - normal.max()))  # in proportion to the largest, which cannot overflow
     ends = np.round(np.cumsum(shares / shares.sum())[:-1] * len(examples.labels)).astype(int)
     return list(torch.arange(len(examples.labels)).tensor_split(torch.from_numpy(ends)))
 

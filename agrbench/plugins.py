@@ -166,8 +166,9 @@ def bind(record: Record, arguments: Mapping[str, Any]) -> Record:
     """Bind each argument in every function of the record whose signature names it."""
     changes: dict[str, Any] = {}
     for name, function in _functions(record).items():
-        named = inspect.signature(function).parameters
-        mine = {key: value for key, value in arguments.items() if key in named}
+        named = inspect.signature(function).parameters.values()
+        keywords = {parameter.name for parameter in named if parameter.kind is inspect.Parameter.KEYWORD_ONLY}
+        mine = {key: value for key, value in arguments.items() if key in keywords}
         if mine:
             changes[name] = functools.partial(function, **mine)
     return dataclasses.replace(record, **changes)

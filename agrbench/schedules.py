@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -41,8 +42,7 @@ class Schedule:
     def of(cls, cell: Cell, rate: float) -> Schedule:
         """Read a cell's schedule; `rate` is the dataset's own, for gradient steps."""
         term = settings.read("schedule", cell.schedule)
-        rate = settings.default_rate(cell.schedule, rate) if cell.rate is None else cell.rate
-        return cls(term.name, **{**term.arguments, "rate": rate})
+        return cls(term.name, **{**term.arguments, "rate": rate if cell.rate is None else cell.rate})
 
     @property
     def is_one_step(self) -> bool:
@@ -77,8 +77,12 @@ class Trainer:
         each = self.updates.element_size() * len(like) * (2 + len(schedule.slots))
         most = len(shards) if schedule.is_one_step else max(CACHE // each, 1)
         self.blocks = tuple(_blocks(shards, schedule.batches, most))
+
+    @cached_property
+    def gradients(self) -> Tensor:
+        """Hold the gradients of a block."""
         widest = max(block.clients.stop - block.clients.start for block in self.blocks)
-        self._gradients = self.updates[:0] if schedule.is_one_step else self.updates.new_empty(widest, len(like))
+        return torch.empty_like(self.updates[:widest])
 
     def train(self, start: Tensor) -> Tensor:
         """Train from a model `(parameters,)`, or one a client `(clients, parameters)`; give `updates`."""
@@ -106,7 +110,7 @@ class Trainer:
     def _train(self, block: Block, start: Tensor, local: Tensor) -> None:
         """Take a block's steps, with the models in `local`, where their differences to `start` stay."""
         local.copy_(start)
-        gradients = self._gradients[: len(local)]
+        gradients = self.gradients[: len(local)]
         state = {name: kept[block.clients] for name, kept in self.state.items()}
         for _ in range(self.schedule.epochs):
             for part in block.batches:
@@ -115,21 +119,26 @@ class Trainer:
         local.sub_(start)
 
     def _step(self, models: Tensor, gradients: Tensor, state: dict[str, Tensor]) -> None:
-        """Take one optimizer step with all models of a block, which have taken as many steps so far."""
+        """Take one optimizer step with all models of a block."""
         schedule = self.schedule
-        if schedule.optimizer == "adam":
-            steps = state["steps"][0]
-            adam(
-                [models], [gradients], [state["first"]], [state["second"]], [], [steps], fused=True, amsgrad=False,
-                beta1=BETAS[0], beta2=BETAS[1], lr=schedule.rate, weight_decay=0.0, eps=EPSILON, maximize=False,
-            )  # fmt: skip
-            state["steps"].fill_(steps)
-        else:
-            kept = [state.get("velocity")]
+        if schedule.optimizer == "sgd":
             sgd(
-                [models], [gradients], kept, fused=True, weight_decay=0.0, momentum=schedule.momentum,
-                lr=schedule.rate, dampening=0.0, nesterov=False, maximize=False,
+                [models], [gradients], [state.get("velocity")], fused=True, weight_decay=0.0,
+                momentum=schedule.momentum, lr=schedule.rate, dampening=0.0, nesterov=False, maximize=False,
             )  # fmt: skip
+            return
+        steps = state["steps"]
+        alike = bool((steps == steps[0]).all())  # then the block is one tensor to the optimizer
+        counts = [steps[:1].clone()] if alike else list(steps[:, None])
+        rows = [slice(None)] if alike else [slice(row, row + 1) for row in range(len(steps))]
+        first, second = ([state[slot][mine] for mine in rows] for slot in schedule.slots)
+        adam(
+            [models[mine] for mine in rows], [gradients[mine] for mine in rows], first, second, [],
+            [count[0] for count in counts], fused=True, amsgrad=False, beta1=BETAS[0], beta2=BETAS[1], lr=schedule.rate,
+            weight_decay=0.0, eps=EPSILON, maximize=False,
+        )  # fmt: skip
+        if alike:
+            steps.fill_(counts[0][0])
 
 
 def _blocks(shards: Sequence[Examples], batches: int, most: int) -> Iterator[Block]:

@@ -16,6 +16,7 @@ from agrbench.errors import SpecError
 from agrbench.specs import Term
 
 ADAM = 1e-3  # the default rate of adam (Kingma and Ba, ICLR 2015); gradient steps have the dataset's
+EXACT = 2**53  # beyond it a float no longer holds every whole number
 SIZES = "*"  # stands for the values of a term that have no name, such as the widths of mlp(512, 1024)
 
 
@@ -37,7 +38,11 @@ def _depth(sizes: tuple[Any, ...]) -> bool:
 
 
 def _number(low: float, high: float = math.inf, closed: bool = False) -> Callable[[Any], bool]:
-    return lambda value: type(value) in (int, float) and (low < value < high or (closed and value == low))
+    def holds(value: Any) -> bool:
+        number = type(value) is float or (type(value) is int and abs(value) < EXACT)
+        return number and (low < value < high or (closed and value == low))
+
+    return holds
 
 
 def _count(value: Any) -> bool:
@@ -88,6 +93,10 @@ def read(setting: str, text: object) -> Term:
     choices = CHOICES[setting]
     try:
         (term,) = specs.parse(text, sizes=True) if isinstance(text, str) else ()
+    except specs.IllTyped as error:
+        option = choices.get(error.name, {}).get(error.argument)
+        ways = _signatures(setting) if option is None else [f"{error.argument} as {option.wanted}"]
+        raise _wrong(setting, text, *ways) from error
     except (SpecError, ValueError) as error:
         raise _wrong(setting, text, *_signatures(setting)) from error
     if term.name not in choices:
@@ -126,11 +135,6 @@ def without_rate(schedule: str) -> tuple[str, float | None]:
     return write("schedule", Term(term.name, rest)), term.arguments["rate"]
 
 
-def default_rate(schedule: str, dataset: float) -> float:
-    """Give the learning rate of a schedule where none is named; `dataset` is the dataset's own, for gradient steps."""
-    return ADAM if read("schedule", schedule).name == "adam" else dataset
-
-
 def _wrong(setting: str, text: object, *ways: str) -> SpecError:
     return SpecError(f"{setting} is {text!r}; write {' or '.join(ways)}")
 
@@ -140,5 +144,8 @@ def _signatures(setting: str) -> list[str]:
 
 
 def _signature(name: str, options: Mapping[str, Option]) -> str:
-    inside = [option.wanted if key == SIZES else f"{key}={option.default!r}" for key, option in options.items()]
+    inside = [
+        option.wanted if key == SIZES else f"{key}={ADAM if option.default is None else option.default!r}"
+        for key, option in options.items()
+    ]
     return f"{name}({', '.join(inside)})" if inside else name

@@ -21,7 +21,7 @@ def describe(record: Record) -> str:
         lines.append(f"reason: {record['reason']}")
     lines.append(
         f"{cell.clients} clients, {cell.count} malicious (server assumes {cell.bound}), {cell.rounds} rounds, "
-        f"attack from {cell.first}, rate {cell.rate or 'by default'}, schedule {cell.schedule}, model "
+        f"attack from {cell.first}, rate {cell.rate or 'of the dataset'}, schedule {cell.schedule}, model "
         f"{cell.model or 'of the dataset'}, partition {cell.partition}, {cell.threads} thread(s) on {cell.device}"
     )
     if record["status"] == "done":
