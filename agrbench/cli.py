@@ -218,14 +218,15 @@ def data_group() -> None:
 
 
 @data_group.command("list")
+@click.argument("specs", nargs=-1, metavar="[DATASET]...")
 @plugin_option
 @data_option
-def list_data(plugins: tuple[str, ...]) -> None:
-    """List the datasets: sizes, how alike the rows of a class are, licences, and whether they are at hand."""
+def list_data(specs: tuple[str, ...], plugins: tuple[str, ...]) -> None:
+    """List datasets (none named: all): sizes, how alike a class is, licences, and whether they are at hand."""
     from agrbench import describing, formats
     from agrbench.registry import Registry
 
-    click.echo(formats.write([describing.table(Registry(plugins))], "plain"))
+    click.echo(formats.write([describing.table(Registry(plugins), specs)], "plain"))
 
 
 @data_group.command("get")

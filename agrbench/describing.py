@@ -65,17 +65,17 @@ def intra_label_cosine(halves: Sequence[Examples]) -> float:
     return float((sums[held] / counts[held, None]).square().sum(1).mean())
 
 
-def table(registry: Registry) -> Table:
-    """Describe every dataset, in numbers where its files are at hand, and below in words."""
-    names = registry.names("dataset")
+def table(registry: Registry, specs: Sequence[str] = ()) -> Table:
+    """Describe datasets (none named: all), in numbers where their files are at hand, and below in words."""
+    specs = specs or registry.names("dataset")
     rows, notes = [], []
-    with progress("reading datasets", len(names)) as report:
-        for name in names:
-            record = registry.dataset(name).record
-            summary, state = describe(name, record)
-            rows.append(tuple(Entry((text,)) for text in (name, *cells(summary))))
-            notes.append(f"{registry.entry('dataset', name).summary}\n    licence {record.source.licence}; {state}")
-            report(name)
+    with progress("reading datasets", len(specs)) as report:
+        for spec in specs:
+            (entry,), record = registry.entries("dataset", spec), registry.dataset(spec).record
+            summary, state = describe(entry.name, record)
+            rows.append(tuple(Entry((text,)) for text in (spec, *cells(summary))))
+            notes.append(f"{entry.summary}\n    licence {record.source.licence}; {state}")
+            report(spec)
     return Table("Datasets", HEADERS, tuple(rows), (NOTE, "", *notes), ())
 
 

@@ -18,7 +18,7 @@ from agrbench.cells import Cell
 from agrbench.federation import Batch, Examples, batch
 from agrbench.training import Learner
 
-CACHE = 1 << 23  # bytes of weights, gradients and optimizer state that a block of clients may hold at once
+BLOCK = 1 << 28  # bytes of models, gradients and optimizer state of the clients that step at once (docs/design.md)
 BETAS, EPSILON = (0.9, 0.999), 1e-8  # the defaults of Kingma and Ba (ICLR 2015)
 
 
@@ -75,7 +75,7 @@ class Trainer:
         self.state = {slot: torch.zeros_like(self.updates) for slot in schedule.slots}
         self.state["steps"] = torch.zeros(len(shards), device=device)
         each = self.updates.element_size() * len(like) * (2 + len(schedule.slots))
-        most = len(shards) if schedule.is_one_step else max(CACHE // each, 1)
+        most = len(shards) if schedule.is_one_step else max(BLOCK // each, 1)
         self.blocks = tuple(_blocks(shards, schedule.batches, most))
 
     @cached_property

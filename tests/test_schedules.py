@@ -235,7 +235,7 @@ def test_clients_in_another_order_learn_the_same_in_that_order(
 @pytest.mark.parametrize("cache", [1, 3000, 1 << 40])
 @pytest.mark.parametrize("schedule", [SGD, ADAM, MOMENTUM], ids=str)
 def test_blocks_of_any_size_train_alike(cache: int, schedule: Schedule, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agrbench.schedules.CACHE", cache)
+    monkeypatch.setattr("agrbench.schedules.BLOCK", cache)
     follow(perceptron(5), shards([5, 4, 6, 1, 5, 20, 2, 5, 5]), schedule)
     follow(convolution(), shards([4, 1, 3], (1, 3, 3)), schedule)
 
