@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -110,16 +111,33 @@ def _estimate(cells: Sequence[Cell], registry: Registry, quiet: bool) -> tuple[f
     seconds: dict[Cell, float] = {}
     began = time.perf_counter()
     with progress("estimating", len(kinds), quiet) as report:
-        for kind in sorted(
-            kinds, key=lambda kind: kind.defense
-        ):  # so that every dataset and setting has its turn early
+        for kind in _in_turns(kinds):
             if time.perf_counter() - began > PATIENCE:
                 break
             seconds[kind] = _probe(kind, registry)
             report(str(kind))
-    mean = statistics.fmean(seconds.values()) if seconds else 0.0
-    total = sum(seconds.get(replace(cell, attack=UNATTACKED, seed=0), mean) for cell in cells)
-    return total, f"from {PROBE} rounds of {len(seconds)} of {len(kinds)} stacks"
+    return sum(
+        _expected(cell, seconds) for cell in cells
+    ), f"from {PROBE} rounds of {len(seconds)} of {len(kinds)} stacks"
+
+
+def _in_turns(kinds: Sequence[Cell]) -> list[Cell]:
+    """Order stacks so that every dataset under every settings has its first before one has its second."""
+    groups: dict[str, list[Cell]] = {}
+    for kind in kinds:
+        groups.setdefault(_group(kind), []).append(kind)
+    return [kind for turn in itertools.zip_longest(*groups.values()) for kind in turn if kind is not None]
+
+
+def _expected(cell: Cell, seconds: Mapping[Cell, float]) -> float:
+    """Give what a cell's stack took, or the mean of its dataset and settings, or of all."""
+    kind = replace(cell, attack=UNATTACKED, seed=0)
+    alike = [spent for other, spent in seconds.items() if _group(other) == _group(kind)]
+    return seconds.get(kind, statistics.fmean(alike or list(seconds.values()) or [0.0]))
+
+
+def _group(kind: Cell) -> str:
+    return f"{kind.dataset} {kind.settings}"
 
 
 def _probe(kind: Cell, registry: Registry) -> float:

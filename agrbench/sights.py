@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
 
+import torch
 from torch import Generator, Tensor
 
 from agrbench.checks import checked_view
@@ -65,7 +66,7 @@ class Sight:
         )
 
     def _mixed(self, values: Tensor) -> Tensor:
-        return values if self.mixing is None else self.mixing @ values
+        return values if self.mixing is None else self.mixing.to(values) @ values
 
     def round(
         self,
@@ -81,7 +82,7 @@ class Sight:
         sources = {
             "view": self.view,
             "updates": lambda: self._mixed(self.updates),
-            "sizes": lambda: self._mixed(server.sizes.to(self.updates)[list(self.heard)]),
+            "sizes": lambda: self._mixed(server.sizes.to(self.updates.device, torch.float64)[list(self.heard)]),
         }
         return Round(
             self.layout, layout, byzantine, self.clients, self.geometry, server, sources, see, memory, number, rng

@@ -28,7 +28,7 @@ from agrbench.training import learner
 
 @dataclass
 class State:
-    """All that a run carries from round to round; copying it branches the run."""
+    """What a run carries from round to round, besides its trainers' optimizer states and its judge's memory."""
 
     model: Tensor
     previous: Tensor

@@ -24,5 +24,5 @@ def cosden(round: Round, *, neighbours: int | None = None, score: Literal["row",
 defense = Defense(
     cosden,
     family="distance",
-    requires=lambda n, f, *, neighbours=None: 2 * f < n and (neighbours or n) <= n,
+    requires=lambda n, f, *, neighbours=None: 2 * f < n < 2 * (neighbours or n) <= 2 * n,
 )

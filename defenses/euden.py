@@ -25,5 +25,5 @@ def euden(round: Round, *, neighbours: int | None = None, score: Literal["row", 
 defense = Defense(
     euden,
     family="distance",
-    requires=lambda n, f, *, neighbours=None: 2 * f < n and (neighbours or n) <= n,
+    requires=lambda n, f, *, neighbours=None: 2 * f < n < 2 * (neighbours or n) <= 2 * n,
 )

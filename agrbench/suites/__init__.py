@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import os
 import tomllib
 from collections.abc import Mapping, Sequence
 from importlib import resources
@@ -64,9 +65,11 @@ def choose(
 
 
 def _read(name: str, within: tuple[str, ...]) -> Suite:
+    if name.endswith(".toml") and within and within[-1].endswith(".toml"):
+        name = os.path.normpath(Path(within[-1]).parent / name)  # beside the file that includes it
     if name in within:
         raise AgrbenchError(f"{name} includes itself ({' > '.join([*within, name])}); take one include out")
-    table = _table(_text(name, within), name)
+    table = _table(_text(name), name)
     grids = tuple(grid for other in table.pop("include", ()) for grid in _read(other, (*within, name)).grids)
     title, variations = table.pop("title", ""), table.pop("grids", [{}])
     grids = _over(grids or (Grid((), (), ()),), table, name)
@@ -77,15 +80,13 @@ def _read(name: str, within: tuple[str, ...]) -> Suite:
     return Suite(title, grids)
 
 
-def _text(name: str, within: tuple[str, ...]) -> str:
+def _text(name: str) -> str:
     if name.endswith(".toml"):
-        path = Path(within[-1]).parent / name if within else Path(name)
         try:
-            return path.read_text(encoding="utf-8")
-        except OSError as error:
-            raise AgrbenchError(
-                f"{name}: the suite cannot be read ({error.strerror}); give the path of a .toml file"
-            ) from error
+            return Path(name).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            why = error.strerror if isinstance(error, OSError) else "it is not text in UTF-8"
+            raise AgrbenchError(f"{name}: the suite cannot be read ({why}); give the path of a .toml file") from error
     if name not in shipped():
         near = difflib.get_close_matches(name, shipped())
         raise AgrbenchError(
@@ -118,10 +119,10 @@ def _check(table: Mapping[str, Any], known: Sequence[str], name: str) -> None:
     settings = table.get("settings", {})
     if not isinstance(settings, dict):
         raise AgrbenchError(f"{name}: settings is not a table; write it as [settings]")
-    for wrong in [*(set(table) - set(known)), *(set(settings) - set(SETTINGS))]:
-        allowed = sorted(known if wrong in table else SETTINGS)
-        near = difflib.get_close_matches(wrong, allowed)
-        raise AgrbenchError(f"{name}: {wrong!r} is no key of a suite; write {' or '.join(near or allowed)}")
+    for given, allowed, what in ((table, known, "key of a suite"), (settings, SETTINGS, "setting")):
+        for wrong in set(given) - set(allowed):
+            ways = difflib.get_close_matches(wrong, allowed) or sorted(allowed)
+            raise AgrbenchError(f"{name}: {wrong!r} is no {what}; write {' or '.join(ways)}")
     for axis in AXES:
         if axis in table and not (_texts(table[axis]) and table[axis]):
             raise AgrbenchError(f'{name}: {axis} is not a list of specs; write {axis} = ["...", "..."]')
