@@ -67,7 +67,7 @@ def model(shape: tuple[int, ...], classes: int) -> nn.Module:
 dataset = Dataset(
     load,
     model=model,
-    rate=0.5,
+    rate=0.05,
     root_size=2000,
     source=Published("none stated (images); BSD 2-Clause (network)"),
 )

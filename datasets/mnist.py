@@ -54,7 +54,7 @@ def idx(path: Path) -> NDArray[numpy.uint8]:
 dataset = Dataset(
     load,
     model="mlp(512)",
-    rate=0.5,
+    rate=1.0,
     root_size=2000,
     source=Source("CC BY-SA 3.0", FILES),
 )

@@ -32,7 +32,7 @@ def read(path: Path) -> Examples:
 dataset = Dataset(
     load,
     model="mlp(1024)",
-    rate=0.5,
+    rate=1.0,
     root_size=2000,
     source=Source("none stated", (ARCHIVE,)),
 )
