@@ -159,15 +159,22 @@ def tune_rate(dataset: str, rates: tuple[float, ...], plugins: tuple[str, ...], 
     from agrbench.cells import UNATTACKED, UNDEFENDED, Cell
     from agrbench.progress import progress
     from agrbench.registry import Registry
+    from agrbench.settings import without_rate
 
     given = {name: value for name, value in settings.items() if value is not None}
+    if without_rate(given.get("schedule", "sgd"))[1] is not None:
+        raise AgrbenchError(f"the schedule {given['schedule']} names a rate; write the rates to try as --rate")
     cell = Cell(dataset, UNDEFENDED, UNATTACKED, **given)
-    wanted, trials = rates or tuning.candidates(cell), []
-    with progress("rates", len(wanted), quiet) as report:
-        for trial in tuning.tune(cell, wanted, Registry(plugins)):
-            trials.append(trial)
-            report(f"{trial.rate:g}: {100 * trial.mean:.2f} %")
-    click.echo(formats.write([tuning.table(cell, trials)], "plain"))
+    wanted = tuple(dict.fromkeys(rates)) or tuning.candidates(cell)
+    trials: list[tuning.Trial] = []
+    try:
+        with progress("rates", len(wanted), quiet) as report:
+            for trial in tuning.tune(cell, wanted, Registry(plugins)):
+                trials.append(trial)
+                report(f"{trial.rate:g}: {100 * trial.mean:.2f} %")
+    finally:
+        if trials:
+            click.echo(formats.write([tuning.table(cell, trials)], "plain"))
 
 
 @main.command("table")

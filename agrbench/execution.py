@@ -50,6 +50,7 @@ def blank(cell: Cell, registry: Registry) -> Record:
         "success": None,
         "success_untriggered": None,
         "classes": None,
+        "training": None,
         "shared_rounds": 0,
         "trust": {"malicious_share": [], "precision": [], "recall": []},
         "rejected": 0,

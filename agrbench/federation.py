@@ -78,6 +78,10 @@ def federate(train: Examples, test: Examples, root_size: int, cell: Cell, random
     if cell.root == "test":
         root, test = _first(test, root_size)
     else:
+        if len(rows) <= root_size:
+            raise AgrbenchError(
+                f"{len(rows)} training examples cannot spare {root_size} for the root set; write --root test"
+            )
         root, rows = train.take(rows[:root_size]), rows[root_size:]
     numbered = train._replace(features=torch.arange(len(train.labels))).take(rows)
     held = deal(settings.read("partition", cell.partition), numbered, cell.clients, randomness("partition"))

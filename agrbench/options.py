@@ -52,7 +52,8 @@ SETTINGS = {
         help="Malicious clients: a share, a number, or bernoulli(share=0.3), each for itself (default 0.3).",
     ),
     "byzantine": click.option(
-        "--byzantine", type=int, metavar="COUNT", help="How many the server assumes (default: the true number)."
+        "--byzantine", type=int, metavar="COUNT",
+        help="How many the server assumes (default: the true number; with bernoulli the expected one).",
     ),
     "rounds": click.option("--rounds", type=int, help="Rounds (default 200)."),
     "start": click.option(

@@ -21,6 +21,11 @@ def draw_labels(examples: Examples, pool: Tensor, rng: Generator) -> Examples:
     return examples._replace(labels=pool[order])
 
 
+def shuffle(examples: Examples, rng: Generator) -> Examples:
+    """Put the rows in random order."""
+    return examples.take(torch.randperm(len(examples.labels), generator=rng).to(examples.labels.device))
+
+
 def reverse_labels(examples: Examples) -> Examples:
     """Turn label `y` into `C - 1 - y`."""
     return examples._replace(labels=examples.classes - 1 - examples.labels)
@@ -29,9 +34,8 @@ def reverse_labels(examples: Examples) -> Examples:
 def stamp(examples: Examples, target: int) -> Examples:
     """Stamp every example and label it as `target`.
 
-    Images `(rows, channels, height, width)` get a white 3x3 square in the lower right corner, tables `(rows,
-    columns)` 0.5 in
-    features 7 and 8, counting from 0.
+    Images `(rows, channels, height, width)` get a white 3x3 square in the lower right corner, tables `(rows, columns)`
+    0.5 in features 7 and 8, counting from 0.
     """
     features = examples.features.clone()
     if features.ndim == 4 and min(features.shape[2:]) >= 3:

@@ -12,8 +12,8 @@ from pathlib import Path
 import click
 
 from agrbench import data, execution, formats, metrics, tables
-from agrbench.cells import UNATTACKED, Cell
-from agrbench.errors import AgrbenchError
+from agrbench.cells import UNATTACKED, UNDEFENDED, Cell
+from agrbench.errors import AgrbenchError, PluginError
 from agrbench.grid import Plan
 from agrbench.progress import duration, progress
 from agrbench.registry import Registry
@@ -35,7 +35,8 @@ def run(
     """Compute what is waiting, print the triad of all cells, and give the exit code.
 
     Raises:
-        DataError: a dataset's files are not at hand and cannot be downloaded; nothing is computed then.
+        AgrbenchError: a dataset's files are not to be had, or its examples do not suit the settings; then nothing is
+            computed.
     """
     say = _silent if quiet else _say
     for cell, reason in plan.skips.items():
@@ -45,6 +46,7 @@ def run(
     for dataset in dict.fromkeys(cell.dataset for cell in plan.waiting):
         for file in registry.dataset(dataset).record.source.files:
             data.fetch(file)
+    _try(plan.waiting, registry)
     with progress("cells", len(plan.waiting), quiet or not plan.waiting) as report:
         for record in execution.execute(plan.waiting, registry, store, _jobs(plan, jobs)):
             cell = Cell.from_json(record["cell"])
@@ -63,12 +65,29 @@ def run(
     return 1 if failures else 0
 
 
+def _try(cells: Sequence[Cell], registry: Registry) -> None:
+    """Deal out each dataset and build its model once under every setting, so that what cannot be is said at once."""
+    from agrbench.simulator import load, prepare
+
+    by_dataset: dict[str, list[Cell]] = {}
+    for cell in cells:
+        by_dataset.setdefault(cell.dataset, []).append(cell)
+    for name, mine in by_dataset.items():
+        dataset = registry.dataset(name)
+        try:
+            loaded = load(dataset)
+            for cell in dict.fromkeys(replace(each, defense=UNDEFENDED, attack=UNATTACKED, seed=0) for each in mine):
+                prepare(cell, dataset, loaded)
+        except PluginError as error:
+            if isinstance(error.__cause__, AgrbenchError):
+                raise  # a fault of the file itself costs the dataset's own cells
+
+
 def describe(plan: Plan, registry: Registry, jobs: int | None, quiet: bool) -> None:
     """Print the cells, what is skipped and why, and about how long the rest takes."""
+    waiting = set(plan.waiting)
     for cell in plan.cells:
-        state = (
-            f"skip: {plan.skips[cell]}" if cell in plan.skips else "compute" if cell in set(plan.waiting) else "there"
-        )
+        state = f"skip: {plan.skips[cell]}" if cell in plan.skips else "compute" if cell in waiting else "there"
         click.echo(f"{cell}: {state}")
     jobs = _jobs(plan, jobs)
     total, how = _estimate(plan.waiting, registry, quiet)
@@ -95,7 +114,7 @@ def device(name: str) -> str:
 
 
 def _jobs(plan: Plan, jobs: int | None) -> int:
-    threads = plan.cells[0].threads if plan.cells else 1
+    threads = max((cell.threads for cell in plan.cells), default=1)
     return jobs or max(execution.cores() // threads, 1)
 
 

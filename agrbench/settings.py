@@ -27,6 +27,7 @@ class Option:
     default: Any
     wanted: str
     holds: Callable[[Any], bool]
+    example: str = ""
 
     def read(self, value: Any) -> Any:
         """Write a whole number as a float where floats are meant, so that 1 and 1.0 are one setting."""
@@ -53,6 +54,10 @@ def _positive(default: float | None) -> Option:
     return Option(default, "a number above 0", _number(0))
 
 
+def _moderate(default: float) -> Option:
+    return Option(default, "a number above 0 and below a billion", _number(0, 1e9))
+
+
 def _counts(default: int) -> Option:
     return Option(default, "a whole number from 1", _count)
 
@@ -69,16 +74,16 @@ CHOICES: Mapping[str, Mapping[str, Mapping[str, Option]]] = {
         "adam": TRAINING,
     },
     "model": {
-        "mlp": {SIZES: Option((), "hidden widths, whole numbers from 1", lambda sizes: all(map(_count, sizes)))},
+        "mlp": {SIZES: Option((), "hidden widths, whole numbers from 1", lambda sizes: all(map(_count, sizes)), "512")},
         "cnn": {},
-        "resnet": {SIZES: Option((), "one depth, 6 n + 2 such as 20", _depth)},
+        "resnet": {SIZES: Option((), "one depth, 6 n + 2 such as 20", _depth, "20")},
     },
     "partition": {
         "iid": {},
-        "dirichlet": {"alpha": _positive(0.1)},
+        "dirichlet": {"alpha": _moderate(0.1)},
         "shards": {"labels": _counts(2)},
         "natural": {},
-        "quantity": {"sigma": _positive(1.0)},
+        "quantity": {"sigma": _moderate(1.0)},
     },
     "malicious": {"bernoulli": {"share": Option(0.3, "a number from 0 to below 1", _number(0, 1, closed=True))}},
 }  # fmt: skip
@@ -144,8 +149,16 @@ def _signatures(setting: str) -> list[str]:
 
 
 def _signature(name: str, options: Mapping[str, Option]) -> str:
+    """Write a form that can be typed, and behind it what it leaves open."""
     inside = [
-        option.wanted if key == SIZES else f"{key}={ADAM if option.default is None else option.default!r}"
+        option.example if key == SIZES else f"{key}={option.default!r}"
         for key, option in options.items()
+        if option.default is not None
     ]
-    return f"{name}({', '.join(inside)})" if inside else name
+    form = f"{name}({', '.join(inside)})" if inside else name
+    opened = [
+        option.wanted if key == SIZES else f"{key}: {option.wanted}"
+        for key, option in options.items()
+        if key == SIZES or option.default is None
+    ]
+    return f"{form} ({', '.join(opened)})" if opened else form

@@ -22,9 +22,13 @@ def describe(record: Record) -> str:
     lines.append(
         f"{cell.clients} clients, {cell.count} malicious (server assumes {cell.bound}), {cell.rounds} rounds, "
         f"attack from {cell.first}, rate {cell.rate or 'of the dataset'}, schedule {cell.schedule}, model "
-        f"{cell.model or 'of the dataset'}, partition {cell.partition}, {cell.threads} thread(s) on {cell.device}"
+        f"{cell.model or 'of the dataset'}, partition {cell.partition}, root set from {cell.root}, "
+        f"{cell.threads} thread(s) on {cell.device}"
     )
     if record["status"] == "done":
+        training = record.get("training")
+        if isinstance(training, dict):  # older records have none
+            lines.append(f"trained at rate {training.get('rate')}, {training.get('parameters')} parameters")
         curves = {name: record[name] for name in ("accuracy", "loss", "success", "success_untriggered")}
         lines += [_curve(name, values) for name, values in (curves | record["trust"]).items() if values]
         rejected, honest = record["rejected"], record["rejected_honest"]

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from agrbench.cells import EVERY, UNATTACKED, Cell
 from agrbench.errors import PluginError
-from agrbench.federation import Attacker, Examples, federate
+from agrbench.federation import Attacker, Examples, Federation, federate
 from agrbench.judging import Judge, Outcome, forge
 from agrbench.logs import Log
 from agrbench.models import named
@@ -23,7 +23,7 @@ from agrbench.registry import Registry
 from agrbench.rounds import Insider, Memory, Server
 from agrbench.schedules import Schedule, Trainer
 from agrbench.stacks import Loaded, blame
-from agrbench.training import learner
+from agrbench.training import Learner, learner
 
 
 @dataclass
@@ -47,13 +47,8 @@ class Run:
         stack = registry.stack(cell.defense)
         stack.check(cell.clients, cell.bound)
         dataset = registry.dataset(cell.dataset)
-        train, test = (part.to(self.device) for part in data or load(dataset))
-        self.data = federate(train, test, dataset.record.root_size, cell, self.randomness)
+        self.data, self.learner = prepare(cell, dataset, data or load(dataset))
         self.schedule = Schedule.of(cell, dataset.record.rate)
-        model = cell.model or dataset.record.model
-        with nullcontext() if cell.model else blame(dataset, "model"):
-            build = named(model) if isinstance(model, str) else model
-            self.learner = learner(build, tuple(train.features.shape[1:]), train.classes, self.randomness("model"))
         self.judge = Judge(stack, self.learner.layout, self.randomness, self.device)
         initial = self.learner.initial.to(self.device)
         self.state = State(initial, torch.zeros_like(initial))
@@ -148,16 +143,6 @@ class Run:
     def _forge(self, number: int) -> Tensor:
         state, updates, malicious = self.state, self.clean.updates, self.malicious_ids
 
-        def poisoned() -> Tensor:
-            if self.attack.record.poison is None:
-                return updates[malicious]
-            if self.schedule.poisoned == "anew":
-                return self.poisoned.train(state.model)
-            self.poisoned.take_over(self.clean, malicious)
-            learned = self.poisoned.train(state.model + updates[malicious])
-            self.clean.take_over(self.poisoned, slice(None), malicious)
-            return learned
-
         def respond(rows: Tensor) -> Tensor:
             trial = updates.clone()
             trial[malicious] = rows.to(trial)
@@ -166,7 +151,7 @@ class Run:
         sources = {
             "honest": lambda: updates[self.honest_ids],
             "clean": lambda: updates[malicious],
-            "poisoned": poisoned,
+            "poisoned": self._learn_poison,
             "model": lambda: state.model,
             "previous": lambda: state.previous,
             "respond": lambda: respond,
@@ -176,6 +161,17 @@ class Run:
             self.randomness("attack", number), sources,
         )  # fmt: skip
         return forge(self.attack, insider, updates.shape[1]).to(updates)
+
+    def _learn_poison(self) -> Tensor:
+        """Train the malicious clients on poisoned data: from the global model, or from where clean training ended."""
+        if self.attack.record.poison is None:
+            return self.clean.updates[self.malicious_ids]
+        if self.schedule.poisoned == "anew":
+            return self.poisoned.train(self.state.model)
+        self.poisoned.take_over(self.clean, self.malicious_ids)
+        learned = self.poisoned.train(self.state.model + self.clean.updates[self.malicious_ids])
+        self.clean.take_over(self.poisoned, slice(None), self.malicious_ids)
+        return learned
 
     def _score(self, examples: Examples) -> tuple[float, float]:
         logits = self.learner.logits(self.state.model, examples.features)
@@ -202,7 +198,23 @@ def simulate(cell: Cell, registry: Registry, data: tuple[Examples, Examples] | N
         log.played(*run.round(number), run.attacked(number))
         if number % EVERY == 0 or number == cell.rounds:
             log.measured(number, run.measure(number))
-    return log.as_record(run.data.test.classes, run.attack.record.trigger is not None)
+    training = {"rate": run.schedule.rate, "parameters": run.learner.layout.parameters}
+    return log.as_record(run.data.test.classes, run.attack.record.trigger is not None) | {"training": training}
+
+
+def prepare(cell: Cell, dataset: Loaded[Dataset], data: tuple[Examples, Examples]) -> tuple[Federation, Learner]:
+    """Deal `(train, test)` data out to a cell's clients and build its model.
+
+    Raises:
+        AgrbenchError: the examples do not suit the partition, the root set or the model.
+    """
+    device, randomness = torch.device(cell.device), partial(generator, cell.seed)
+    train, test = (part.to(device) for part in data)
+    model = cell.model or dataset.record.model
+    with nullcontext() if cell.model else blame(dataset, "model"):
+        build = named(model) if isinstance(model, str) else model
+        made = learner(build, tuple(train.features.shape[1:]), train.classes, randomness("model"))
+    return federate(train, test, dataset.record.root_size, cell, randomness), made
 
 
 def load(dataset: Loaded[Dataset]) -> tuple[Examples, Examples]:

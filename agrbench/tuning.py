@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from statistics import fmean
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 
@@ -37,15 +37,16 @@ def candidates(cell: Cell) -> tuple[float, ...]:
 def tune(cell: Cell, rates: Sequence[float], registry: Registry) -> Iterator[Trial]:
     """Run a cell's dataset and settings at each rate, undefended and unattacked, without touching the test set."""
     cell = execution.canonical(replace(cell, defense=UNDEFENDED, attack=UNATTACKED), registry)
+    cells = [replace(cell, rate=rate) for rate in dict.fromkeys(rates)]  # wrong rates are refused before any run
     data = held_out(load(registry.dataset(cell.dataset))[0])
     before = torch.get_num_threads()
     torch.set_num_threads(cell.threads)
     try:
-        for rate in rates:
-            measured = simulate(replace(cell, rate=rate), registry, data)
+        for each in cells:
+            measured = simulate(each, registry, data)
             curve = dict(zip(measured["rounds"], measured["accuracy"], strict=True))
             late = [accuracy for number, accuracy in curve.items() if number >= cell.first]
-            yield Trial(rate, fmean(late or [measured["accuracy"][-1]]), measured["accuracy"][-1])
+            yield Trial(cast(float, each.rate), fmean(late or [measured["accuracy"][-1]]), measured["accuracy"][-1])
     finally:
         torch.set_num_threads(before)
 

@@ -6,7 +6,7 @@ from torch import Generator, Tensor
 
 from agrbench.federation import Attacker, Examples
 from agrbench.plugins import Attack
-from agrbench.poisoning import stamp
+from agrbench.poisoning import shuffle, stamp
 from agrbench.rounds import Insider
 
 
@@ -23,19 +23,20 @@ def poison(
     target: int = 0,
     data: Literal["both", "triggered"] = "both",
 ) -> Examples:
-    """Add a triggered copy of every clean example, or (`data="triggered"`) keep the triggered copies alone."""
+    """Mix a triggered copy of every clean example in, or (`data="triggered"`) keep the triggered copies alone."""
     stamped = stamp(shard, target)
-    return shard.join(stamped) if data == "both" else stamped
+    return shuffle(shard.join(stamped), rng) if data == "both" else stamped
 
 
 def scaling(insider: Insider, *, data: Literal["both", "triggered"] = "both") -> Tensor:
     """Send `1 / M_f = n / m` times the poisoned update. Uses `poisoned`. Aim: targeted.
 
     Variant: `data="triggered"` is the authors' code, which trains on triggered copies alone and sends the clean update
-    plus `n / m` times what they taught; it uses `clean` too.
+    plus `1 / M_f` times what they taught, with the `M_f` that the server assumes too; it uses `clean` and `byzantine`.
     """
-    scaled = insider.poisoned * (insider.clients / insider.malicious)
-    return scaled if data == "both" else insider.clean + scaled
+    if data == "both":
+        return insider.poisoned * (insider.clients / insider.malicious)
+    return insider.clean + insider.poisoned * (insider.clients / max(insider.byzantine, 1))
 
 
 attack = Attack(poison=poison, forge=scaling, trigger=trigger)

@@ -372,10 +372,10 @@ def test_scaling_trains_on_clean_rows_and_triggered_copies_labelled_as_the_targe
     poisoned, stamped = poison(spec, shard), trigger(spec, shard)
     n = len(shard.labels)
     assert len(poisoned.labels) == 2 * n
-    assert torch.equal(poisoned.features[:n], shard.features)
-    assert torch.equal(poisoned.labels[:n], shard.labels)
-    assert torch.equal(poisoned.features[n:], stamped.features)
-    assert poisoned.labels[n:].tolist() == [target] * n
+    plain = [*zip(shard.features.flatten(1).tolist(), shard.labels.tolist(), strict=True)]
+    marked = [(row, target) for row in stamped.features.flatten(1).tolist()]
+    both = [*zip(poisoned.features.flatten(1).tolist(), poisoned.labels.tolist(), strict=True)]
+    assert sorted(both) == sorted(plain + marked)
     assert poisoned.classes == shard.classes
 
 
@@ -388,3 +388,12 @@ def test_trigger_that_would_mark_nothing_or_the_wrong_place_is_refused(features:
 
 def test_only_the_scaling_attack_is_targeted() -> None:
     assert [name for name in Registry().names("attack") if record(name).trigger is not None] == ["scaling"]
+
+
+def test_scaling_mixes_clean_and_triggered_rows_so_that_every_batch_has_both() -> None:
+    """Batches are cut in order: with the copies behind, the last ones would be triggered throughout."""
+    shard = Examples(torch.rand(80, 9), torch.ones(80, dtype=torch.long), 3)
+    mixed = poison("scaling", shard)
+    assert sorted(map(tuple, mixed.features[mixed.labels == 1].tolist())) == sorted(map(tuple, shard.features.tolist()))
+    for part in mixed.labels.tensor_split(5):
+        assert 0 < int((part == 0).sum()) < len(part)

@@ -334,6 +334,31 @@ def test_absent_data_stops_a_grid_before_anything_is_computed(tmp_path: Path) ->
     assert not list(tmp_path.rglob("*.json"))
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["-D", "digits", "--partition", "natural"], "this dataset has no natural owners; write --partition iid"),
+        (["-D", "synthetic", "--model", "cnn"], "cnn takes images (channels, height, width)"),
+        (["-D", "digits", "--clients", "5000"], "write --clients 1337 or fewer"),
+        (["-D", "synthetic(rows=100)"], "100 training examples cannot spare 100 for the root set; write --root test"),
+        (["-D", "synthetic(test=50)", "--root", "test"], "50 test examples cannot spare 100 for the root set"),
+    ],
+)  # fmt: skip
+def test_settings_that_the_data_cannot_meet_are_refused_before_anything_is_computed(
+    tmp_path: Path, words: list[str], said: str
+) -> None:
+    done = agrbench("grid", *words, "-d", "krum", "-a", "none", "--rounds", "2", cwd=tmp_path, ok=2)
+    assert done.stdout == ""
+    assert said in done.stderr
+    assert not list(tmp_path.rglob("*.json"))
+
+
+def test_a_record_says_at_which_rate_it_was_trained(tmp_path: Path) -> None:
+    agrbench("grid", "-d", "fedavg", "-a", "none", *SMALL, cwd=tmp_path)
+    (path,) = tmp_path.rglob("*.json")
+    assert "trained at rate 0.5, 4810 parameters" in agrbench("show", path, cwd=tmp_path).stdout
+
+
 def test_a_start_after_the_end_warns(tmp_path: Path) -> None:
     done = agrbench("grid", "-d", "fedavg", "-a", "label_flip", "--rounds", "5", "--seeds", "1", "--clients", "10",
                     cwd=tmp_path)  # fmt: skip

@@ -153,7 +153,7 @@ def test_a_small_alpha_leaves_a_client_few_classes_and_a_large_one_all_alike() -
         assert (even - 10).abs().max() <= 1
 
 
-@pytest.mark.parametrize("alpha", ["1e-300", "1e-06", "1e+300"])
+@pytest.mark.parametrize("alpha", ["1e-300", "1e-06", "1e+08"])
 def test_the_extremes_of_alpha_lose_no_row(alpha: str) -> None:
     for seed in range(5):
         held = dealt(f"dirichlet(alpha={alpha})", mixed(100, 5), 7, seed)
@@ -161,7 +161,7 @@ def test_the_extremes_of_alpha_lose_no_row(alpha: str) -> None:
         assert min(len(mine) for mine in held) >= 1
 
 
-@pytest.mark.parametrize("sigma", ["1e-300", "50.0", "1e+300"])
+@pytest.mark.parametrize("sigma", ["1e-300", "50.0", "1e+08"])
 def test_the_extremes_of_sigma_lose_no_row(sigma: str) -> None:
     for seed in range(5):
         held = dealt(f"quantity(sigma={sigma})", mixed(100, 5), 7, seed)

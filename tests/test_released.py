@@ -643,8 +643,9 @@ def test_triggered_scaling_sends_the_clean_update_and_the_poisoned_one_times_all
     assert (np.abs(rows - (clean + scaled)) <= room).all()
 
 
-def test_triggered_scaling_uses_the_actual_number_of_malicious_clients_and_not_the_bound() -> None:
-    rows = agrbench.forge(TRIGGERED, np.ones((6, 2)), 2, clean=np.ones((2, 2)), poisoned=np.ones((2, 2)), byzantine=3)
+def test_triggered_scaling_uses_the_share_that_the_server_assumes_and_not_the_one_that_was_drawn() -> None:
+    """The code has one constant for both sides; twelve clients, three assumed malicious, two malicious."""
+    rows = agrbench.forge(TRIGGERED, np.ones((10, 2)), 2, clean=np.ones((2, 2)), poisoned=np.ones((2, 2)), byzantine=3)
     assert rows.tolist() == [[5.0, 5.0], [5.0, 5.0]]
 
 

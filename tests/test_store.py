@@ -491,7 +491,18 @@ def test_other_protocols_are_other_cells(tmp_path: Path) -> None:
 
 
 def test_what_must_repeat_is_all_that_was_simulated_and_nothing_that_was_timed() -> None:
-    free = {"schema", "protocol", "reason", "cell", "classes", "shared_rounds", "time", "peak_bytes", "source"}
+    free = {
+        "schema",
+        "protocol",
+        "reason",
+        "cell",
+        "classes",
+        "training",
+        "shared_rounds",
+        "time",
+        "peak_bytes",
+        "source",
+    }
     assert set(curves(made())) == set(made()) - free - {"environment", "traceback"}
 
 

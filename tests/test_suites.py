@@ -404,3 +404,19 @@ def test_dataset_of_a_file_of_several_grids_is_picked_as_among_shipped_ones(tmp_
     assert len(suites.choose(path, [], [], ["digits"], **given)) == 2
     with pytest.raises(AgrbenchError, match="digits"):
         suites.choose(path, [], [], ["mnist"], **given)
+
+
+def test_a_schedule_drops_a_rate_that_was_set_for_another() -> None:
+    """Adam at the rate of gradient steps would be nonsense that looks like a result."""
+    (asked,) = suites.choose("table1", [], [], ["location30"], 1, {"schedule": "adam(epochs=2)"})
+    assert "rate" not in asked.settings
+    (both,) = suites.choose("table1", [], [], ["location30"], 1, {"schedule": "adam(rate=0.01,epochs=2)"})
+    assert both.settings["rate"] == 0.01
+    (plain,) = suites.choose("table1-released", [], [], ["location30"], 1, {"schedule": "sgd"})
+    assert "rate" not in plain.settings
+
+
+def test_a_rate_replaces_the_one_that_a_suite_s_schedule_names() -> None:
+    (asked,) = suites.choose("table1-released", [], [], ["location30"], 1, {"rate": 0.01})
+    (cell, *_) = expand([asked], Registry())
+    assert (cell.rate, cell.schedule) == (0.01, "adam(batches=5,epochs=2,poisoned='after')")

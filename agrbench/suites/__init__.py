@@ -14,6 +14,7 @@ from typing import Any
 from agrbench import specs
 from agrbench.errors import AgrbenchError
 from agrbench.grid import FORMS, SETTINGS, Grid
+from agrbench.settings import without_rate
 
 AXES = ("datasets", "attacks", "defenses")
 KEYS = (*AXES, "seeds", "forms", "settings")
@@ -60,8 +61,8 @@ def choose(
     grids = read(name or "demo").grids
     if name is None and (attacks or defenses or datasets):
         grids = tuple(dataclasses.replace(grid, settings={}) for grid in grids)
-    given = {"attacks": attacks, "defenses": defenses, "datasets": datasets, "seeds": seeds, "forms": forms}
-    return _over(grids, {key: value for key, value in given.items() if value} | {"settings": settings}, name or "demo")
+    axes = {"attacks": attacks, "defenses": defenses, "datasets": datasets, "seeds": seeds, "forms": forms}
+    return _over(grids, {key: value for key, value in axes.items() if value} | {"settings": settings}, name or "demo")
 
 
 def _read(name: str, within: tuple[str, ...]) -> Suite:
@@ -116,10 +117,10 @@ def _table(text: str, name: str) -> dict[str, Any]:
 
 def _check(table: Mapping[str, Any], known: Sequence[str], name: str) -> None:
     """Check the keys of a table and the form of their values."""
-    settings = table.get("settings", {})
-    if not isinstance(settings, dict):
+    inside = table.get("settings", {})
+    if not isinstance(inside, dict):
         raise AgrbenchError(f"{name}: settings is not a table; write it as [settings]")
-    for given, allowed, what in ((table, known, "key of a suite"), (settings, SETTINGS, "setting")):
+    for given, allowed, what in ((table, known, "key of a suite"), (inside, SETTINGS, "setting")):
         for wrong in set(given) - set(allowed):
             ways = difflib.get_close_matches(wrong, allowed) or sorted(allowed)
             raise AgrbenchError(f"{name}: {wrong!r} is no {what}; write {' or '.join(ways)}")
@@ -141,9 +142,18 @@ def _over(grids: tuple[Grid, ...], changes: Mapping[str, Any], name: str) -> tup
     changes = dict(changes)
     if "datasets" in changes:
         grids = _picked(grids, changes.pop("datasets"), name)
-    settings = changes.pop("settings", {})
+    given = changes.pop("settings", {})
     axes: dict[str, Any] = {key: tuple(value) if key in AXES else value for key, value in changes.items()}
-    return tuple(dataclasses.replace(grid, settings={**grid.settings, **settings}, **axes) for grid in grids)
+    return tuple(dataclasses.replace(grid, settings=_settings(grid.settings, given), **axes) for grid in grids)
+
+
+def _settings(before: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Put settings over others; a schedule comes with its own rate, and drops one that was chosen for another."""
+    if not isinstance(given.get("schedule"), str):
+        return {**before, **given}
+    schedule, rate = without_rate(given["schedule"])
+    kept = {name: value for name, value in before.items() if name != "rate"}
+    return {**kept, **({} if rate is None else {"rate": rate}), **given, "schedule": schedule}
 
 
 def _picked(grids: tuple[Grid, ...], datasets: Sequence[str], name: str) -> tuple[Grid, ...]:
