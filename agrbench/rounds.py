@@ -1,7 +1,7 @@
 """What each side of a round sees, and what it says.
 
-The attackers see an `Insider` and answer with rows; the server sees a `Round` and answers with a `Verdict`, by which the
-harness combines the original updates.
+The attackers see an `Insider` and answer with rows; the server sees a `Round` and answers with a `Verdict`, by which
+the harness combines the original updates.
 """
 
 from __future__ import annotations
@@ -101,10 +101,10 @@ class Server:
 class Round:
     """What a defense or a row stage sees of one round.
 
-    `view_layout` holds the layers of the view; `clients` names the client of each row (`None` after a
-    row stage that is not square); `byzantine` is the server's bound on malicious rows; `layout` describes the originals;
-    `see` maps server vectors `(k, parameters)` through the same column stages; `memory` lives as long as the run;
-    `number` counts from 1; `rng` is this plugin's own for this round.
+    `view_layout` holds the layers of the view; `clients` names the client of each row (`None` after a row stage that is
+    not square); `byzantine` is the server's bound on malicious rows; `layout` describes the originals; `see` maps
+    server vectors `(k, parameters)` through the same column stages; `memory` lives as long as the run; `number` counts
+    from 1; `rng` is this plugin's own for this round.
     """
 
     view_layout: Layout
