@@ -66,7 +66,7 @@ def test_list_names_every_plugin_file(tmp_path: Path) -> None:
     ("words", "complaint"),
     [
         (["-d", "kurm"], "no defense is named 'kurm'; did you mean krum"),
-        (["-d", "cosden(neighbours=ten)"], "the signature is cosden(neighbours: int | None = None)"),
+        (["-d", "cosden(neighbours=ten)"], "the signature is cosden(neighbours: int | None = None, score: "),
         (["-d", "amp+krum+median"], "krum is a defense, not a stage"),
         (["-a", "label_flop"], "did you mean label_flip"),
         (["-D", "digit"], "did you mean digits"),
