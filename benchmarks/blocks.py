@@ -37,7 +37,7 @@ def main(threads: int) -> None:
     ]
     model = learner(mlp(*HIDDEN), (FEATURES,), CLASSES, rng)
     rows = []
-    for size in (20, 24, 26, 28, 30):
+    for size in (24, 26, 28, 30):
         schedules.BLOCK = 1 << size
         trainer = Trainer(model, shards, Schedule("adam", RATE, EPOCHS, BATCHES))
         rows.append((f"{1 << (size - 20)} MiB", len(trainer.blocks), seconds(lambda: trainer.train(model.initial))))  # noqa: B023
