@@ -14,7 +14,6 @@ from agrbench.errors import AgrbenchError
 from agrbench.specs import Term
 
 PROTOCOL = 1  # rises when results change on purpose
-LARGEST = 2**53  # beyond it a float no longer holds every whole number
 EVERY = 10  # rounds between evaluations
 SHARE = 0.3  # of the clients that are malicious by default
 UNATTACKED = "none"
@@ -178,7 +177,7 @@ class Cell:
 
 
 def _whole(value: object) -> bool:
-    return type(value) is int and abs(value) < LARGEST
+    return type(value) is int and abs(value) < settings.LARGEST
 
 
 def _demand(holds: bool, name: str, given: object, wanted: str) -> None:

@@ -100,7 +100,7 @@ def _attacks(claim: Claim, group: Group, defense: str) -> Iterator[tuple[str, ..
 
 def _run(quantity: str, group: Group, defense: str, attacks: tuple[str, ...]) -> Run:
     sample, base = MEASURES[quantity](group, defense, attacks), metrics.base_of(defense)
-    complete = sample.seeds == _seeds(group)
+    complete = sample.seeds == group.every_seed
     return Run(
         sample,
         group.dataset,
@@ -129,10 +129,6 @@ def _ratio(ours: Sample, base: Sample) -> Sample:
     theirs = dict(zip(*base, strict=True))
     pairs = [(seed, value / theirs[seed]) for seed, value in zip(*ours, strict=True) if theirs.get(seed)]
     return Sample(tuple(seed for seed, _ in pairs), tuple(value for _, value in pairs))
-
-
-def _seeds(group: Group) -> tuple[int, ...]:
-    return tuple(sorted({seed for _, _, seed in (*group.records, *group.missing)}))
 
 
 def _reason(group: Group, defense: str, attacks: Sequence[str]) -> str:

@@ -40,6 +40,11 @@ class Group:
         names = dict.fromkeys(attack for _, attack, _ in (*self.records, *self.missing))
         return sorted(name for name in names if name != UNATTACKED)
 
+    @cached_property
+    def every_seed(self) -> tuple[int, ...]:
+        """List the seeds of all cells, finished or not."""
+        return tuple(sorted({seed for _, _, seed in (*self.records, *self.missing)}))
+
     def seeds(self, defense: str, attack: str) -> list[int]:
         """List the seeds for which a cell is finished."""
         return sorted(seed for has, under, seed in self.records if (has, under) == (defense, attack))

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import numpy
 from numpy.typing import NDArray
+from torch import Generator
 
 from agrbench.data import corrupt
+from agrbench.federation import Examples, split
 
 
 def bits(path: Path, content: bytes, width: int) -> tuple[NDArray[numpy.uint8], list[bytes]]:
@@ -29,6 +31,12 @@ def bits(path: Path, content: bytes, width: int) -> tuple[NDArray[numpy.uint8], 
         table[number] = numpy.frombuffer(values[::2], numpy.uint8) - ord("0")
         beginnings.append(line[:-span])
     return table[: len(beginnings)], beginnings
+
+
+def halves(examples: Examples, test_size: int, rng: Generator) -> tuple[Examples, Examples]:
+    """Split rows of bytes once, at random, into `(train, test)`; only then do they become floats, which are larger."""
+    train, test = split(examples, test_size, rng)
+    return train._replace(features=train.features.float()), test._replace(features=test.features.float())
 
 
 def labels(path: Path, texts: Sequence[bytes], classes: int, end: bytes = b"") -> list[int]:

@@ -16,7 +16,7 @@ from agrbench.errors import SpecError
 from agrbench.specs import Term
 
 ADAM = 1e-3  # the default rate of adam (Kingma and Ba, ICLR 2015); gradient steps have the dataset's
-EXACT = 2**53  # beyond it a float no longer holds every whole number
+LARGEST = 2**53  # beyond it a float no longer holds every whole number
 SIZES = "*"  # stands for the values of a term that have no name, such as the widths of mlp(512, 1024)
 
 
@@ -40,7 +40,7 @@ def _depth(sizes: tuple[Any, ...]) -> bool:
 
 def _number(low: float, high: float = math.inf, closed: bool = False) -> Callable[[Any], bool]:
     def holds(value: Any) -> bool:
-        number = type(value) is float or (type(value) is int and abs(value) < EXACT)
+        number = type(value) is float or (type(value) is int and abs(value) < LARGEST)
         return number and (low < value < high or (closed and value == low))
 
     return holds

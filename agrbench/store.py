@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from agrbench.cells import LARGEST, PROTOCOL, Cell
+from agrbench.cells import PROTOCOL, Cell
 from agrbench.errors import AgrbenchError, RecordError
+from agrbench.settings import LARGEST
 
 SCHEMA = 1
 LONGEST = 240  # letters of a folder's name; file systems take 255 bytes

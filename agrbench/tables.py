@@ -79,7 +79,7 @@ def matrix(group: Group, metric: Metric, name: str) -> Table:
     marked = False
     for attack in attacks:
         samples = {defense: metric.of(group, defense, attack) for defense in group.defenses}
-        complete = [d for d, sample in samples.items() if d != UNDEFENDED and sample.seeds == _seeds(group)]
+        complete = [d for d, sample in samples.items() if d != UNDEFENDED and sample.seeds == group.every_seed]
         best = max((metric.sign * samples[defense].mean for defense in complete), default=None)
         line = [Entry((attack,))]
         for defense, sample in samples.items():
@@ -163,7 +163,7 @@ def tables(groups: Iterable[Group], metric: str) -> list[Table]:
 def _triad_row(group: Group, defense: str) -> dict[str, Any]:
     losses = {attack: metrics.loss(group, defense, attack) for attack in group.attacks}
     hits = {attack: metrics.success(group, defense, attack) for attack in group.attacks if group.targeted(attack)}
-    seeds = _seeds(group)
+    seeds = group.every_seed
     worst, hit = metrics.worst(losses, seeds), metrics.worst(hits, seeds)
     costs = metrics.fidelity(group, defense)
     server, undefended = (
@@ -269,10 +269,6 @@ def _flat(
     return row
 
 
-def _seeds(group: Group) -> tuple[int, ...]:
-    return tuple(sorted({seed for _, _, seed in (*group.records, *group.missing)}))
-
-
 def _title(what: str, group: Group) -> str:
     cell = group.cell
     rest = {
@@ -286,7 +282,7 @@ def _title(what: str, group: Group) -> str:
 
 
 def _about_seeds(group: Group, how: Iterable[str | None]) -> str:
-    seeds = _seeds(group)
+    seeds = group.every_seed
     if len(seeds) == 1:
         return f"One seed ({seeds[0]}): no interval."
     kinds = sorted({kind for kind in how if kind})
@@ -307,7 +303,7 @@ def _missing(group: Group) -> list[str]:
 
 
 def _absent(group: Group) -> dict[tuple[str, str, int], str]:
-    cells = itertools.product(group.defenses, (UNATTACKED, *group.attacks), _seeds(group))
+    cells = itertools.product(group.defenses, (UNATTACKED, *group.attacks), group.every_seed)
     return {cell: "no record" for cell in cells if cell not in group.records and cell not in group.missing}
 
 

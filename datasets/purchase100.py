@@ -5,10 +5,10 @@ from pathlib import Path
 import torch
 
 from agrbench.data import fetch, member
-from agrbench.federation import Examples, split
+from agrbench.federation import Examples
 from agrbench.plugins import Dataset, File, Source
 from agrbench.randomness import generator
-from agrbench.reading import bits, labels
+from agrbench.reading import bits, halves, labels
 
 ARCHIVE = File(
     "purchase100/dataset_purchase.tgz",
@@ -19,8 +19,7 @@ ARCHIVE = File(
 
 def load() -> tuple[Examples, Examples]:
     """Give 187,324 training and 10,000 test rows `(rows, 600)` of zeros and ones, split once at random."""
-    train, test = split(read(fetch(ARCHIVE)), 10_000, generator(0, "purchase100"))
-    return train._replace(features=train.features.float()), test._replace(features=test.features.float())
+    return halves(read(fetch(ARCHIVE)), 10_000, generator(0, "purchase100"))
 
 
 def read(path: Path) -> Examples:
