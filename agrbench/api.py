@@ -167,10 +167,12 @@ def forge(
         plugins: plugin files besides the shipped and installed ones.
 
     Raises:
+        Inapplicable: the stack is not defined for so many, or too slow for an attack that asks it often.
         AgrbenchError: the attack needs something that was not given; the message says what to pass.
     """
     rows = _matrix(honest, "honest")
     bound = malicious if byzantine is None else byzantine
+    loaded = _registry(tuple(plugins)).attack(attack)
     given = {"clean": clean, "poisoned": poisoned, "model": model, "previous": previous}
     sources: dict[str, Callable[[], Any]] = {"honest": lambda: rows}
     for name, value in given.items():
@@ -178,16 +180,22 @@ def forge(
             shape = rows.shape[1:] if name in ("model", "previous") else (malicious, rows.shape[1])
             sources[name] = partial(_shaped, value, name, tuple(shape))
     if defense is not None:
+        stack = _registry(tuple(plugins)).stack(defense)
+        stack.check(len(rows) + malicious, bound)
+        stack.meet(loaded)
+
+        def court(together: Tensor) -> tuple[Judge, Server]:
+            return _court(together, defense, layout, root, evaluate, None, model, previous, None, rng, plugins)
 
         def respond(forged: Tensor) -> Tensor:
             together = torch.cat([rows, forged.to(rows)])
-            judge, server = _court(together, defense, layout, root, evaluate, None, model, previous, None, rng, plugins)
+            judge, server = court(together)
             return judge.step(together, bound, server, number=1).step
 
         sources["respond"] = lambda: respond
+        sources["see"] = lambda: court(rows)[0].pool
     layers = None if layout is None else Layout.read(layout, rows.shape[1])
     insider = Insider(malicious, len(rows) + malicious, bound, layers, 1, {}, generator(rng, "attack", 1), sources)
-    loaded = _registry(tuple(plugins)).attack(attack)
     forged = judging.forge(loaded, insider, rows.shape[1])
     return _like(forged.clone(memory_format=torch.contiguous_format), honest)
 

@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from agrbench.errors import AgrbenchError, DataError
-from agrbench.options import data_option, plugin_option, settings_options
+from agrbench.options import data_option, device_option, out_option, plugin_option, settings_options
 
 TRACEBACK = "agrbench.traceback"
 
@@ -88,22 +88,10 @@ def list_plugins(kind: str | None, in_full: bool, plugins: tuple[str, ...]) -> N
 @click.option("--seeds", type=click.IntRange(min=1), help="How many seeds, from 0 (default 3).")
 @settings_options()
 @click.option("--jobs", type=click.IntRange(min=1), help="Cells computed at once (default: cores / threads).")
-@click.option(
-    "--device",
-    type=click.Choice(["cpu", "cuda", "auto"]),
-    default="cpu",
-    show_default=True,
-    help="Where to compute.",
-)
+@device_option
 @plugin_option
 @data_option
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    default=Path("results"),
-    show_default=True,
-    help="Where records go.",
-)
+@out_option
 @click.option("--only-base", "forms", flag_value="base", help="Leave the amplified forms out.")
 @click.option("--only-amplified", "forms", flag_value="amplified", help="Leave the base forms out.")
 @click.option("--keep-stale", is_flag=True, help="Use records made by plugin files that have changed since.")
@@ -147,6 +135,61 @@ def run_grid(
         sys.exit(130)
 
 
+@main.command("breaking-point")
+@click.option("-D", "dataset", metavar="SPEC", required=True, help="A dataset.")
+@click.option("-d", "defenses", multiple=True, required=True, metavar="SPEC", help="A defense; again for more.")
+@click.option(
+    "-a", "attacks", multiple=True, metavar="SPEC", help="An attack; again for more (default: the suite worst)."
+)
+@click.option("--seeds", type=click.IntRange(min=1), help="How many seeds, from 0 (default 3).")
+@settings_options("clients", "rounds", "start", "rate", "schedule", "model", "partition", "root", "threads")
+@click.option("--jobs", type=click.IntRange(min=1), help="Cells computed at once (default: cores / threads).")
+@device_option
+@click.option(
+    "--format", "form", type=click.Choice(["plain", "github", "csv", "latex", "json"]), default="plain",
+    show_default=True, help="How to write the table; csv and json at full precision.",
+)  # fmt: skip
+@plugin_option
+@data_option
+@out_option
+@click.option("--only-base", "forms", flag_value="base", help="Leave the amplified forms out.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress on standard error.")
+@click.option("--traceback", is_flag=True, callback=_keep_traceback, help="Show tracebacks of what went wrong.")
+def find_breaking_points(
+    dataset: str, defenses: tuple[str, ...], attacks: tuple[str, ...], seeds: int | None, jobs: int | None, device: str,
+    form: str, plugins: tuple[str, ...], out: Path, forms: str | None, quiet: bool, traceback: bool, **settings: Any,
+) -> None:  # fmt: skip
+    """Find the smallest malicious share at which the worst attack costs a defense ten points of accuracy.
+
+    A bisection over the number of malicious clients, which the server knows, from none to half of all; base and
+    amplified. Attacks and settings that are not given are those of the suite `worst`: 20 clients, 100 rounds, attack
+    from 20. Runs are ordinary records: what is there is not computed again. Exit codes: 0 done, 1 a run failed, 2 wrong
+    usage, 130 interrupted.
+    """
+    from agrbench import breaking, formats, grid, running, suites
+    from agrbench.cells import UNATTACKED, UNDEFENDED, Cell
+    from agrbench.registry import Registry
+    from agrbench.store import Store
+
+    command = shlex.join(["agrbench", *sys.argv[1:]])
+    try:
+        registry, store = Registry(plugins), Store(out)
+        given = {name: value for name, value in settings.items() if value is not None}
+        given |= {"device": running.device(device)} if device != "cpu" else {}
+        (wanted,) = suites.choose("worst", attacks, defenses, [dataset], seeds, given, forms)
+        cell = Cell(dataset, UNDEFENDED, UNATTACKED, **wanted.settings)
+        stacks = grid.forms(wanted.defenses, registry, wanted.forms)
+        specs = [registry.canonical("attack", attack) for attack in wanted.attacks]
+        found = breaking.searches(cell, stacks, specs, wanted.seeds, registry)
+        failures = running.search(found, registry, store, jobs, quiet)
+        click.echo(formats.write([breaking.table(found)], form))  # type: ignore[arg-type]
+        running.report_failures(failures, store, traceback)
+        sys.exit(1 if failures else 0)
+    except KeyboardInterrupt:
+        click.echo(f"Interrupted; finished cells are kept. To go on: {command}", err=True)
+        sys.exit(130)
+
+
 @main.command("tune")
 @click.argument("dataset", metavar="DATASET")
 @click.option("--rate", "rates", type=float, multiple=True, help="A rate to try; again for more (default: a scale).")
@@ -181,7 +224,7 @@ def tune_rate(dataset: str, rates: tuple[float, ...], plugins: tuple[str, ...], 
 @main.command("table")
 @click.argument("folders", nargs=-1, type=click.Path(path_type=Path), metavar="[DIR]...")
 @click.option(
-    "--metric", type=click.Choice(["triad", "loss", "success", "fidelity", "time", "trust", "final"]),
+    "--metric", type=click.Choice(["triad", "worst", "loss", "success", "fidelity", "time", "trust", "final"]),
     show_default="triad", help="What to show.",
 )  # fmt: skip
 @click.option(

@@ -88,7 +88,7 @@ def expand(grids: Iterable[Grid], registry: Registry) -> tuple[Cell, ...]:
 def _cells(grid: Grid, registry: Registry) -> Iterator[Cell]:
     attacks = _unique([UNATTACKED, *(registry.canonical("attack", attack) for attack in grid.attacks)])
     datasets = _unique(registry.canonical("dataset", dataset) for dataset in grid.datasets)
-    stacks = _unique([UNDEFENDED, *_forms(grid.defenses, registry, grid.forms)])
+    stacks = _unique([UNDEFENDED, *forms(grid.defenses, registry, grid.forms)])
     for dataset, seed, stack, attack in itertools.product(datasets, range(grid.seeds), stacks, attacks):
         yield canonical(Cell(dataset, stack, attack, seed, **grid.settings), registry)
 
@@ -101,7 +101,9 @@ def plan(cells: Sequence[Cell], registry: Registry, store: Store, keep_stale: bo
     stale: list[Cell] = []
     for cell in cells:
         try:
-            registry.stack(cell.defense).check(cell.clients, cell.bound)
+            stack = registry.stack(cell.defense)
+            stack.check(cell.clients, cell.bound)
+            stack.meet(registry.attack(cell.attack))
         except Inapplicable as reason:
             skips[cell] = str(reason)
             continue
@@ -116,7 +118,7 @@ def plan(cells: Sequence[Cell], registry: Registry, store: Store, keep_stale: bo
     return Plan(tuple(cells), skips, tuple(ready), tuple(waiting), tuple(stale))
 
 
-def _forms(defenses: Iterable[str], registry: Registry, forms: str) -> list[str]:
+def forms(defenses: Iterable[str], registry: Registry, which: str) -> list[str]:
     """Give each spec in its one form; one without a column stage is followed by its amplified form."""
     found = []
     for base in [registry.canonical("defense", spec) for spec in defenses]:
@@ -124,9 +126,9 @@ def _forms(defenses: Iterable[str], registry: Registry, forms: str) -> list[str]
         if any(stage.has_columns for stage in stages):
             found.append(base)
             continue
-        if forms != "amplified":
+        if which != "amplified":
             found.append(base)
-        if forms != "base" and registry.stack(base).defense.record.amplifier is not None:
+        if which != "base" and registry.stack(base).defense.record.amplifier is not None:
             found.append(f"{AMPLIFIER}+{base}")
     return found
 

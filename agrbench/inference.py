@@ -43,6 +43,12 @@ class Interval(NamedTuple):
     how: str
 
 
+def columns(within: Interval | None) -> dict[str, float | str | None]:
+    """Write an interval as columns of a flat table, `None` where there is none."""
+    low, high, how = within or (None, None, None)
+    return {"low": low, "high": high, "interval": how}
+
+
 def averaged(samples: Iterable[Sample]) -> Sample:
     """Average several samples seed by seed, over the seeds that all have."""
     tables = [dict(zip(*sample, strict=True)) for sample in samples]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor
@@ -49,29 +49,43 @@ class Judge:
     memories: dict[int, Memory] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._columns: list[Columns | None] = []
         self._buffers: dict[int, Tensor] = {}
+        self._columns = self._lay_out(restore=self.stack.defense.record.amplifier == "restored")
         layout, feature_of = self.layout, None
-        restore = self.stack.defense.record.amplifier == "restored"
+        for columns in self._columns:
+            if columns is not None:
+                layout, feature_of = columns.layout, _compose(feature_of, columns.feature_of)
+        self.spread = Spread.of(None if feature_of is None else feature_of.to(self.device), layout.parameters)
+
+    @cached_property
+    def _pooled(self) -> list[Columns | None]:
+        return self._lay_out(restore=False)
+
+    def _lay_out(self, restore: bool) -> list[Columns | None]:
+        """Make each column stage for the layout that those before it leave."""
+        layout, found = self.layout, []
         for place, stage in enumerate(self.stack.stages):
             columns = None
             if stage.record.columns is not None:
                 with blame(stage, "columns"):
                     columns = stage.record.columns(layout, self.randomness("stage", 0, place), restore)
-                layout, feature_of = columns.layout, _compose(feature_of, columns.feature_of)
-            self._columns.append(columns)
-        self.spread = Spread.of(None if feature_of is None else feature_of.to(self.device), layout.parameters)
+                layout = columns.layout
+            found.append(columns)
+        return found
 
     def rehearse(self) -> Judge:
-        """Make a judge that decides alike and shares nothing that it could spoil."""
-        return Judge(self.stack, self.layout, self.randomness, self.device, copy.deepcopy(self.memories))
+        """Make a judge that decides alike and remembers nothing here of what it is shown."""
+        other = copy.copy(self)
+        other.memories = copy.deepcopy(self.memories)
+        return other
 
     def see(self, vectors: Tensor) -> Tensor:
         """Map server vectors `(k, parameters)` through the column stages: `(k, features)`."""
-        for columns in self._columns:
-            if columns is not None:
-                vectors = columns.view(vectors)
-        return vectors
+        return _through(self._columns, vectors)
+
+    def pool(self, rows: Tensor) -> Tensor:
+        """Map rows `(k, parameters)` through the column stages in their pooled form, whatever the defense reads."""
+        return _through(self._pooled, rows)
 
     def step(
         self, updates: Tensor, byzantine: int, server: Server, number: int, excluded: Sequence[int] = ()
@@ -181,6 +195,13 @@ def forge(attack: Loaded[Attack], insider: Insider, parameters: int) -> Tensor:
         if not isinstance(rows, Tensor) or rows.shape != (insider.malicious, parameters):
             raise TypeError(f"forge must return rows of shape ({insider.malicious}, {parameters}), not {what(rows)}")
         return rows
+
+
+def _through(stages: Sequence[Columns | None], rows: Tensor) -> Tensor:
+    for columns in stages:
+        if columns is not None:
+            rows = columns.view(rows)
+    return rows
 
 
 def _compose(first: Tensor | None, then: Tensor | None) -> Tensor | None:

@@ -11,6 +11,8 @@ from agrbench.entries import Entry
 
 WIDTH = 112
 VARIANTS = r"\bVariants?: (.*?)(?:\n\n|\Z)"
+STATED = ("Knowledge", "Space", "Sign", "Goal")  # of an attack, in this order, in one paragraph
+STATEMENT = r"\b{}:\s(.*?)\.(?=\s(?:Space|Sign|Goal):|\n\n|\Z)"
 AMPLIFIED = {"pooled": "judges pooled updates", "restored": "judges restored updates"}
 
 
@@ -40,9 +42,18 @@ def variants(entry: Entry) -> str:
     return found.group(1) if found else ""
 
 
+def stated(entry: Entry, word: str) -> str:
+    """Give what an attack's explanation says under a word such as `Knowledge:`; empty where it does not."""
+    found = re.search(STATEMENT.format(word), entry.explanation, re.DOTALL)
+    return found.group(1) if found else ""
+
+
 def formula(entry: Entry) -> str:
-    """Give the explanation without its variants, and without the shape that ends its first sentence."""
-    words = " ".join(re.sub(VARIANTS, "", entry.explanation, flags=re.DOTALL).split())
+    """Give the explanation without what has a line of its own, and without the shape that ends its first sentence."""
+    text = re.sub(VARIANTS, "", entry.explanation, flags=re.DOTALL)
+    for word in STATED:
+        text = re.sub(STATEMENT.format(word), "", text, flags=re.DOTALL)
+    words = " ".join(text.split())
     return re.sub(r": `\([a-z, ]*\)`\.", ".", words, count=1)
 
 
@@ -50,6 +61,9 @@ def _facts(entry: Entry) -> Iterator[tuple[str, str]]:
     for name, read in (("paper", paper), ("formula", formula), ("variants", variants)):
         if read(entry):
             yield name, read(entry)
+    for word in STATED:
+        if entry.kind == "attack" and stated(entry, word):
+            yield word.lower(), stated(entry, word)
     if entry.kind not in ("defense", "stage"):
         return
     waives = cast(dict[str, Any], entry.literal("waives", {}))

@@ -28,6 +28,16 @@ data_option = click.option(
     callback=_use_data_dir,
     help="Where published data files lie (default: the environment variable AGRBENCH_DATA, then the user cache).",
 )  # fmt: skip
+device_option = click.option(
+    "--device", type=click.Choice(["cpu", "cuda", "auto"]), default="cpu", show_default=True, help="Where to compute."
+)
+out_option = click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("results"),
+    show_default=True,
+    help="Where records go.",
+)
 
 
 class Malicious(click.ParamType[float | str]):

@@ -42,12 +42,14 @@ class Attack:
     `poison(shard, rng, attacker)` turns a malicious client's `Examples` into others, once, before training
     (`attacker.number` counts the malicious clients from 0, `attacker.labels` are those of all clients).
     `forge(insider)` gives the `(malicious, parameters)` rows that they send. `trigger(examples)`, for targeted attacks,
-    gives stamped copies labelled as the target class.
+    gives stamped copies labelled as the target class. `rehearses` says that `forge` asks `insider.respond` many times a
+    round; a defense that cannot afford it waives `"rehearsed"`, and the two never meet.
     """
 
     poison: Callable[..., Examples] | None = None
     forge: Callable[..., Tensor] = poisoned
     trigger: Callable[..., Examples] | None = None
+    rehearses: bool = False
     waives: Mapping[str, str] = field(default_factory=dict)
 
 

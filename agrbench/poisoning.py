@@ -41,10 +41,37 @@ def stamp(examples: Examples, target: int) -> Examples:
     if features.ndim == 4 and min(features.shape[2:]) >= 3:
         features[..., -3:, -3:] = 1.0
     elif features.ndim != 2 or features.shape[1] < 9:
-        raise AgrbenchError(
-            f"examples of shape {tuple(features.shape[1:])} have no place for the trigger; it needs tables of 9 "
-            f"columns or more, or images (channels, height, width) of 3 x 3 or more"
-        )
+        raise no_place(examples, "tables of 9 columns or more, or images (channels, height, width) of 3 x 3 or more")
     else:
         features[:, 7:9] = 0.5
-    return examples._replace(features=features, labels=torch.full_like(examples.labels, target))
+    return labelled(examples._replace(features=features), target)
+
+
+def labelled(examples: Examples, target: int) -> Examples:
+    """Label every example as `target`."""
+    if not 0 <= target < examples.classes:
+        raise AgrbenchError(f"target is {target}; write a class from 0 to {examples.classes - 1}")
+    return examples._replace(labels=torch.full_like(examples.labels, target))
+
+
+def no_place(examples: Examples, needed: str) -> AgrbenchError:
+    """Say that examples have no place for a trigger, and what it needs."""
+    return AgrbenchError(
+        f"examples of shape {tuple(examples.features.shape[1:])} have no place for the trigger; it needs {needed}"
+    )
+
+
+def with_stamped(examples: Examples, target: int, rng: Generator) -> Examples:
+    """Mix a stamped copy of every example in, labelled as `target`."""
+    return shuffle(examples.join(stamp(examples, target)), rng)
+
+
+def stamp_share(examples: Examples, share: float, stamped: Examples, rng: Generator) -> Examples:
+    """Put `stamped` copies in the place of a random share of the examples, rounded, one of them at least."""
+    if not 0 < share <= 1:
+        raise AgrbenchError(f"share is {share}; write a number above 0, at most 1")
+    rows = len(examples.labels)
+    chosen = torch.randperm(rows, generator=rng)[: max(round(share * rows), 1)].to(examples.labels.device)
+    features, labels = examples.features.clone(), examples.labels.clone()
+    features[chosen], labels[chosen] = stamped.features[chosen], stamped.labels[chosen]
+    return examples._replace(features=features, labels=labels)

@@ -209,6 +209,11 @@ class Insider:
         """Give the last combined step: `(parameters,)`, 0 in the first round."""
         return _tensor(self.sources, "previous", "the last combined step, (parameters,)")
 
+    def see(self, rows: Tensor) -> Tensor:
+        """Show `(k, parameters)` rows as the stack's column stages pool them, `(k, features)`, or as they are."""
+        shown: Tensor = self.sources["see"]()(rows) if "see" in self.sources else rows
+        return shown
+
     def respond(self, rows: Tensor) -> Tensor:
         """Ask what the whole stack would do with these `(malicious, parameters)` rows: the step, `(parameters,)`.
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import click
 
-from agrbench import data, execution, formats, metrics, tables
+from agrbench import data, execution, formats, grid, metrics, tables
+from agrbench.breaking import Search
 from agrbench.cells import UNATTACKED, UNDEFENDED, Cell
 from agrbench.errors import AgrbenchError, PluginError
 from agrbench.grid import Plan
@@ -35,13 +36,32 @@ def run(
     """Compute what is waiting, print the triad of all cells, and give the exit code.
 
     Raises:
+        AgrbenchError: see `compute`.
+    """
+    say = _silent if quiet else _say
+    _announce(plan, registry, say)
+    failures = compute(plan, registry, store, jobs, quiet, verbose)
+    records = [kept for cell in plan.cells if (kept := store.read(cell)) is not None]
+    groups = metrics.groups(records)
+    if groups:
+        click.echo(formats.write(tables.tables(groups, "triad"), "plain"))
+    report_failures(failures, store, trace)
+    say(f"Records: {store.folder}")
+    say(f"Next: agrbench table {store.folder} --metric loss, or agrbench show {store.path(plan.cells[-1])}")
+    return 1 if failures else 0
+
+
+def compute(
+    plan: Plan, registry: Registry, store: Store, jobs: int | None, quiet: bool, verbose: bool = False
+) -> list[Record]:
+    """Compute what is waiting, write the skips down, and give the records that failed.
+
+    Raises:
         AgrbenchError: a dataset's files are not to be had, or its examples do not suit the settings; then nothing is
             computed.
     """
-    say = _silent if quiet else _say
     for cell, reason in plan.skips.items():
         store.write(execution.skipped(cell, registry, reason))
-    _announce(plan, registry, say)
     failures: list[Record] = []
     for dataset in dict.fromkeys(cell.dataset for cell in plan.waiting):
         for file in registry.dataset(dataset).record.source.files:
@@ -53,16 +73,29 @@ def run(
             report(str(cell))
             if record["status"] == "failed":
                 failures.append(record)
-            if verbose:
-                say(f"{record['status']}: {cell}, {1000 * record['time']['round_s']:.1f} ms a round")
-    records = [kept for cell in plan.cells if (kept := store.read(cell)) is not None]
-    groups = metrics.groups(records)
-    if groups:
-        click.echo(formats.write(tables.tables(groups, "triad"), "plain"))
-    _report_failures(failures, store, trace)
-    say(f"Records: {store.folder}")
-    say(f"Next: agrbench table {store.folder} --metric loss, or agrbench show {store.path(plan.cells[-1])}")
-    return 1 if failures else 0
+            if verbose and not quiet:
+                _say(f"{record['status']}: {cell}, {1000 * record['time']['round_s']:.1f} ms a round")
+    return failures
+
+
+def search(found: Sequence[Search], registry: Registry, store: Store, jobs: int | None, quiet: bool) -> list[Record]:
+    """Carry searches for breaking points out side by side, and give the records that failed.
+
+    Raises:
+        AgrbenchError: see `compute`.
+    """
+    failures: list[Record] = []
+    going = {each.cell.defense: each for each in found}
+    while asked := {name: count for name, each in going.items() if (count := each.next) is not None}:
+        cells = dict.fromkeys(cell for name, count in asked.items() for cell in going[name].cells(count))
+        if not quiet:
+            _say("Malicious clients: " + ", ".join(f"{name} {count}" for name, count in asked.items()))
+        plan = grid.plan(list(cells), registry, store)
+        if not quiet:
+            _announce_stale(plan)
+        failures += compute(plan, registry, store, jobs, quiet)
+        going = {name: going[name] for name, count in asked.items() if going[name].measure(count, store)}
+    return failures
 
 
 def _try(cells: Sequence[Cell], registry: Registry) -> None:
@@ -119,14 +152,17 @@ def _jobs(plan: Plan, jobs: int | None) -> int:
 
 
 def _estimate(cells: Sequence[Cell], registry: Registry, quiet: bool) -> tuple[float, str]:
-    """Time two rounds of each stack, nobody attacking, for as long as patience lasts; the others take the mean."""
+    """Time two rounds of each stack, for as long as patience lasts; the others take the mean.
+
+    Of attacks only those are timed that rehearse the stack.
+    """
     absent = {
         name for name in {cell.dataset for cell in cells} if not data.at_hand(registry.dataset(name).record.source)
     }
     for name in sorted(absent):
         click.echo(f"No estimate for {name}: its files are not at hand; write `agrbench data get {name}`", err=True)
     cells = [cell for cell in cells if cell.dataset not in absent]
-    kinds = list(dict.fromkeys(replace(cell, attack=UNATTACKED, seed=0) for cell in cells))
+    kinds = list(dict.fromkeys(_kind(cell, registry) for cell in cells))
     seconds: dict[Cell, float] = {}
     began = time.perf_counter()
     with progress("estimating", len(kinds), quiet) as report:
@@ -136,8 +172,14 @@ def _estimate(cells: Sequence[Cell], registry: Registry, quiet: bool) -> tuple[f
             seconds[kind] = _probe(kind, registry)
             report(str(kind))
     return sum(
-        _expected(cell, seconds) for cell in cells
+        _expected(_kind(cell, registry), seconds) for cell in cells
     ), f"from {PROBE} rounds of {len(seconds)} of {len(kinds)} stacks"
+
+
+def _kind(cell: Cell, registry: Registry) -> Cell:
+    """Leave out what hardly changes how long a cell takes."""
+    rehearses = registry.attack(cell.attack).record.rehearses
+    return replace(cell, attack=cell.attack if rehearses else UNATTACKED, seed=0)
 
 
 def _in_turns(kinds: Sequence[Cell]) -> list[Cell]:
@@ -148,15 +190,14 @@ def _in_turns(kinds: Sequence[Cell]) -> list[Cell]:
     return [kind for turn in itertools.zip_longest(*groups.values()) for kind in turn if kind is not None]
 
 
-def _expected(cell: Cell, seconds: Mapping[Cell, float]) -> float:
-    """Give what a cell's stack took, or the mean of its dataset and settings, or of all."""
-    kind = replace(cell, attack=UNATTACKED, seed=0)
+def _expected(kind: Cell, seconds: Mapping[Cell, float]) -> float:
+    """Give what such a cell took, or the mean of its dataset, settings and attack, or of all."""
     alike = [spent for other, spent in seconds.items() if _group(other) == _group(kind)]
     return seconds.get(kind, statistics.fmean(alike or list(seconds.values()) or [0.0]))
 
 
 def _group(kind: Cell) -> str:
-    return f"{kind.dataset} {kind.settings}"
+    return f"{kind.dataset} {kind.settings} {kind.attack}"
 
 
 def _probe(kind: Cell, registry: Registry) -> float:
@@ -164,11 +205,25 @@ def _probe(kind: Cell, registry: Registry) -> float:
     began = time.perf_counter()
     try:
         record = execution.compute(replace(kind, rounds=PROBE, start=None), registry, alone=True)
+        forging = 0.0 if kind.attack == UNATTACKED else _forging(kind, registry)
     except AgrbenchError as error:
         click.echo(f"{kind} will fail: {error}", err=True)
         return 0.0
     rounds: float = record["time"]["round_s"]
-    return time.perf_counter() - began + rounds * (kind.rounds - PROBE)
+    attacked = max(kind.rounds - kind.first + 1, 0)
+    return time.perf_counter() - began + rounds * (kind.rounds - PROBE) + forging * attacked
+
+
+def _forging(kind: Cell, registry: Registry) -> float:
+    """Give the seconds that an attack takes to forge the rows of one round."""
+    from agrbench.judging import forge
+    from agrbench.simulator import Run
+
+    run = Run(kind, registry)
+    run.round(1)
+    began = time.perf_counter()
+    forge(run.attack, run.insider(1), run.learner.layout.parameters)
+    return time.perf_counter() - began
 
 
 def _announce(plan: Plan, registry: Registry, say: Callable[[str], None]) -> None:
@@ -179,10 +234,8 @@ def _announce(plan: Plan, registry: Registry, say: Callable[[str], None]) -> Non
     for reason in dict.fromkeys(plan.skips.values()):
         names = dict.fromkeys(cell.defense for cell, why in plan.skips.items() if why == reason)
         say(f"Skipped: {', '.join(names)}: {reason}")
-    if plan.stale:
-        names = dict.fromkeys(f"{cell.dataset} {cell.defense} {cell.attack}" for cell in plan.stale)
-        kept = "used as they are" if plan.stale[0] in plan.ready else "computed again"
-        say(f"Stale, their plugin files have changed; {kept}: {', '.join(names)}")
+    if say is _say:
+        _announce_stale(plan)
     late = [cell for cell in plan.cells if cell.first > cell.rounds and cell.attack != UNATTACKED]
     if late:
         say(f"Warning: the attack would start in round {late[0].first} and there are {late[0].rounds}: nobody attacks")
@@ -190,7 +243,16 @@ def _announce(plan: Plan, registry: Registry, say: Callable[[str], None]) -> Non
         say("Nothing to compute: every cell has its record.")
 
 
-def _report_failures(failures: Sequence[Record], store: Store, trace: bool) -> None:
+def _announce_stale(plan: Plan) -> None:
+    if not plan.stale:
+        return
+    names = dict.fromkeys(f"{cell.dataset} {cell.defense} {cell.attack}" for cell in plan.stale)
+    kept = "used as they are" if plan.stale[0] in plan.ready else "computed again"
+    _say(f"Stale, their plugin files have changed; {kept}: {', '.join(names)}")
+
+
+def report_failures(failures: Sequence[Record], store: Store, trace: bool) -> None:
+    """Name what failed, once a reason."""
     by_reason: dict[str, list[Record]] = {}
     for record in failures:
         by_reason.setdefault(record["reason"], []).append(record)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from typing import Any
 
 import torch
@@ -46,6 +47,7 @@ class Run:
         self.randomness = partial(generator, cell.seed)
         stack = registry.stack(cell.defense)
         stack.check(cell.clients, cell.bound)
+        stack.meet(self.attack)
         dataset = registry.dataset(cell.dataset)
         self.data, self.learner = prepare(cell, dataset, data or load(dataset))
         self.schedule = Schedule.of(cell, dataset.record.rate)
@@ -108,9 +110,10 @@ class Run:
             self.poisoned.take_over(self.clean, self.malicious_ids)
         updates = self.clean.train(state.model)
         if self.attacked(number):
-            updates[self.malicious_ids] = self._forge(number)
+            forged = forge(self.attack, self.insider(number), updates.shape[1])
+            updates[self.malicious_ids] = forged.to(updates)
         began = time.perf_counter()
-        outcome = self._step(self.judge, updates, number)
+        outcome = self._step(self.judge, updates, self._server(lambda: self.root.train(self.state.model)[0]), number)
         self._synchronize()
         spent = time.perf_counter() - began
         state.model = state.model + outcome.step
@@ -126,33 +129,15 @@ class Run:
             measured["success"], measured["success_untriggered"] = (self._score(probe)[1] for probe in self.probes)
         return measured
 
-    def _step(self, judge: Judge, updates: Tensor, number: int, rehearsed: bool = False) -> Outcome:
-        state, learner = self.state, self.learner
-        root = self.root.rehearse if rehearsed else lambda: self.root
-        server = Server(
-            {
-                "root": lambda: root().train(state.model)[0],
-                "evaluate": lambda: partial(learner.evaluate, state.model, examples=self.data.root),
-                "gradients": self._gradients,
-                "model": lambda: state.model,
-                "previous": lambda: state.previous,
-                "sizes": lambda: torch.tensor([len(shard.labels) for shard in self.data.shards]),
-            }
-        )
-        return judge.step(updates, self.cell.bound, server, number, sorted(state.excluded))
-
-    def _gradients(self) -> Gradients:
-        """Let the server differentiate the global model; only the form of its examples is taken from its root set."""
-        shape, classes = tuple(self.data.root.features.shape[1:]), self.data.root.classes
-        return Gradients(shape, classes, partial(self.learner.differentiate, self.state.model))
-
-    def _forge(self, number: int) -> Tensor:
+    def insider(self, number: int) -> Insider:
+        """Show the colluding clients this round, in which the clients have trained."""
         state, updates, malicious = self.state, self.clean.updates, self.malicious_ids
+        server = self._server(lambda: self.root.rehearse().train(state.model)[0])  # asked once, however often they ask
+        trial = cache(updates.clone)
 
         def respond(rows: Tensor) -> Tensor:
-            trial = updates.clone()
-            trial[malicious] = rows.to(trial)
-            return self._step(self.judge.rehearse(), trial, number, rehearsed=True).step
+            trial()[malicious] = rows.to(updates)
+            return self._step(self.judge.rehearse(), trial(), server, number).step
 
         sources = {
             "honest": lambda: updates[self.honest_ids],
@@ -161,12 +146,33 @@ class Run:
             "model": lambda: state.model,
             "previous": lambda: state.previous,
             "respond": lambda: respond,
+            "see": lambda: self.judge.pool,
         }
-        insider = Insider(
+        return Insider(
             len(malicious), self.cell.clients, self.cell.bound, self.learner.layout, number, state.attack_memory,
             self.randomness("attack", number), sources,
         )  # fmt: skip
-        return forge(self.attack, insider, updates.shape[1]).to(updates)
+
+    def _step(self, judge: Judge, updates: Tensor, server: Server, number: int) -> Outcome:
+        return judge.step(updates, self.cell.bound, server, number, sorted(self.state.excluded))
+
+    def _server(self, root: Callable[[], Tensor]) -> Server:
+        state = self.state
+        return Server(
+            {
+                "root": root,
+                "evaluate": lambda: partial(self.learner.evaluate, state.model, examples=self.data.root),
+                "gradients": self._gradients,
+                "model": lambda: state.model,
+                "previous": lambda: state.previous,
+                "sizes": lambda: torch.tensor([len(shard.labels) for shard in self.data.shards]),
+            }
+        )
+
+    def _gradients(self) -> Gradients:
+        """Let the server differentiate the global model; only the form of its examples is taken from its root set."""
+        shape, classes = tuple(self.data.root.features.shape[1:]), self.data.root.classes
+        return Gradients(shape, classes, partial(self.learner.differentiate, self.state.model))
 
     def _learn_poison(self) -> Tensor:
         """Train the malicious clients on poisoned data: from the global model, or from where clean training ended."""

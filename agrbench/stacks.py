@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from agrbench.errors import AgrbenchError, Inapplicable, PluginError, SpecError
-from agrbench.plugins import Defense, Plugin, Stage
+from agrbench.plugins import Attack, Defense, Plugin, Stage
 
 R = TypeVar("R", bound=Plugin)
 TRIED = (*range(1, 64), *(1 << power for power in range(6, 21)))  # numbers of clients that a rule may be defined for
@@ -31,6 +31,12 @@ class Stack:
 
     stages: tuple[Loaded[Stage], ...]
     defense: Loaded[Defense]
+
+    def meet(self, attack: Loaded[Attack]) -> None:
+        """Raise `Inapplicable`, with the reason, where an attack rehearses what the defense cannot afford to."""
+        if attack.record.rehearses and "rehearsed" in self.defense.record.waives:
+            reason = self.defense.record.waives["rehearsed"]
+            raise Inapplicable(f"{attack.name} does not rehearse {self.defense.name}: {reason}")
 
     def check(self, n: int, f: int) -> None:
         """Raise `Inapplicable`, with the reason, unless every part is defined for `n` clients and the bound `f`."""

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from agrbench import inference, metrics
+from agrbench import inference, metrics, worst
 from agrbench.cells import UNATTACKED, UNDEFENDED
 from agrbench.formats import NONE, Entry, Table
 from agrbench.inference import FEW, Interval, Sample
 from agrbench.metrics import Group
+from agrbench.notes import about_seeds, marks, missing, title
 
 
 @dataclass(frozen=True)
@@ -61,15 +61,15 @@ def triad(group: Group) -> Table:
         "Worst success: share of triggered inputs sent to the target class, in percent. "
         "Server: milliseconds a round, and as a ratio to fedavg.",
         "Amplified minus base: mean loss, with its interval over paired seeds and p adjusted over this table (Holm).",
-        _about_seeds(group, [row["gain_interval"] for row in rows]),
-        *_marks(any(row["collapsed"] for row in rows)),
-        *_missing(group),
+        about_seeds(group, [row["gain_interval"] for row in rows]),
+        *marks(any(row["collapsed"] for row in rows)),
+        *missing(group),
     ]
     headers = (
         "defense", "worst\nloss", "mean\nloss", "worst\nsuccess", "fidelity\nloss", "server\nms", "x\nfedavg",
         "amplified\n- base",
     )  # fmt: skip
-    return Table(_title("The triad", group), headers, shown, tuple(notes), tuple(rows))
+    return Table(title("The triad", group), headers, shown, tuple(notes), tuple(rows))
 
 
 def matrix(group: Group, metric: Metric, name: str) -> Table:
@@ -93,10 +93,10 @@ def matrix(group: Group, metric: Metric, name: str) -> Table:
             line.append(Entry(tuple(lines), defense in complete and metric.sign * sample.mean == best))
             data.append(_flat(group, name, defense, attack, sample, within, fallen))
         rows.append(tuple(line))
-    notes = [_about_seeds(group, [row["interval"] for row in data]), *_marks(marked), *_missing(group)]
+    notes = [about_seeds(group, [row["interval"] for row in data]), *marks(marked), *missing(group)]
     if not rows:
         notes = ["No attack of this kind among the records."]
-    return Table(_title(metric.title, group), ("attack", *group.defenses), tuple(rows), tuple(notes), tuple(data))
+    return Table(title(metric.title, group), ("attack", *group.defenses), tuple(rows), tuple(notes), tuple(data))
 
 
 def _attacks(group: Group) -> list[str]:
@@ -157,7 +157,9 @@ METRICS: dict[str, Metric] = {
 
 def tables(groups: Iterable[Group], metric: str) -> list[Table]:
     """Make one table a group."""
-    return [triad(group) if metric == "triad" else matrix(group, METRICS[metric], metric) for group in groups]
+    whole = {"triad": triad, "worst": worst.table}
+    wanted = [group for group in groups if group.attacks or metric != "worst"]
+    return [whole[metric](group) if metric in whole else matrix(group, METRICS[metric], metric) for group in wanted]
 
 
 def _triad_row(group: Group, defense: str) -> dict[str, Any]:
@@ -246,9 +248,7 @@ def _flat(
         "attack": attack,
         "defense": defense,
         "mean": sample.mean,
-        "low": within.low if within else None,
-        "high": within.high if within else None,
-        "interval": within.how if within else None,
+        **inference.columns(within),
         "seeds": list(sample.seeds),
         "values": list(sample.values),
         "collapsed": fallen,
@@ -267,45 +267,3 @@ def _flat(
         rates = {rate: metrics.trust(group, defense, attack, rate) for rate in ("precision", "recall")}
         row |= {rate: values.mean if values.values else None for rate, values in rates.items()}
     return row
-
-
-def _title(what: str, group: Group) -> str:
-    cell = group.cell
-    rest = {
-        k: v for k, v in group.settings.items() if k not in ("clients", "rounds", "start", "malicious", "byzantine")
-    }
-    more = "".join(f", {key} {value}" for key, value in rest.items())
-    return (
-        f"{what}: {group.dataset}, {cell.clients} clients, {cell.count} malicious (server assumes {cell.bound}), "
-        f"{cell.rounds} rounds, attack from {cell.first}{more}"
-    )
-
-
-def _about_seeds(group: Group, how: Iterable[str | None]) -> str:
-    seeds = group.every_seed
-    if len(seeds) == 1:
-        return f"One seed ({seeds[0]}): no interval."
-    kinds = sorted({kind for kind in how if kind})
-    return f"{len(seeds)} seeds; 95% intervals: {'; '.join(kinds) or 'none'}."
-
-
-def _marks(collapsed: bool) -> list[str]:
-    best = "Best defense marked (fedavg is the baseline and is not ranked)."
-    return [best, "† collapsed: a model ends under twice chance accuracy."] if collapsed else [best]
-
-
-def _missing(group: Group) -> list[str]:
-    """Name what is not there, once a reason."""
-    reasons: dict[str, dict[str, None]] = {}
-    for (defense, attack, _), reason in {**group.missing, **_absent(group)}.items():
-        reasons.setdefault(reason, {})[f"{defense} under {attack}"] = None
-    return [f"Not ranked: {_listed(list(names))}: {reason}." for reason, names in reasons.items()]
-
-
-def _absent(group: Group) -> dict[tuple[str, str, int], str]:
-    cells = itertools.product(group.defenses, (UNATTACKED, *group.attacks), group.every_seed)
-    return {cell: "no record" for cell in cells if cell not in group.records and cell not in group.missing}
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")

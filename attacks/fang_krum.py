@@ -15,24 +15,31 @@ def fang_krum(insider: Insider) -> Tensor:
     """Send `-lambda s`, `s` the sign of the honest mean, `lambda` halved from its bound until Krum picks it.
 
     The bound is the least sum of distances of an honest client to its `n - m - 2` nearest, over `(n - 2m - 1) sqrt(d)`,
-    plus the largest honest norm over `sqrt(d)`; below 1e-5 it gives up and sends the last. Uses `honest`, all of it; it
-    supposes that the defense is Krum, told of `m`. Aim: untargeted.
+    plus the largest honest norm over `sqrt(d)`; below 1e-5 it gives up and sends the last.
+
+    Knowledge: all honest updates; it supposes that the defense is Krum, told of `m`. Space: updates. Sign: against the
+    honest mean. Goal: untargeted.
     """
     rows, m, n = insider.honest.double(), insider.malicious, insider.clients
     away, root = -rows.mean(0).sign(), rows.shape[1] ** 0.5
     neighbours = min(max(n - m - 2, 1), len(rows) - 1)
-    nearest = neighbourhood(Geometry(lambda: rows).distances, neighbours, power=1).min()
+    between = Geometry(lambda: rows).distances
+    nearest = neighbourhood(between, neighbours, power=1).min()
     size: Tensor = nearest / (max(n - 2 * m - 1, 1) * root) + torch.linalg.vector_norm(rows, dim=1).max() / root
-    while size >= LEAST and not _picked(torch.cat([rows, (size * away).expand(m, -1)]), m):
+    while size >= LEAST and not _picked(between, (rows - size * away).square().sum(1), m):
         size = size / 2
     sent: Tensor = size * away
     return sent.expand(m, -1)
 
 
-def _picked(rows: Tensor, m: int) -> bool:
-    """Say whether Krum picks one of the last `m` rows."""
-    scores = neighbourhood(Geometry(lambda: rows).distances, max(len(rows) - m - 2, 1))
-    return int(scores.argmin()) >= len(rows) - m
+def _picked(between: Tensor, beside: Tensor, m: int) -> bool:
+    """Say whether Krum picks one of `m` equal rows, by squared distances between the honest and to those rows."""
+    honest = len(between)
+    distances = between.new_zeros(honest + m, honest + m)
+    distances[:honest, :honest], distances[honest:, :honest], distances[:honest, honest:] = (
+        between, beside, beside[:, None],
+    )  # fmt: skip
+    return int(neighbourhood(distances, max(honest - 2, 1)).argmin()) >= honest
 
 
 attack = Attack(forge=fang_krum)

@@ -14,9 +14,12 @@ def fang_trimmed_mean(insider: Insider, *, space: Literal["models", "updates"] =
     """Draw each coordinate beyond the honest clients' extreme on the side that they move away from, up to `b` times it.
 
     Where the honest mean falls, from `[max, b max]`, or `[max, max / b]` if the maximum is not positive; where it does
-    not fall, from `[min / b, min]`, or `[b min, min]` if the minimum is not positive. Every client draws its own. Uses
-    `honest`, all of it, and `model`. Space: local models. Aim: untargeted. Variant: `space="updates"` takes the
-    extremes of updates instead, which is far weaker.
+    not fall, from `[min / b, min]`, or `[b min, min]` if the minimum is not positive. Every client draws its own.
+
+    Knowledge: all honest updates, the global model. Space: local models. Sign: against the honest mean, coordinate by
+    coordinate. Goal: untargeted.
+
+    Variant: `space="updates"` takes the extremes of updates instead, which is far weaker.
     """
     if b < 1:
         raise AgrbenchError(f"b is {b}; write 1 or more")

@@ -18,7 +18,13 @@ def poison(
 
 
 def flip_ascent(insider: Insider) -> Tensor:
-    """Send poisoned minus clean. Uses `poisoned` and `clean`. Aim: untargeted."""
+    """Send poisoned minus clean, the poisoned one learned from the client's own labels in random order.
+
+    Knowledge: own data (`map="pool"`: everybody's labels). Space: data and updates. Sign: with the poisoned update,
+    against the clean one. Goal: untargeted.
+
+    Variant: `map="pool"` draws labels from those of all clients, as the authors' code does.
+    """
     return insider.poisoned - insider.clean
 
 

@@ -8,7 +8,10 @@ from agrbench.rounds import Insider
 
 
 def gaussian(insider: Insider, *, deviation: float = 200.0) -> Tensor:
-    """Send independent normal numbers of this standard deviation. Uses the width of `honest` alone. Aim: untargeted."""
+    """Send independent normal numbers of standard deviation `deviation`.
+
+    Knowledge: none but how many parameters there are. Space: updates. Sign: none. Goal: untargeted.
+    """
     shape = insider.malicious, insider.honest.shape[1]
     return deviation * torch.randn(shape, generator=insider.rng, dtype=torch.float64)
 

@@ -7,7 +7,10 @@ from agrbench.rounds import Insider
 
 
 def gradient_ascent(insider: Insider) -> Tensor:
-    """Send minus the clean update. Uses `clean`. Aim: untargeted."""
+    """Send minus the clean update.
+
+    Knowledge: own data. Space: updates. Sign: against the own clean update. Goal: untargeted.
+    """
     return -insider.clean
 
 

@@ -7,7 +7,9 @@ from agrbench.rounds import Insider
 
 
 def ipm(insider: Insider, *, epsilon: float = 0.5) -> Tensor:
-    """Send `-epsilon` times the honest mean. Uses `honest`, all of it. Aim: untargeted.
+    """Send `-epsilon` times the honest mean.
+
+    Knowledge: all honest updates. Space: updates. Sign: against the honest mean. Goal: untargeted.
 
     Variants: `epsilon=100` is the large one of the paper's two.
     """

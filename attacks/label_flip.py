@@ -12,10 +12,13 @@ from agrbench.poisoning import draw_labels, reverse_labels, shuffle_labels
 def label_flip(
     shard: Examples, rng: Generator, attacker: Attacker, *, map: Literal["shuffle", "reverse", "pool"] = "shuffle"
 ) -> Examples:
-    """Permute each malicious client's labels at random.
+    """Permute each malicious client's labels at random, and send what they teach.
+
+    Knowledge: own data (`map="pool"`: everybody's labels). Space: data. Sign: that of the poisoned update. Goal:
+    untargeted.
 
     Variants: `map="reverse"` turns label `y` into `C - 1 - y`; `map="pool"` draws labels from those of all clients, as
-    the authors' code does. Uses the malicious clients' own data (`pool`: everybody's labels). Aim: untargeted.
+    the authors' code does.
     """
     if map == "pool":
         return draw_labels(shard, attacker.labels, rng)

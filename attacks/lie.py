@@ -12,8 +12,12 @@ from agrbench.rounds import Insider
 def lie(insider: Insider, *, z: float | None = None) -> Tensor:
     """Send `mu - z sigma`, `z = Phi^-1((n - m - s) / (n - m))`, where `s = n // 2 + 1 - m` honest clients are to agree.
 
-    `mu` and `sigma` (ddof 1) are the honest mean and deviation of each coordinate; it needs `m < n // 2 + 1`. Uses
-    `honest`, all of it. Aim: untargeted. Variants: `z=1.5` is what many code bases fix it at.
+    `mu` and `sigma` (ddof 1) are the honest mean and deviation of each coordinate; it needs `m < n // 2 + 1`.
+
+    Knowledge: all honest updates, the number of clients. Space: updates. Sign: below the honest mean where `z > 0`.
+    Goal: untargeted.
+
+    Variants: `z=1.5` is what many code bases fix it at.
     """
     rows = insider.honest.double()
     mu, sigma = rows.mean(0), rows.std(0, correction=1) if len(rows) > 1 else torch.zeros_like(rows[0])

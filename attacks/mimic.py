@@ -11,8 +11,10 @@ def mimic(insider: Insider, *, warmup: int = 10) -> Tensor:
     """Send honest client `i*`'s update, `i* = argmax |sum <z, g_i>|` over the first `warmup` attacked rounds.
 
     `z` is the direction in which honest updates vary most, followed through these rounds by Oja's rule; meanwhile the
-    clean updates are sent. Uses `honest`, all of it, `clean` and its own randomness. Aim: untargeted; it hurts where
-    clients differ.
+    clean updates are sent.
+
+    Knowledge: all honest updates, own data. Space: updates. Sign: that of the client copied. Goal: untargeted; it hurts
+    where clients differ.
     """
     memory = insider.memory
     seen = memory.get("rounds", 0)

@@ -5,8 +5,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from agrbench.errors import AgrbenchError
 from agrbench.geometry import Geometry
+from agrbench.perturbations import against, within
 from agrbench.plugins import Attack
 from agrbench.rounds import Insider
 
@@ -21,22 +21,25 @@ def min_max(
 
     `mu` is the honest mean and `p` is `-sigma` (`"std"`, ddof 1), `-sign(mu)` (`"sign"`) or `-mu / |mu|` (`"unit"`).
     Exact, from `q = |p|^2`, `a_i = |mu - g_i|^2`, `b_i = <p, mu - g_i>`:
-    `gamma = min_i (-b_i + sqrt(b_i^2 + q (R^2 - a_i))) / q`; `q = 0` gives `mu`. Uses `honest`, all of it. Aim:
-    untargeted.
+    `gamma = min_i (-b_i + sqrt(b_i^2 + q (R^2 - a_i))) / q`; `q = 0` gives `mu`.
+
+    Knowledge: all honest updates. Space: updates. Sign: against the honest mean. Goal: untargeted.
 
     Variant: `version="released"` is AgrAmplifier's code: each attacker starts from its own clean update instead of
     `mu`, and `|v - g_i|^2` is compared with `R` instead of `R^2`; its search ends below `gamma = 20` and sends the
     clean update itself where that is too far out already. It uses `clean` too.
     """
-    if version == "exact":
-        return perturbed(insider.honest, direction).expand(insider.malicious, -1)
-    return released(insider.honest, insider.clean, direction)
+    if version == "released":
+        return released(insider.honest, insider.clean, direction)
+    rows = insider.honest.double()
+    p = against(rows, direction)
+    return (rows.mean(0) + within(rows, p) * p).expand(insider.malicious, -1)
 
 
-def released(honest: Tensor, clean: Tensor, direction: str) -> Tensor:
+def released(honest: Tensor, clean: Tensor, direction: Literal["std", "sign", "unit"]) -> Tensor:
     """Compute each attacker's `v` in float64: `(malicious, parameters)`."""
     rows, own = honest.double(), clean.double()
-    p = -_direction(rows, rows.mean(0), direction)
+    p = against(rows, direction)
     q = p @ p
     distances = Geometry(lambda: torch.cat([rows, own])).distances[:, : len(rows)]
     b = (own @ p)[:, None] - rows @ p
@@ -44,31 +47,6 @@ def released(honest: Tensor, clean: Tensor, direction: str) -> Tensor:
     gamma = ((-b + (b * b + q * room.clamp(min=0)).sqrt()) / q).amin(1)
     gamma = torch.where((room >= 0).all(1), gamma.nan_to_num(0.0), 0.0).clamp(0, 20)
     return own + gamma[:, None] * p
-
-
-def perturbed(honest: Tensor, direction: str) -> Tensor:
-    """Compute `v` in float64: `(parameters,)`."""
-    rows = honest.double()
-    mu = rows.mean(0)
-    p = -_direction(rows, mu, direction)
-    q = p @ p
-    if q == 0:
-        return mu
-    apart = mu - rows
-    a, b = apart.square().sum(1), apart @ p
-    diameter = Geometry(lambda: rows).distances.max()
-    gamma = ((-b + (b * b + q * (diameter - a).clamp(min=0)).sqrt()) / q).min()
-    return mu + gamma * p
-
-
-def _direction(rows: Tensor, mu: Tensor, direction: str) -> Tensor:
-    if direction == "std":
-        return rows.std(0, correction=1) if len(rows) > 1 else torch.zeros_like(mu)
-    if direction == "sign":
-        return mu.sign()
-    if direction == "unit":
-        return torch.nn.functional.normalize(mu, dim=0)
-    raise AgrbenchError(f"direction={direction!r}; write 'std', 'sign' or 'unit'")
 
 
 attack = Attack(forge=min_max)

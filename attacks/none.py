@@ -7,7 +7,10 @@ from agrbench.rounds import Insider
 
 
 def none(insider: Insider) -> Tensor:
-    """Send the clean updates. Uses `clean`."""
+    """Send the clean updates.
+
+    Knowledge: own data. Space: updates. Sign: that of the clean update. Goal: none, it is the baseline.
+    """
     return insider.clean
 
 

@@ -6,7 +6,7 @@ from torch import Generator, Tensor
 
 from agrbench.federation import Attacker, Examples
 from agrbench.plugins import Attack
-from agrbench.poisoning import shuffle, stamp
+from agrbench.poisoning import stamp, with_stamped
 from agrbench.rounds import Insider
 
 
@@ -24,12 +24,14 @@ def poison(
     data: Literal["both", "triggered"] = "both",
 ) -> Examples:
     """Mix a triggered copy of every clean example in, or (`data="triggered"`) keep the triggered copies alone."""
-    stamped = stamp(shard, target)
-    return shuffle(shard.join(stamped), rng) if data == "both" else stamped
+    return with_stamped(shard, target, rng) if data == "both" else stamp(shard, target)
 
 
 def scaling(insider: Insider, *, data: Literal["both", "triggered"] = "both") -> Tensor:
-    """Send `1 / M_f = n / m` times the poisoned update. Uses `poisoned`. Aim: targeted.
+    """Send `1 / M_f = n / m` times the poisoned update.
+
+    Knowledge: own data, how many clients and malicious ones there are. Space: data and updates. Sign: that of the
+    poisoned update. Goal: targeted, that triggered inputs go to class `target`.
 
     Variant: `data="triggered"` is the authors' code, which trains on triggered copies alone and sends the clean update
     plus `1 / M_f` times what they taught, with the `M_f` that the server assumes too; it uses `clean` and `byzantine`.

@@ -7,7 +7,10 @@ from agrbench.rounds import Insider
 
 
 def sign_flip(insider: Insider, *, strength: float = 1.0) -> Tensor:
-    """Send minus `strength` times the clean update. Uses `clean`. Aim: untargeted."""
+    """Send minus `strength` times the clean update.
+
+    Knowledge: own data. Space: updates. Sign: against the own clean update. Goal: untargeted.
+    """
     return -strength * insider.clean.double()
 
 

@@ -8,7 +8,10 @@ from agrbench.rounds import Insider
 
 
 def zero(insider: Insider) -> Tensor:
-    """Send zeros. Uses the width of `honest` alone. Aim: untargeted."""
+    """Send zeros.
+
+    Knowledge: none but how many parameters there are. Space: updates. Sign: none. Goal: untargeted.
+    """
     return torch.zeros(insider.malicious, insider.honest.shape[1], dtype=insider.honest.dtype)
 
 

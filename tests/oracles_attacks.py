@@ -4,7 +4,7 @@ Nothing here imports the package under test. A row is one honest client's update
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -139,3 +139,121 @@ def blind_spot(honest: Array, shapes: Shapes, kernel: int, strength: float) -> A
         row[first] = value
         row[others] = value - strength
     return row
+
+
+# ---------------------------------------------------------------- min-sum
+
+
+def sum_to_all(row: Array, honest: Array) -> float:
+    """The sum of the squared distances from a row to every honest one."""
+    return math.fsum(oracles.distance(row, other) ** 2 for other in honest)
+
+
+def min_sum(honest: Array, direction: Array) -> Array:
+    """`mu + gamma p` with the largest sum that an honest row has, too (Shejwalkar & Houmansadr, NDSS 2021)."""
+    mean, q = honest.mean(axis=0), oracles.norm(direction) ** 2
+    if q == 0:
+        return np.asarray(mean)
+    room = max(sum_to_all(row, honest) for row in honest) - sum_to_all(mean, honest)
+    return np.asarray(mean + math.sqrt(max(room, 0.0) / (len(honest) * q)) * direction)
+
+
+# ---------------------------------------------------------------- backdoors
+
+
+def stamped_count(share: float, rows: int) -> int:
+    """How many of a shard's rows are stamped: never none."""
+    return max(round(share * rows), 1)
+
+
+def square(features: Array) -> Array:
+    """A white 3x3 square in the lower right of images `(rows, channels, h, w)`; columns 7 and 8 of a table at 0.5."""
+    marked = features.copy()
+    if features.ndim == 2:
+        marked[:, [7, 8]] = 0.5
+    else:
+        marked[:, :, -3:, -3:] = 1.0
+    return marked
+
+
+def bars(features: Array, parts: Sequence[int]) -> Array:
+    """The named of DBA's four parts: white bars of one pixel's height, or one column each of a table at 0.5."""
+    marked = features.copy()
+    for part in parts:
+        if features.ndim == 2:
+            marked[:, 7 + part] = 0.5
+            continue
+        wide = min(4, features.shape[3] // 4)
+        top, left = [(0, 0), (0, wide + 2), (3, 0), (3, wide + 2)][part]
+        for column in range(left, left + wide):
+            marked[:, :, top, column] = 1.0
+    return marked
+
+
+def neurotoxin_masked(previous: Array, top: float) -> list[int]:
+    """The coordinates that the last step moved most, and that are therefore left alone (Zhang et al., ICML 2022)."""
+    sizes = [abs(float(x)) for x in previous]
+    return oracles.highest(sizes, round(top * len(sizes))) if any(sizes) else []
+
+
+# ---------------------------------------------------------------- the search through the whole stack
+
+
+class Line(NamedTuple):
+    """The rows `start + gamma p`, and the first `gamma` to try."""
+
+    name: str
+    start: Array
+    p: Array
+    first: float
+
+
+def adaptive_lines(honest: Array, shapes: Shapes, kernel: int) -> list[Line]:
+    """Min-max's three directions from the mean, then down the blind spot from the mean view."""
+    mean, reach = honest.mean(axis=0), oracles.diameter(honest)
+    found = []
+    for name, p in oracles.directions(honest).items():
+        found.append(Line(name, mean, p, oracles.min_max_gamma(honest, p)))
+    unseen = np.full(honest.shape[1], -1.0)
+    unseen[[patch[0] for patch in oracles.patches(shapes, kernel)]] = 0
+    length = oracles.norm(unseen)
+    found.append(Line("blind", blind_spot(honest, shapes, kernel, 0.0), unseen, reach / length if length else 0.0))
+    lines = []
+    for name, start, p, first in found:
+        length = oracles.norm(p) if reach or name != "std" else 0.0  # equal rows deviate by nothing but rounding
+        if reach == 0 and length > 0:
+            first = oracles.norm(mean) / length
+        if length > 0 and first > 0:
+            lines.append(Line(name, start, p, first))
+    return lines
+
+
+class Visit(NamedTuple):
+    """One evaluation on a line: where, and what it would do."""
+
+    line: Line
+    gamma: float
+    row: Array
+    damage: float
+
+
+def adaptive_visits(line: Line, evaluations: int, damage: Callable[[Array], float]) -> list[Visit]:
+    """Double `gamma` as long as that does more damage, and take four fifths of it ever after."""
+    visits: list[Visit] = []
+    gamma, growing = line.first, True
+    while len(visits) < evaluations:
+        row = line.start + gamma * line.p
+        visits.append(Visit(line, gamma, row, damage(row)))
+        if len(visits) > 1 and not visits[-1].damage > visits[-2].damage:
+            growing = False
+        gamma *= 2 if growing else 0.8
+    return visits
+
+
+def worst(visits: Sequence[Visit]) -> Visit | None:
+    """The visit that does the most damage, the first of equals; a damage that is no number is none."""
+    best: Visit | None = None
+    for visit in visits:
+        if not math.isnan(visit.damage) and (best is None or visit.damage > best.damage):
+            best = visit
+    return best

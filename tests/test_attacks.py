@@ -14,6 +14,7 @@ from oracles import Array
 from torch import Generator, Tensor
 
 import agrbench
+from agrbench import listing
 from agrbench.errors import AgrbenchError, SpecError
 from agrbench.federation import Attacker, Examples
 from agrbench.plugins import Attack
@@ -386,8 +387,11 @@ def test_trigger_that_would_mark_nothing_or_the_wrong_place_is_refused(features:
         trigger("scaling", Examples(features, torch.zeros(3, dtype=torch.long), 2))
 
 
-def test_only_the_scaling_attack_is_targeted() -> None:
-    assert [name for name in Registry().names("attack") if record(name).trigger is not None] == ["scaling"]
+def test_attack_is_targeted_where_its_goal_says_so() -> None:
+    registry = Registry()
+    for name in registry.names("attack"):
+        goal = listing.stated(registry.entry("attack", name), "Goal")
+        assert goal.startswith("targeted") == (record(name).trigger is not None), name
 
 
 def test_scaling_mixes_clean_and_triggered_rows_so_that_every_batch_has_both() -> None:

@@ -241,22 +241,26 @@ def test_killed_at_ten_random_moments_a_grid_ends_with_the_same_records(tmp_path
         assert curves(resumed[path]) == curves(record)
 
 
-def test_an_interrupted_grid_keeps_what_is_finished_and_prints_how_to_go_on(tmp_path: Path) -> None:
-    words = ["grid", "-d", "krum", "-a", "label_flip", "--seeds", "40", "--rounds", "100"]
+def interrupt(words: list[str], folder: Path) -> None:
+    """Interrupt a command once it has a record, and check that it says how to go on."""
     running = subprocess.Popen(
         [AGRBENCH, *words],
-        cwd=tmp_path,
+        cwd=folder,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job in the background ignores it
     )
-    while not list((tmp_path / "results").rglob("*.json")):
+    while running.poll() is None and not list((folder / "results").rglob("*.json")):
         time.sleep(0.1)
     os.kill(running.pid, signal.SIGINT)
     _, told = running.communicate(timeout=60)
     assert running.returncode == 130
     assert f"To go on: agrbench {' '.join(words)}" in told
+
+
+def test_an_interrupted_grid_keeps_what_is_finished_and_prints_how_to_go_on(tmp_path: Path) -> None:
+    interrupt(["grid", "-d", "krum", "-a", "label_flip", "--seeds", "40", "--rounds", "100"], tmp_path)
     assert records(tmp_path / "results")
 
 

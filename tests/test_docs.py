@@ -15,7 +15,9 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md"] + [
     page for folder in ("leaderboard", "docs") for page in sorted(ROOT.glob(f"{folder}/*.md"))
 ]
-PRINTED = re.compile(r"^Printed by `(agrbench table [^`]*)`:\n\n```text\n(.*?)^```", re.MULTILINE | re.DOTALL)
+PRINTED = re.compile(
+    r"^Printed by `(agrbench (?:table|breaking-point) [^`]*)`:\n\n```text\n(.*?)^```", re.MULTILINE | re.DOTALL
+)
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 

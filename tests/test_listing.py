@@ -31,6 +31,17 @@ def test_every_rule_names_its_paper_formula_requirement_and_amplified_form(rule:
         assert "it has no amplified form" not in text, "say why"
 
 
+@pytest.mark.parametrize("name", REGISTRY.names("attack"))
+def test_every_attack_states_its_knowledge_space_sign_and_goal(name: str) -> None:
+    entry = REGISTRY.entry("attack", name)
+    text = listing.in_full(entry)
+    for word in ("knowledge", "space", "sign", "goal", "formula"):
+        assert f"      {word} " in text
+    assert name == "none" or listing.paper(entry)
+    assert not {"Knowledge", "Space:", "Sign:", "Goal:"} & set(listing.formula(entry).split())
+    assert listing.stated(entry, "Space") in ("data", "updates", "data and updates", "local models")
+
+
 BODY = '''"""Mine: trust some (Ours, 2026)."""
 def weigh(round, *, share=0.5):
     """Keep a share: `(rows,)`.

@@ -54,8 +54,21 @@ def refusal(folder: Path, text: str) -> str:
 
 def test_every_part_of_the_paper_is_shipped_in_both_profiles() -> None:
     parts = ["table1", "table2", "table3", "table4", "fig10", "fig11", "fig12"]
-    wanted = {"demo", "catalogue", "paper", "released", *parts, *(f"{part}-released" for part in parts)}
-    assert set(suites.shipped()) == wanted
+    both = {"paper", "released", *parts, *(f"{part}-released" for part in parts)}
+    assert set(suites.shipped()) == both | {"demo", "catalogue", "controls", "worst"}
+
+
+def test_worst_is_every_untargeted_attack() -> None:
+    untargeted = {name for name in registry().names("attack") if registry().attack(name).record.trigger is None}
+    assert {names(attack)[0] for grid in suites.read("worst").grids for attack in grid.attacks} == untargeted
+
+
+def test_controls_are_six_views_of_every_rule_on_both_datasets() -> None:
+    """The updates, pooled, one random entry, the mean, shuffled, the largest magnitude."""
+    for grid in suites.read("controls").grids:
+        rules = {specs.parse(stack)[-1].name for stack in grid.defenses} - {"fedavg"}
+        views = ["", "amp+", "sample+", "mean_pool+", "amp(shuffle=True)+", "amp(by='magnitude')+"]
+        assert sorted(grid.defenses) == sorted(["fedavg", *(view + rule for view in views for rule in rules)])
 
 
 @pytest.mark.parametrize("name", suites.shipped())

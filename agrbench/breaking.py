@@ -1,0 +1,226 @@
+"""The breaking point: the smallest malicious share at which the worst attack costs ten points (docs/metrics.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from agrbench import inference, metrics
+from agrbench.cells import UNATTACKED, UNDEFENDED, Cell
+from agrbench.errors import AgrbenchError, Inapplicable
+from agrbench.execution import canonical
+from agrbench.formats import NONE, Entry, Table
+from agrbench.inference import Sample
+from agrbench.notes import beyond
+from agrbench.registry import Registry
+from agrbench.store import Store
+
+POINTS = 10.0
+ROUNDING = 1e-9  # points; 0.9 - 0.8 is a little less than 0.1
+BAR = 20  # letters from no malicious client to half of them
+
+
+@dataclass(frozen=True)
+class Level:
+    """What the worst attack costs at one number of malicious clients, in points of accuracy."""
+
+    attack: str
+    loss: Sample
+
+    @property
+    def breaks(self) -> bool:
+        """Say whether that is too much."""
+        return self.loss.mean >= POINTS - ROUNDING
+
+
+@dataclass
+class Search:
+    """The bisection of one defense over the number of malicious clients, which the server knows.
+
+    `cell` is its run unattacked; `limit` is the largest number for which it is defined, at most half of the clients,
+    and `limited_by` says why; `left_out` names attacks that never meet it, and why; `levels` is what was measured.
+    """
+
+    cell: Cell
+    attacks: tuple[str, ...]
+    seeds: int
+    limit: int
+    limited_by: str
+    left_out: Mapping[str, str]
+    levels: dict[int, Level] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, cell: Cell, attacks: Sequence[str], seeds: int, registry: Registry) -> Search:
+        """Begin, with nothing measured.
+
+        Raises:
+            Inapplicable: the defense is not even defined where nobody is malicious.
+        """
+        stack, half = registry.stack(cell.defense), cell.clients // 2
+        stack.check(cell.clients, 0)
+        limit, limited_by = half, "half of the clients"
+        for malicious in range(1, half + 1):
+            try:
+                stack.check(cell.clients, malicious)
+            except Inapplicable as reason:
+                limit, limited_by = malicious - 1, str(reason)
+                break
+        left_out: dict[str, str] = {}
+        for attack in attacks:
+            try:
+                stack.meet(registry.attack(attack))
+            except Inapplicable as reason:
+                left_out[attack] = str(reason)
+        usable = tuple(attack for attack in attacks if attack not in left_out)
+        if not usable:
+            raise AgrbenchError(f"{'; '.join(left_out.values())}; write -a ipm or others besides")
+        return cls(cell, usable, seeds, limit, limited_by, left_out)
+
+    @property
+    def broken(self) -> int | None:
+        """Give the smallest number measured that breaks it, if any."""
+        return min((count for count, level in self.levels.items() if level.breaks), default=None)
+
+    @property
+    def held(self) -> int | None:
+        """Give the largest number measured, below the smallest that breaks it, that does not."""
+        below = self.limit + 1 if self.broken is None else self.broken
+        return max((count for count in self.levels if count < below), default=None)
+
+    @property
+    def next(self) -> int | None:
+        """Give the number to measure next, halfway between what holds and what breaks, `None` where none is left."""
+        low = -1 if self.held is None else self.held
+        high = self.limit + 1 if self.broken is None else self.broken
+        return (low + high) // 2 if high - low > 1 else None
+
+    @property
+    def decisive(self) -> Level | None:
+        """Give what was measured where it breaks, or else at the last number that it holds."""
+        count = self.held if self.broken is None else self.broken
+        return None if count is None else self.levels[count]
+
+    def cells(self, malicious: int) -> Iterator[Cell]:
+        """List the runs that tell whether so many malicious clients break it, and those they are compared with."""
+        for seed in range(self.seeds):
+            cell = replace(self.cell, malicious=malicious, seed=seed)
+            yield replace(cell, defense=UNDEFENDED)
+            for attack in self._under(malicious):
+                yield replace(cell, attack=attack)
+
+    def measure(self, malicious: int, store: Store) -> bool:
+        """Read the records of so many malicious clients; say whether all are there."""
+        records = [record for cell in self.cells(malicious) if (record := store.read(cell)) is not None]
+        for group in metrics.groups(records):
+            losses = {attack: metrics.loss(group, self.cell.defense, attack) for attack in self._under(malicious)}
+            worst = metrics.worst(losses, range(self.seeds))
+            if worst is not None:
+                loss = Sample(worst[1].seeds, tuple(100 * value for value in worst[1].values))
+                self.levels[malicious] = Level(worst[0], loss)
+        return malicious in self.levels
+
+    def _under(self, malicious: int) -> tuple[str, ...]:
+        return self.attacks if malicious else (UNATTACKED,)
+
+
+def searches(
+    cell: Cell, defenses: Sequence[str], attacks: Sequence[str], seeds: int, registry: Registry
+) -> list[Search]:
+    """Begin a search for each defense, the undefended baseline first; `cell` holds the dataset and the settings.
+
+    Raises:
+        AgrbenchError: there is no attack, it would start too late or meets a defense never, or a defense is not even
+            defined where nobody is malicious.
+    """
+    attacks = [attack for attack in attacks if attack != UNATTACKED]
+    if not attacks:
+        raise AgrbenchError("no attack is named; write -a adaptive or others, or none at all for those of `worst`")
+    if cell.first > cell.rounds:
+        raise AgrbenchError(
+            f"the attack would start in round {cell.first} and there are {cell.rounds}; write --start 10"
+        )
+    cells = [replace(cell, defense=each, attack=UNATTACKED, malicious=0) for each in (UNDEFENDED, *defenses)]
+    return [Search.of(each, attacks, seeds, registry) for each in dict.fromkeys(canonical(c, registry) for c in cells)]
+
+
+def table(found: Sequence[Search]) -> Table:
+    """Show one row a defense: the first share that breaks it, the last that does not, and the attack."""
+    cell = found[0].cell
+    title = (
+        f"Breaking points: {cell.dataset}, {cell.clients} clients, {cell.rounds} rounds, "
+        f"attack from {cell.first}{beyond(cell.settings)}"
+    )
+    scale = f"0%{'of clients':^{BAR - 5}}50%"
+    headers = ("defense", "breaks\nat", "holds\nat", "worst attack there\nand its loss", scale)
+    return Table(title, headers, tuple(map(_shown, found)), tuple(_notes(found)), tuple(map(_data, found)))
+
+
+def _shown(search: Search) -> tuple[Entry, ...]:
+    n, level = search.cell.clients, search.decisive
+    held = NONE if search.held is None else f"{search.held}/{n}"
+    worst = NONE
+    if level is not None:
+        within = inference.interval(level.loss)
+        worst = f"{level.attack} {level.loss.mean:.1f}" + (f" [{within.low:.1f}, {within.high:.1f}]" if within else "")
+    if search.next is not None:
+        breaks, bar = "unknown: runs failed", ""
+    elif search.broken is not None:
+        breaks, bar = f"{search.broken}/{n} ({100 * search.broken / n:.0f}%)", _bar(search.broken, n, "|")
+    else:
+        why = "half" if search.limit == n // 2 else "legal limit"
+        breaks, bar = f"> {search.limit}/{n}, {why}", _bar(search.limit, n, ">")
+    name = search.cell.defense + ("‡" if search.left_out else "")
+    return tuple(Entry((text,)) for text in (name, breaks, held, worst, bar))
+
+
+def _data(search: Search) -> dict[str, Any]:
+    level = search.decisive
+    within = None if level is None else inference.interval(level.loss)
+    return {
+        "dataset": search.cell.dataset,
+        "settings": {key: value for key, value in search.cell.settings.items() if key != "malicious"},
+        "defense": search.cell.defense,
+        "clients": search.cell.clients,
+        "broken": search.broken,
+        "held": search.held,
+        "limit": search.limit,
+        "limited_by": search.limited_by,
+        "complete": search.next is None,
+        "attacks": list(search.attacks),
+        "left_out": dict(search.left_out),
+        "attack": level.attack if level else None,
+        "loss": level.loss.mean if level else None,
+        **inference.columns(within),
+        "seeds": search.seeds,
+        "levels": [
+            {"malicious": count, "attack": at.attack, "loss": at.loss.mean, "values": list(at.loss.values)}
+            for count, at in sorted(search.levels.items())
+        ],
+    }
+
+
+def _bar(count: int, clients: int, end: str) -> str:
+    """Draw a share of up to a half."""
+    length = round(BAR * 2 * count / clients)
+    return ("=" * length)[:-1] + end + "." * (BAR - max(length, 1))
+
+
+def _notes(found: Sequence[Search]) -> Iterator[str]:
+    attacks = dict.fromkeys(attack for search in found for attack in search.attacks)
+    over = "one seed" if found[0].seeds == 1 else f"{found[0].seeds} paired seeds"
+    yield (
+        f"Breaks: the worst attack costs {POINTS:.0f} points of accuracy or more against the unattacked, undefended "
+        f"run, mean over {over}; bisected over the number of malicious clients, which the server knows."
+    )
+    yield f"Worst of {', '.join(attacks)}; its loss in points. " + (
+        "With a 95% interval of Student's t or the bootstrap; where it holds 10, other seeds may break elsewhere."
+        if found[0].seeds > 1
+        else "One seed: no interval."
+    )
+    ended = [
+        each for each in found if each.next is None and each.broken is None and each.limit < each.cell.clients // 2
+    ]
+    yield from dict.fromkeys(f"Legal limit: {each.limited_by}." for each in ended)
+    for reason in dict.fromkeys(reason for search in found for reason in search.left_out.values()):
+        yield f"‡ left out: {reason}; the defense may break earlier."

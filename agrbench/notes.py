@@ -1,0 +1,59 @@
+"""What stands above and below every table: its title, its seeds, its marks, and what is missing from it."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from agrbench.cells import UNATTACKED
+from agrbench.metrics import Group
+
+
+def title(what: str, group: Group) -> str:
+    """Say what a table shows, of which dataset and under which settings."""
+    cell = group.cell
+    return (
+        f"{what}: {group.dataset}, {cell.clients} clients, {cell.count} malicious (server assumes {cell.bound}), "
+        f"{cell.rounds} rounds, attack from {cell.first}{beyond(group.settings)}"
+    )
+
+
+def beyond(settings: Mapping[str, Any]) -> str:
+    """List the settings that a title does not spell out."""
+    spelt = ("clients", "rounds", "start", "malicious", "byzantine")
+    return "".join(f", {key} {value}" for key, value in settings.items() if key not in spelt)
+
+
+def about_seeds(group: Group, how: Iterable[str | None]) -> str:
+    """Say how many seeds there are, and where the intervals come from."""
+    seeds = group.every_seed
+    if len(seeds) == 1:
+        return f"One seed ({seeds[0]}): no interval."
+    kinds = sorted({kind for kind in how if kind})
+    return f"{len(seeds)} seeds; 95% intervals: {'; '.join(kinds) or 'none'}."
+
+
+def marks(collapsed: bool) -> list[str]:
+    """Explain the marks of a table."""
+    best = "Best defense marked (fedavg is the baseline and is not ranked)."
+    return [best, "† collapsed: a model ends under twice chance accuracy."] if collapsed else [best]
+
+
+def missing(group: Group, unattacked: Sequence[str] | None = None) -> list[str]:
+    """Name what is not there, once a reason; of unattacked runs only those of the defenses in `unattacked`."""
+    reasons: dict[str, dict[str, None]] = {}
+    for (defense, attack, _), reason in {**group.missing, **_absent(group)}.items():
+        if attack == UNATTACKED and unattacked is not None and defense not in unattacked:
+            continue
+        reasons.setdefault(reason, {})[f"{defense} under {attack}"] = None
+    return [f"Not ranked: {_listed(list(names))}: {reason}." for reason, names in reasons.items()]
+
+
+def _absent(group: Group) -> dict[tuple[str, str, int], str]:
+    cells = itertools.product(group.defenses, (UNATTACKED, *group.attacks), group.every_seed)
+    return {cell: "no record" for cell in cells if cell not in group.records and cell not in group.missing}
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")

@@ -1,0 +1,83 @@
+"""Where colluding clients move to from the honest mean, how far they may, and what a max-pooled view does not show."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from agrbench.amplifiers import Patches
+from agrbench.errors import AgrbenchError
+from agrbench.geometry import Geometry
+from agrbench.layout import Layout
+
+Direction = Literal["std", "sign", "unit"]
+DIRECTIONS: tuple[Direction, ...] = ("std", "sign", "unit")
+
+
+def against(rows: Tensor, direction: Direction) -> Tensor:
+    """Point against the mean of `(rows, parameters)`: `(parameters,)` (Shejwalkar and Houmansadr, NDSS 2021).
+
+    It is minus each coordinate's deviation (`"std"`, ddof 1), minus the mean's signs (`"sign"`), or minus the mean at
+    length 1 (`"unit"`).
+    """
+    if direction == "std":
+        return -rows.std(0, correction=1) if len(rows) > 1 else torch.zeros_like(rows[0])
+    if direction == "sign":
+        return -rows.mean(0).sign()
+    if direction == "unit":
+        return -torch.nn.functional.normalize(rows.mean(0), dim=0)
+    raise AgrbenchError(f"direction={direction!r}; write 'std', 'sign' or 'unit'")
+
+
+def diameter(rows: Tensor) -> Tensor:
+    """Give the largest distance between two rows, a scalar in float64."""
+    return Geometry(lambda: rows).distances.max().sqrt()
+
+
+def within(rows: Tensor, p: Tensor) -> Tensor:
+    """Give the largest `gamma` for which `mu + gamma p` is no further from any row than two rows are, a scalar.
+
+    Exact, from `q = |p|^2`, `a_i = |mu - g_i|^2`, `b_i = <p, mu - g_i>`:
+    `gamma = min_i (-b_i + sqrt(b_i^2 + q (R^2 - a_i))) / q`, `R` the diameter; `q = 0` and `R = 0` give 0.
+    """
+    q, furthest = p @ p, diameter(rows)
+    if q == 0 or furthest == 0:
+        return torch.zeros_like(q)
+    apart = rows.mean(0) - rows
+    a, b = apart.square().sum(1), apart @ p
+    return ((-b + (b * b + q * (furthest.square() - a).clamp(min=0)).sqrt()) / q).min()
+
+
+def unseen(rows: Tensor, layout: Layout | None, kernel: int) -> tuple[Tensor, Tensor]:
+    """Give a row whose view is the mean view of `rows`, and where it may fall unseen: two of `(parameters,)`.
+
+    The first entry of each `kernel` x `kernel` patch is the mean of the rows' largest entries there, and so are the
+    others; the second result is 0 on the first entries and 1 on the others, which may be anything smaller.
+    """
+    if layout is None:
+        raise AgrbenchError("this plugin needs layout, which was not given; pass layout=: the layers' shapes")
+    patches = Patches.of(layout, kernel)
+    seen = patches.pooled().view(rows).mean(0)[patches.patch_of.to(rows.device)]
+    first = patches.restored().view(torch.ones_like(rows[:1]))[0]  # of equal entries the first is kept
+    return seen, 1 - first
+
+
+def unseen_by(see: Callable[[Tensor], Tensor], rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Give the same for any view that shows some entries of a row, such as that of other or of shuffled patches.
+
+    A row whose entries rise tells which of them a view shows; these are set to the mean view of `rows`, the others to
+    the mean of `rows`, which is no larger where the view shows the largest.
+    """
+    rising = torch.arange(1, rows.shape[1] + 1, device=rows.device, dtype=rows.dtype)
+    shown = see(rising[None])[0].long() - 1
+    return rows.mean(0).index_copy(0, shown, see(rows).mean(0)), torch.ones_like(rising).index_fill(0, shown, 0.0)
+
+
+def hides(see: Callable[[Tensor], Tensor], seen: Tensor, elsewhere: Tensor) -> bool:
+    """Say whether a view stays as it is where a row falls far elsewhere."""
+    far = 1 + 4 * seen.abs().max()
+    before, after = see(torch.stack([seen, seen - far * elsewhere]))
+    return bool(elsewhere.any()) and torch.equal(before, after)

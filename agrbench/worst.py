@@ -1,0 +1,114 @@
+"""The worst case: which attack costs a defense most, and how much less it costs the best defense (docs/metrics.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from agrbench import inference, metrics
+from agrbench.cells import UNATTACKED, UNDEFENDED
+from agrbench.formats import NONE, Entry, Table
+from agrbench.inference import Sample
+from agrbench.metrics import Group
+from agrbench.notes import about_seeds, marks, missing, title
+
+SUITE = "worst"
+ROUNDING = 1e-9  # points
+
+
+def table(group: Group) -> Table:
+    """Rank the defenses whose rows are complete by the loss under the attack that is worst for each."""
+    found = {defense: _worst(group, defense) for defense in group.defenses}
+    rows = [_row(group, defense, *worst) for defense, worst in found.items() if worst is not None]
+    rows.sort(key=lambda row: (row["defense"] == UNDEFENDED, row["loss"]))
+    rivals = [row for row in rows if row["defense"] != UNDEFENDED]
+    _judge_regrets(rivals)
+    shown = tuple(
+        (
+            Entry((row["defense"] + ("†" if row["collapsed"] else ""),)),
+            Entry((row["attack"],)),
+            Entry((f"{row['loss']:.1f}{_interval(row['low'], row['high'])}",), row in rivals and row["regret"] == 0),
+            Entry((_regret(row),)),
+            Entry((NONE if row["on_fedavg"] is None else f"{row['on_fedavg']:.1f}",)),
+        )
+        for row in rows
+    )
+    notes = [
+        f"Loss in points of accuracy, mean over seeds, under the worst of {', '.join(group.attacks) or 'no attack'}.",
+        "Regret: that loss less the best defense's, with its interval over paired seeds and p adjusted over this table "
+        "(Holm). On fedavg: what the same attack costs where nobody defends.",
+        *_beyond(group),
+        about_seeds(group, [row["interval"] for row in rows]),
+        *marks(any(row["collapsed"] for row in rows)),
+        *missing(group, unattacked=(UNDEFENDED,)),
+    ]
+    headers = ("defense", "worst\nattack", "loss", "regret", "on\nfedavg")
+    return Table(title("The worst case", group), headers, shown, tuple(notes), tuple(rows))
+
+
+def _worst(group: Group, defense: str) -> tuple[str, Sample] | None:
+    losses = {attack: metrics.loss(group, defense, attack) for attack in group.attacks}
+    return metrics.worst(losses, group.every_seed)
+
+
+def _row(group: Group, defense: str, attack: str, loss: Sample) -> dict[str, Any]:
+    loss = Sample(loss.seeds, tuple(100 * value for value in loss.values))
+    within = inference.interval(loss)
+    undefended = metrics.loss(group, UNDEFENDED, attack)
+    return {
+        "dataset": group.dataset,
+        "settings": dict(group.settings),
+        "defense": defense,
+        "attack": attack,
+        "loss": loss.mean,
+        **inference.columns(within),
+        "seeds": list(loss.seeds),
+        "values": list(loss.values),
+        "regret": None,
+        "regret_low": None,
+        "regret_high": None,
+        "regret_p": None,
+        "on_fedavg": 100 * undefended.mean if undefended.seeds == loss.seeds else None,
+        "collapsed": any(metrics.collapsed(group, defense, under) for under in (UNATTACKED, *group.attacks)),
+    }
+
+
+def _judge_regrets(rows: Sequence[dict[str, Any]]) -> None:
+    """Set each row's difference from the first, the best, and adjust the p-values over the table."""
+    samples = [Sample(tuple(row["seeds"]), tuple(row["values"])) for row in rows]
+    regrets = [_rounded(sample.minus(samples[0])) for sample in samples]
+    for row, regret in zip(rows, regrets, strict=True):
+        row["regret"] = regret.mean
+        within = inference.interval(regret)
+        if within is not None:
+            row["regret_low"], row["regret_high"], _ = within
+    p_values = [p for regret in regrets[1:] if (p := inference.p_value(regret)) is not None]
+    for row, adjusted in zip(rows[1:], inference.holm(p_values), strict=False):  # one seed has none
+        row["regret_p"] = adjusted
+
+
+def _rounded(regret: Sample) -> Sample:
+    """Call 0 what accuracies that are added in another order differ by."""
+    return Sample(regret.seeds, tuple(0.0 if abs(value) < ROUNDING else value for value in regret.values))
+
+
+def _regret(row: Mapping[str, Any]) -> str:
+    if row["regret"] is None:
+        return NONE
+    p = "" if row["regret_p"] is None else f" p={row['regret_p']:.2g}"
+    return f"{row['regret']:.1f}{_interval(row['regret_low'], row['regret_high']) if p else ''}{p}"
+
+
+def _interval(low: float | None, high: float | None) -> str:
+    return "" if low is None or high is None else f" [{low:.1f}, {high:.1f}]"
+
+
+def _beyond(group: Group) -> list[str]:
+    """Name the attacks that a claim of robustness must survive and that these records lack."""
+    from agrbench import suites
+    from agrbench.registry import Registry
+
+    registry = Registry()
+    wanted = [registry.canonical("attack", attack) for grid in suites.read(SUITE).grids for attack in grid.attacks]
+    lacking = [attack for attack in wanted if attack not in group.attacks and attack != UNATTACKED]
+    return [f"Weaker than the suite `{SUITE}`: no record under {', '.join(lacking)}."] if lacking else []

@@ -1,0 +1,74 @@
+"""Adaptive: ask the whole stack, and send what moves its step most (Shejwalkar, NDSS 2021; Allouah, AISTATS 2023)."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from agrbench.errors import AgrbenchError
+from agrbench.perturbations import DIRECTIONS, against, diameter, hides, unseen, unseen_by, within
+from agrbench.plugins import Attack
+from agrbench.rounds import Insider
+
+
+def adaptive(insider: Insider, *, evaluations: int = 20, kernel: int = 2) -> Tensor:
+    """Send the `v` that maximises `|AGR(H and m copies of v) - mean(H)|`, by a search on four lines `v = c + gamma p`.
+
+    Three lead from the honest mean along `min_max`'s directions, the first `gamma` being `min_max`'s own; the fourth
+    leads from the mean honest view into the blind spot of `amp(kernel)`, or where the stack's view shows that one and
+    has a blind spot of its own (another kernel, shuffled patches), into its own, at first by the honest diameter. On
+    each, `gamma` doubles while the damage grows and is then multiplied by 0.8, `evaluations` evaluations in all; the
+    best of all is sent. `AGR` is the whole stack, stages included, on copies of its memory and its randomness.
+
+    Knowledge: all honest updates, the layout, and what the server would see in and do with any rows, its own data and
+    randomness included. Space: updates. Sign: that of the best line. Goal: untargeted.
+    """
+    if evaluations < 1:
+        raise AgrbenchError(f"evaluations is {evaluations}; write 1 or more")
+    rows = insider.honest.double()
+    sent = mean = rows.mean(0)
+    most = -torch.inf
+
+    def damage(start: Tensor, p: Tensor, gamma: float) -> float:
+        step = insider.respond((start + gamma * p).expand(insider.malicious, -1))
+        return float(torch.linalg.vector_norm(step.double() - mean))
+
+    for start, p, first in _lines(rows, *_unseen(insider, rows, kernel)):
+        for gamma, worst in _search(partial(damage, start, p), first, evaluations):
+            if worst > most:
+                sent, most = start + gamma * p, worst
+    return sent.expand(insider.malicious, -1)
+
+
+def _unseen(insider: Insider, rows: Tensor, kernel: int) -> tuple[Tensor, Tensor]:
+    """Give a row that looks like the honest mean, and where it may fall unseen."""
+    supposed = unseen(rows, insider.layout, kernel)
+    own = unseen_by(insider.see, rows)
+    return own if hides(insider.see, *own) and not hides(insider.see, *supposed) else supposed
+
+
+def _lines(rows: Tensor, seen: Tensor, elsewhere: Tensor) -> Iterator[tuple[Tensor, Tensor, float]]:
+    """Give where each line starts, where it leads, and the first `gamma` on it; equal rows set their length instead."""
+    mean = rows.mean(0)
+    directions = [against(rows, direction) for direction in DIRECTIONS]
+    lines = [(mean, p, within(rows, p)) for p in directions]
+    lines.append((seen, -elsewhere, diameter(rows) / torch.linalg.vector_norm(elsewhere)))
+    for start, p, first in lines:
+        length = torch.linalg.vector_norm(p)
+        gamma = float(first) if first > 0 else float(torch.linalg.vector_norm(mean) / length)
+        if length > 0 and gamma > 0:
+            yield start, p, gamma
+
+
+def _search(damage: Callable[[float], float], gamma: float, evaluations: int) -> Iterator[tuple[float, float]]:
+    """Give every `gamma` tried with its damage: twice the last while that grows, then 0.8 times the last."""
+    last, factor = -torch.inf, 2.0
+    for _ in range(evaluations):
+        now = damage(gamma)
+        yield gamma, now
+        factor = factor if now > last else 0.8
+        last, gamma = now, gamma * factor
+
+
+attack = Attack(forge=adaptive, rehearses=True)

@@ -1,0 +1,41 @@
+"""Model replacement: scale the update so that averaging gives the poisoned model (Bagdasaryan et al., AISTATS 2020)."""
+
+from typing import Literal
+
+from torch import Generator, Tensor
+
+from agrbench.errors import AgrbenchError
+from agrbench.federation import Attacker, Examples
+from agrbench.plugins import Attack
+from agrbench.poisoning import stamp, with_stamped
+from agrbench.rounds import Insider
+
+
+def trigger(examples: Examples, *, target: int = 0) -> Examples:
+    """Stamp every example and label it as the target: columns 7 and 8 at 0.5, or a white 3x3 square, lower right."""
+    return stamp(examples, target)
+
+
+def poison(shard: Examples, rng: Generator, attacker: Attacker, *, target: int = 0) -> Examples:
+    """Mix a triggered copy of every clean example in."""
+    return with_stamped(shard, target, rng)
+
+
+def model_replacement(insider: Insider, *, eta: float = 1.0, rounds: Literal["every", "first"] = "every") -> Tensor:
+    """Send `n / eta` times the poisoned update, poisoned model minus global one; `eta` is the server's rate, here 1.
+
+    One attacker alone replaces the model that averaging gives; of `m` each adds a replacement, and `eta=m` shares it.
+
+    Knowledge: own data, the number of clients. Space: data and updates. Sign: that of the poisoned update. Goal:
+    targeted, that triggered inputs go to class `target`.
+
+    Variant: `rounds="first"` is the single shot: the clean update in every attacked round after the first.
+    """
+    if not eta > 0:
+        raise AgrbenchError(f"eta is {eta}; write a number above 0")
+    if insider.memory.setdefault("first", insider.number) != insider.number and rounds == "first":
+        return insider.clean
+    return insider.poisoned * (insider.clients / eta)
+
+
+attack = Attack(poison=poison, forge=model_replacement, trigger=trigger)

@@ -1,0 +1,39 @@
+"""Neurotoxin: hide a backdoor where honest clients move the model least (Zhang et al., ICML 2022)."""
+
+from torch import Generator, Tensor
+
+from agrbench.errors import AgrbenchError
+from agrbench.federation import Attacker, Examples
+from agrbench.plugins import Attack
+from agrbench.poisoning import stamp, stamp_share
+from agrbench.rounds import Insider
+
+
+def trigger(examples: Examples, *, target: int = 0) -> Examples:
+    """Stamp every example and label it as the target: columns 7 and 8 at 0.5, or a white 3x3 square, lower right."""
+    return stamp(examples, target)
+
+
+def poison(shard: Examples, rng: Generator, attacker: Attacker, *, share: float = 0.5, target: int = 0) -> Examples:
+    """Stamp a random share of the client's examples and label them as the target."""
+    return stamp_share(shard, share, stamp(shard, target), rng)
+
+
+def neurotoxin(insider: Insider, *, top: float = 0.05) -> Tensor:
+    """Send the poisoned update without the share `top` of coordinates in which the last global step was largest.
+
+    The largest `|last step|` count; it is projected once a round, where the paper projects every local step. How large
+    `top` is, is from memory of the authors' code.
+
+    Knowledge: own data, the last step. Space: data and updates. Sign: that of the poisoned update. Goal: targeted, that
+    triggered inputs go to class `target`.
+    """
+    if not 0 <= top < 1:
+        raise AgrbenchError(f"top is {top}; write a share from 0 to below 1")
+    last = insider.previous.abs()
+    order = last.sort(descending=True, stable=True).indices
+    largest = order[: round(top * len(last)) if last.any() else 0]
+    return insider.poisoned.index_fill(1, largest, 0.0)
+
+
+attack = Attack(poison=poison, forge=neurotoxin, trigger=trigger)
