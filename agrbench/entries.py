@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import hashlib
+import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import cast
 
 from agrbench import plugins
 from agrbench.errors import PluginError
+
+DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 @dataclass(frozen=True)
@@ -78,8 +81,8 @@ class Entry:
 
     @cached_property
     def digest(self) -> str:
-        """Give the SHA-256 of the plugin's file."""
-        return hashlib.sha256(self.path.read_bytes()).hexdigest()
+        """Give the SHA-256 of what the file computes: layout, comments, docstrings and waivers change no result."""
+        return hashlib.sha256(json.dumps(_essence(self._tree)).encode()).hexdigest()
 
     @cached_property
     def record_call(self) -> ast.Call | None:
@@ -188,6 +191,23 @@ def exports(tree: ast.Module) -> dict[str, ast.expr]:
             if isinstance(target, ast.Name) and target.id in plugins.KINDS:
                 found[target.id] = node.value
     return found
+
+
+def _essence(node: object) -> object:
+    """Write a syntax tree as lists, the same on every version of Python."""
+    if isinstance(node, list):
+        return [_essence(each) for each in node if not _is_waiver(each)]
+    if not isinstance(node, ast.AST):
+        return repr(node)
+    fields = dict(ast.iter_fields(node))
+    if isinstance(node, DOCUMENTED) and ast.get_docstring(node) is not None:
+        fields["body"] = fields["body"][1:]
+    given = {name: _essence(value) for name, value in fields.items() if value is not None}
+    return [type(node).__name__, *([name, value] for name, value in given.items() if value)]
+
+
+def _is_waiver(node: object) -> bool:
+    return isinstance(node, ast.keyword) and node.arg == "waives"
 
 
 def _options(annotation: ast.expr) -> list[ast.expr]:

@@ -269,7 +269,7 @@ def test_an_edited_plugin_makes_its_records_stale_and_only_those(tmp_path: Path)
     words = ("grid", "--plugin", mine, "-d", "mine", "-d", "krum", "-a", "label_flip", *SMALL)
     agrbench(*words, cwd=tmp_path)
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "results").rglob("*.json")}
-    mine.write_text(mine.read_text() + "# edited\n")
+    mine.write_text(mine.read_text() + "edited = True\n")
     kept = agrbench(*words, "--keep-stale", cwd=tmp_path)
     assert "used as they are: digits mine none, digits mine label_flip" in kept.stderr
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "results").rglob("*.json")}

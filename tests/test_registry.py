@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-import hashlib
 import importlib
 import json
 import os
@@ -500,19 +499,69 @@ def test_a_function_taken_from_elsewhere_still_gets_its_hyperparameters(
 
 # Digests
 
+DOCUMENTED = '''"""A rule under test."""
 
-def test_a_single_plugin_s_digest_is_its_file_s_sha256() -> None:
-    for entry in ENTRIES:
-        if entry.kind != "stage":
-            assert SHIPPED.digest(entry.kind, entry.name) == hashlib.sha256(entry.path.read_bytes()).hexdigest()
+import torch
+from agrbench.plugins import Defense
 
 
-def test_a_digest_changes_with_the_file_and_only_for_specs_that_name_it(tmp_path: Path) -> None:
+def weigh(round, *, power: float = 2.0):
+    """Weigh."""
+    torch.manual_seed(0)
+    return (torch.ones(len(round.updates)) ** power), 'a text that counts', None, f"{power:.3f}"
+
+
+defense = Defense(weigh)
+'''
+
+
+def digest_of(tmp_path: Path, text: str) -> str:
+    return Registry([write(tmp_path, "mine.py", text)]).digest("defense", "mine")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("import torch\n", "import torch  # for ones\n\n\n"),
+        ('"""A rule under test."""', '"""Another\nsentence."""'),
+        ('"""Weigh."""', '"""Weigh all alike."""'),
+        ("Defense(weigh)", "Defense(\n    weigh\n)"),
+        ("Defense(weigh)", "Defense(weigh, waives={'unanimity': 'why'})"),
+    ],
+)
+def test_a_digest_does_not_change_with_what_changes_no_result(tmp_path: Path, old: str, new: str) -> None:
+    assert old in DOCUMENTED
+    assert digest_of(tmp_path, DOCUMENTED) == digest_of(tmp_path, DOCUMENTED.replace(old, new))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("power)", "-power)"),
+        ("2.0", "2"),
+        ("power: float", "weight: float"),
+        ("round.updates", "round.view"),
+        ("    torch.manual_seed", "  # torch.manual_seed"),
+        ("Defense(weigh)", "Defense(weigh, family='mine')"),
+        ("'a text that counts'", "'another'"),
+        ("import torch\n", "import torch\nimport math\n"),
+    ],
+)
+def test_a_digest_changes_with_everything_else(tmp_path: Path, old: str, new: str) -> None:
+    assert old in DOCUMENTED
+    assert digest_of(tmp_path, DOCUMENTED) != digest_of(tmp_path, DOCUMENTED.replace(old, new, 1))
+
+
+def test_a_digest_is_the_same_on_every_machine_and_version_of_python(tmp_path: Path) -> None:
+    assert digest_of(tmp_path, DOCUMENTED) == "5868e279cf210f715f923c6dfea5242fffd57e4b8b5c21a37b837795e3d0ecb8"
+
+
+def test_a_digest_changes_only_for_specs_that_name_the_file(tmp_path: Path) -> None:
     specs = ["mine", "mine(power=2.0)", "amp+mine", "krum", "amp+krum", "fedavg"]
     path = write(tmp_path, "mine.py", RULE)
     registry = Registry([path])
     before = {spec: registry.digest("defense", spec) for spec in specs}
-    write(tmp_path, "mine.py", RULE + "# changed\n")
+    write(tmp_path, "mine.py", RULE + "changed = True\n")
     registry = Registry([path])
     after = {spec: registry.digest("defense", spec) for spec in specs}
     assert {spec for spec in specs if before[spec] != after[spec]} == {"mine", "mine(power=2.0)", "amp+mine"}
