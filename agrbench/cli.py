@@ -142,7 +142,10 @@ def run_grid(
     "-a", "attacks", multiple=True, metavar="SPEC", help="An attack; again for more (default: the suite worst)."
 )
 @click.option("--seeds", type=click.IntRange(min=1), help="How many seeds, from 0 (default 3).")
-@settings_options("clients", "rounds", "start", "rate", "schedule", "model", "partition", "root", "threads")
+@click.option("--clients", type=int, help="How many clients (default 20).")
+@click.option("--rounds", type=int, help="Rounds (default 100).")
+@click.option("--start", type=int, help="First attacked round, a multiple of 10 (default 20).")
+@settings_options("rate", "schedule", "model", "partition", "root", "threads")
 @click.option("--jobs", type=click.IntRange(min=1), help="Cells computed at once (default: cores / threads).")
 @device_option
 @click.option(
@@ -251,6 +254,10 @@ def show_table(folders: tuple[Path, ...], metric: str | None, like: str | None, 
         made = tables.tables(groups, metric or "triad")
     else:
         raise AgrbenchError("no finished record there; run `agrbench grid` first, or name another folder")
+    if not made:
+        raise AgrbenchError(
+            "no record under an attack there; run `agrbench grid --suite worst`, or name another folder"
+        )
     click.echo(formats.write(made, form))  # type: ignore[arg-type]
 
 

@@ -18,8 +18,8 @@ def adaptive(insider: Insider, *, evaluations: int = 20, kernel: int = 2) -> Ten
     Three lead from the honest mean along `min_max`'s directions, the first `gamma` being `min_max`'s own; the fourth
     leads from the mean honest view into the blind spot of `amp(kernel)`, or where the stack's view shows that one and
     has a blind spot of its own (another kernel, shuffled patches), into its own, at first by the honest diameter. On
-    each, `gamma` doubles while the damage grows and is then multiplied by 0.8, `evaluations` evaluations in all; the
-    best of all is sent. `AGR` is the whole stack, stages included, on copies of its memory and its randomness.
+    each, `gamma` doubles while the damage grows and is then multiplied by 0.8, for `evaluations` evaluations a line;
+    the best of all is sent. `AGR` is the whole stack, stages included, on copies of its memory and its randomness.
 
     Knowledge: all honest updates, the layout, and what the server would see in and do with any rows, its own data and
     randomness included. Space: updates. Sign: that of the best line. Goal: untargeted.

@@ -15,6 +15,8 @@ def trigger(examples: Examples, *, target: int = 0) -> Examples:
 def badnets(shard: Examples, rng: Generator, attacker: Attacker, *, share: float = 0.5, target: int = 0) -> Examples:
     """Stamp a random `share` of each malicious client's examples, label them as `target`, and send what they teach.
 
+    That half is stamped by default is our choice.
+
     Knowledge: own data. Space: data. Sign: that of the poisoned update. Goal: targeted, that triggered inputs go to
     class `target`.
     """

@@ -19,7 +19,8 @@ def dba(shard: Examples, rng: Generator, attacker: Attacker, *, share: float = 0
     """Stamp part `k % 4` of the trigger, `k` the attacker's number, on a random `share` of its examples.
 
     On images the parts are white bars near the upper left corner, up to 4 pixels wide and 2 apart, two in row 0 and two
-    in row 3; in tables 0.5 in column 7, 8, 9 or 10. Success is measured with the whole trigger.
+    in row 3; in tables 0.5 in column 7, 8, 9 or 10. Success is measured with the whole trigger. That half is stamped by
+    default is our choice.
 
     Knowledge: own data. Space: data. Sign: that of the poisoned update. Goal: targeted, that triggered inputs go to
     class `target`.

@@ -15,7 +15,8 @@ def fang_krum(insider: Insider) -> Tensor:
     """Send `-lambda s`, `s` the sign of the honest mean, `lambda` halved from its bound until Krum picks it.
 
     The bound is the least sum of distances of an honest client to its `n - m - 2` nearest, over `(n - 2m - 1) sqrt(d)`,
-    plus the largest honest norm over `sqrt(d)`; below 1e-5 it gives up and sends the last.
+    plus the largest honest norm over `sqrt(d)`; below 1e-5 it gives up and sends the last. Where too many are malicious
+    for Krum, both numbers of clients count as 1 at least.
 
     Knowledge: all honest updates; it supposes that the defense is Krum, told of `m`. Space: updates. Sign: against the
     honest mean. Goal: untargeted.

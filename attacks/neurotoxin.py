@@ -23,7 +23,7 @@ def neurotoxin(insider: Insider, *, top: float = 0.05) -> Tensor:
     """Send the poisoned update without the share `top` of coordinates in which the last global step was largest.
 
     The largest `|last step|` count; it is projected once a round, where the paper projects every local step. How large
-    `top` is, is from memory of the authors' code.
+    `top` is, is from memory of the authors' code; that half of the examples are stamped by default is our choice.
 
     Knowledge: own data, the last step. Space: data and updates. Sign: that of the poisoned update. Goal: targeted, that
     triggered inputs go to class `target`.

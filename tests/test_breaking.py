@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from test_cli import agrbench, interrupt, plugin, records
 from test_tables import headers, row
 
-from agrbench import breaking, running
+from agrbench import breaking, running, suites
 from agrbench.breaking import Level, Search
 from agrbench.cells import Cell
 from agrbench.cli import main
@@ -573,8 +573,9 @@ def test_an_attack_after_the_last_round_is_not_a_failed_run(words: list[str], tm
     """There is no round to compare: that is a mistake of the command, or a start that does not fit its rounds."""
     line = ["breaking-point", "-D", "digits", "-d", "krum", "-a", "zero", "--only-base", "--clients", "4"]
     done = CliRunner().invoke(main, [*line, *SMALL[2:], *words, "--out", str(tmp_path / "records")])
-    assert "runs failed" not in done.output
-    assert done.exit_code in (0, 2)
+    assert done.exit_code == 2
+    assert "the attack would start in round 20 and there are 10; write --start 10" in done.stderr
+    assert done.stdout == ""
 
 
 @pytest.mark.parametrize(
@@ -607,6 +608,15 @@ def test_the_command_explains_itself() -> None:
         assert option in told
     assert "--malicious" not in told
     assert "breaking-point" in invoke("--help")
+
+
+def test_the_help_names_the_settings_that_a_search_really_has() -> None:
+    (grid,) = suites.read("worst").grids
+    told = " ".join(invoke("breaking-point", "--help").split())
+    for name, value in grid.settings.items():
+        described = told.partition(f"--{name} INTEGER ")[2].partition(" --")[0]
+        assert described.endswith(f"(default {value}).")
+    assert f"How many seeds, from 0 (default {grid.seeds})." in told
 
 
 def test_an_interrupted_search_keeps_what_is_finished_and_prints_how_to_go_on(tmp_path: Path) -> None:

@@ -448,6 +448,17 @@ def test_the_command_prints_it_in_every_format(form: formats.Format, tmp_path: P
     assert done.output == formats.write([worst(made_of())], form) + "\n"
 
 
+def test_records_without_an_attack_are_answered_by_what_to_run_and_not_by_an_empty_page(tmp_path: Path) -> None:
+    calm = [each for each in made_of() if each["cell"]["attack"] == "none"]
+    calm = [record | {"trust": dict.fromkeys(record["trust"], [None] * 5)} for record in calm]
+    folder = fill(tmp_path / "records", calm)
+    done = CliRunner().invoke(main, ["table", str(folder), "--metric", "worst"])
+    assert done.exit_code == 2
+    assert done.stdout == ""
+    assert "no record under an attack" in done.stderr
+    assert CliRunner().invoke(main, ["table", str(folder)]).exit_code == 0
+
+
 def test_it_is_a_choice_of_the_command_and_a_shipped_suite() -> None:
     assert "worst" in CliRunner().invoke(main, ["table", "--help"]).output
     assert "worst" in suites.shipped()
