@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Literal
 
 import torch
@@ -18,11 +18,11 @@ from agrbench.errors import AgrbenchError
 from agrbench.layout import Layer, Layout
 from agrbench.rounds import Columns
 
-BLOCK = 1 << 17  # entries worked on at once: half a megabyte of float32 stays in a core's second-level cache
+BLOCK = 1 << 21  # entries worked on at once: what they leave stays in a cache, and every core has enough to do
 
 Fold = Literal["layers", "released"]
-Pool = Callable[[Tensor, int], Tensor]
-"""Reduce `(clients, rows, columns)` over `k x k` patches, ragged edges included."""
+Pool = Callable[[Tensor, int, Tensor], object]
+"""Reduce `(clients, rows, columns)` over `k x k` patches, ragged edges included, into the last argument."""
 
 
 @dataclass(frozen=True)
@@ -99,30 +99,26 @@ class Grids:
                 patches = slice(first, first + -(-(bottom - top) // kernel) * patch_columns)
                 for one in range(0, len(rows), many):
                     clients = slice(one, one + many)
-                    block = rows[clients, entries] if self.order is None else rows[clients][:, self.order[entries]]
+                    some = rows[clients]
+                    block = some[:, entries] if self.order is None else some.index_select(1, self.order[entries])
                     yield clients, entries, patches, block.view(-1, bottom - top, wide)
             entry += high * wide
             patch += patch_rows * patch_columns
 
 
-def maximum(block: Tensor, kernel: int) -> Tensor:
+def maximum(block: Tensor, kernel: int, out: Tensor) -> None:
     """Take the largest entry of each patch."""
-    return _fold_patches(block, kernel, torch.maximum)
+    _along(_along(block, kernel, torch.maximum, 1), kernel, torch.maximum, 2, out)
 
 
-def total(block: Tensor, kernel: int) -> Tensor:
+def total(block: Tensor, kernel: int, out: Tensor) -> None:
     """Add the entries of each patch."""
-    return _fold_patches(block, kernel, torch.add)
+    _along(_along(block, kernel, torch.add, 1), kernel, torch.add, 2, out)
 
 
-def magnitude(block: Tensor, kernel: int) -> Tensor:
+def magnitude(block: Tensor, kernel: int, out: Tensor) -> None:
     """Take the entry of the largest absolute value of each patch, sign kept, the first on ties."""
-    best = block[:, ::kernel, ::kernel].clone()
-    for down, across in _offsets(block, kernel):
-        entry = block[:, down::kernel, across::kernel]
-        part = best[:, : entry.shape[1], : entry.shape[2]]
-        torch.where(entry.abs() > part.abs(), entry, part, out=part)
-    return best
+    _along(_along(block, kernel, _larger, 2), kernel, _larger, 1, out)  # row by row: the first is left of, then above
 
 
 def pool(rows: Tensor, grids: Grids, kernel: int, reduce: Pool = maximum, out: Tensor | None = None) -> Tensor:
@@ -130,7 +126,7 @@ def pool(rows: Tensor, grids: Grids, kernel: int, reduce: Pool = maximum, out: T
     width = sum(high * wide for high, wide in grids.pooled(kernel))
     out = rows.new_empty(len(rows), width) if out is None else out
     for clients, _, patches, block in grids.to(rows.device).blocks(rows, kernel):
-        out[clients, patches] = reduce(block, kernel).flatten(1)
+        reduce(block, kernel, _as_patches(out[clients, patches], block, kernel))
     return out
 
 
@@ -143,12 +139,15 @@ def restore(rows: Tensor, grids: Grids, kernel: int, choose: Pool = maximum, out
     grids = grids.to(rows.device)
     if grids.order is not None:
         out.copy_(rows)
-    for clients, entries, _, block in grids.blocks(rows, kernel):
-        kept = _keep_first(block, choose(block, kernel), kernel).flatten(1)
+    for clients, entries, patches, block in grids.blocks(rows, kernel):
+        chosen = _as_patches(block.new_empty(len(block), patches.stop - patches.start), block, kernel)
+        choose(block, kernel, chosen)
         if grids.order is None:
-            out[clients, entries] = kept
+            _keep_first(block, chosen, kernel, out[clients, entries].view(block.shape))
         else:
-            out[clients].index_copy_(1, grids.order[entries], kept)
+            kept = torch.empty_like(block)
+            _keep_first(block, chosen, kernel, kept)
+            out[clients].index_copy_(1, grids.order[entries], kept.flatten(1))
     return out
 
 
@@ -165,11 +164,9 @@ class Patches:
         """Cut each folded layer (`"layers"`), or the vector as the released code folds it (`"released"`)."""
         if not isinstance(kernel, int) or kernel < 1:
             raise AgrbenchError(f"a kernel is a whole number, 1 or more; given {kernel}; write for example kernel=2")
-        if fold == "released":
-            if shuffle is not None:
-                raise AgrbenchError("shuffle=True permutes inside layers; leave out fold='released'")
-            return cls(layout, Grids.released(layout, kernel), kernel)
-        return cls(layout, Grids.folded(layout, shuffle), kernel)
+        if fold == "released" and shuffle is not None:
+            raise AgrbenchError("shuffle=True permutes inside layers; leave out fold='released'")
+        return _patches(layout, kernel, fold) if shuffle is None else cls(layout, Grids.folded(layout, shuffle), kernel)
 
     @cached_property
     def patch_of(self) -> Tensor:
@@ -227,24 +224,36 @@ class Patches:
         return Columns(view, None, self.layout)
 
 
-def _fold_patches(block: Tensor, kernel: int, fold: Callable[..., Tensor]) -> Tensor:
-    return _along(_along(block, kernel, fold, 1), kernel, fold, 2)
+@lru_cache(maxsize=8)
+def _patches(layout: Layout, kernel: int, fold: Fold) -> Patches:
+    """Cut once what is asked for in every round, or by every call."""
+    return Patches(layout, Grids.folded(layout) if fold == "layers" else Grids.released(layout, kernel), kernel)
 
 
-def _along(block: Tensor, kernel: int, fold: Callable[..., Tensor], dim: int) -> Tensor:
+def _as_patches(flat: Tensor, block: Tensor, kernel: int) -> Tensor:
+    """See `(clients, patches)` as the grid of a block's patches."""
+    return flat.view(len(block), -(-block.shape[1] // kernel), -(-block.shape[2] // kernel))
+
+
+def _along(block: Tensor, kernel: int, fold: Callable[..., Tensor], dim: int, out: Tensor | None = None) -> Tensor:
     """Fold every `kernel` neighbours along one dimension, fewer at its end."""
     ahead = (slice(None),) * dim
     parts = [block[(*ahead, slice(at, None, kernel))] for at in range(min(kernel, block.shape[dim]))]
     if len(parts) == 1:
-        return parts[0]
+        return parts[0] if out is None else out.copy_(parts[0])
     full = parts[1].shape[dim]
-    folded = torch.empty_like(parts[0], memory_format=torch.contiguous_format)
+    folded = torch.empty_like(parts[0], memory_format=torch.contiguous_format) if out is None else out
     fold(parts[0].narrow(dim, 0, full), parts[1], out=folded.narrow(dim, 0, full))
     folded[(*ahead, slice(full, None))] = parts[0][(*ahead, slice(full, None))]
     for part in parts[2:]:
         here = folded.narrow(dim, 0, part.shape[dim])
         fold(here, part, out=here)
     return folded
+
+
+def _larger(first: Tensor, then: Tensor, out: Tensor) -> Tensor:
+    """Take the value of the larger absolute value, the first on ties."""
+    return torch.where(then.abs() > first.abs(), then, first, out=out)
 
 
 def _offsets(block: Tensor, kernel: int) -> Iterator[tuple[int, int]]:
@@ -254,13 +263,12 @@ def _offsets(block: Tensor, kernel: int) -> Iterator[tuple[int, int]]:
             yield down, across
 
 
-def _keep_first(block: Tensor, chosen: Tensor, kernel: int) -> Tensor:
-    kept = torch.zeros_like(block)
+def _keep_first(block: Tensor, chosen: Tensor, kernel: int, out: Tensor) -> None:
     free = torch.ones_like(chosen, dtype=torch.bool)
+    nothing = block.new_zeros(())
     for down, across in _offsets(block, kernel):
         entry = block[:, down::kernel, across::kernel]
         here = (slice(None), slice(entry.shape[1]), slice(entry.shape[2]))
         hit = (entry == chosen[here]) & free[here]
-        kept[:, down::kernel, across::kernel] = torch.where(hit, entry, 0)
+        torch.where(hit, entry, nothing, out=out[:, down::kernel, across::kernel])
         free[here] &= ~hit
-    return kept
