@@ -55,11 +55,16 @@ def checked_view(view: Tensor, shape: tuple[int, int]) -> Tensor:
 
 def checked_block(weights: Tensor, shape: tuple[int, int]) -> Tensor:
     """Take a block of weights by column: finite, of the block's shape."""
-    if not isinstance(weights, Tensor) or weights.shape != shape or not weights.isfinite().all():
+    if not isinstance(weights, Tensor) or weights.shape != shape or not _finite(weights):
         raise ValueError(
             f"a function of columns must return finite weights of the block's shape {shape}, not {what(weights)}"
         )
     return weights
+
+
+def _finite(values: Tensor) -> bool:
+    """Look at the extremes, which are NaN where any value is; truth values are finite."""
+    return values.dtype == torch.bool or bool(torch.stack(torch.aminmax(values)).isfinite().all())
 
 
 def what(value: object) -> str:

@@ -14,7 +14,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-BLOCK = 1 << 17  # weights made at once
+from agrbench.threads import each
+
+BLOCK = 1 << 17  # entries worked on at once
 
 
 @dataclass(frozen=True)
@@ -52,14 +54,24 @@ def shares(weights: Tensor, like: Tensor) -> Tensor:
 
 
 def by_client(weights: Tensor, mixing: Tensor | None, updates: Tensor) -> tuple[Tensor, Tensor]:
-    """Combine by one weight a row: the step `(parameters,)` and each client's weight `(clients,)`."""
+    """Combine by one weight a row: the step `(parameters,)` and each client's weight `(clients,)`.
+
+    Rows of weight 0 are not read.
+    """
     weights = shares(weights, updates)
     if mixing is not None:
         weights = mixing.T.to(weights) @ weights
     heard = weights.nonzero().flatten()
-    if 3 * len(heard) < len(weights):
-        return weights[heard] @ updates[heard], weights
-    return weights @ updates, weights
+    if len(heard) == len(weights):
+        return weights @ updates, weights
+    taken, step = weights[heard], updates.new_zeros(updates.shape[1])
+
+    def block(columns: slice) -> None:
+        torch.mv(updates[heard, columns].T, taken, out=step[columns])
+
+    for _ in each(block, _cut(updates.shape[1], max(BLOCK // max(len(heard), 1), 64)), updates.device):
+        pass
+    return step, weights
 
 
 def by_column(
@@ -67,22 +79,28 @@ def by_column(
 ) -> tuple[Tensor, Tensor]:
     """Combine by weights that differ from feature to feature: the step, and each client's mean absolute weight.
 
-    `weigh(first, last)` gives the weights of those features, `(rows, last - first)`; a coordinate of no feature gets
-    the mean of its row's weights.
+    `weigh(first, last)` gives the weights of those features, `(rows, last - first)`, and may be called from several
+    threads; a coordinate of no feature gets the mean of its row's weights.
     """
     step = updates.new_zeros(updates.shape[1])
-    absolute = updates.new_zeros(len(updates))
-    mean = updates.new_zeros(len(updates))
-    width = max(BLOCK // len(updates), 64)
-    for first in range(0, features, width):
-        weights = shares(weigh(first, min(first + width, features)), updates)
+
+    def block(columns: slice) -> tuple[Tensor, Tensor]:
+        weights = shares(weigh(columns.start, columns.stop), updates)
         if mixing is not None:
             weights = mixing.T.to(weights) @ weights
-        mean += weights.sum(1) / features
-        where, spread_weights = spread.place(weights, first)
-        absolute += spread_weights.abs().sum(1)
-        step[where] = torch.einsum("cb,cb->b", spread_weights, updates[:, where])
+        where, spread_weights = spread.place(weights, columns.start)
+        step[where] = (spread_weights * updates[:, where]).sum(0)
+        return weights.sum(1) / features, spread_weights.abs().sum(1)
+
+    mean, absolute = updates.new_zeros(len(updates)), updates.new_zeros(len(updates))
+    for part, size in each(block, _cut(features, max(BLOCK // len(updates), 64) | 1), updates.device):
+        mean += part
+        absolute += size
     if spread.dropped is not None:
         step[spread.dropped] = mean @ updates[:, spread.dropped]
         absolute += mean.abs() * len(spread.dropped)
     return step, absolute / updates.shape[1]
+
+
+def _cut(columns: int, width: int) -> list[slice]:
+    return [slice(first, min(first + width, columns)) for first in range(0, columns, width)]

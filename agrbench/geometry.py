@@ -9,15 +9,20 @@ So each group of rows that nearly coincide is measured again in float64 around o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
-from functools import cached_property
+from functools import cached_property, reduce
 
 import torch
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
+from agrbench.threads import each
+
 BLOCK = 1 << 17  # entries multiplied at once, so that a block of all rows stays in a core's cache
+NARROW = 1 << 10  # columns of a block that are worth a product, however many the rows
 SHARED = 1e-8  # a distance of mixed rows below this share of their own terms is computed from their difference
+TINY = 2.0**-120  # float32 holds its inverse
 NEAR = 3e-2  # a squared distance below this share of |x|^2 + |y|^2 has lost too many digits
 
 
@@ -61,18 +66,16 @@ class Geometry:
 
 def distances_to(rows: Tensor, vector: Tensor) -> Tensor:
     """Measure the squared Euclidean distance of each row to one vector, in float64: `(rows,)`."""
-    squared = torch.zeros(len(rows), dtype=torch.float64, device=rows.device)
-    for columns in _blocks(rows):
-        squared += (rows[:, columns].double() - vector[columns]).square_().sum(1)
-    return squared
+
+    def block(columns: slice) -> Tensor:
+        return (rows[:, columns].double() - vector[columns]).square_().sum(1)
+
+    return _sum(each(block, _blocks(rows), rows.device))
 
 
 def products(rows: Tensor, vector: Tensor) -> Tensor:
     """Multiply each row by one vector, in float64: `(rows,)`."""
-    sums = torch.zeros(len(rows), dtype=torch.float64, device=rows.device)
-    for columns in _blocks(rows):
-        sums += rows[:, columns].double() @ vector[columns].double()
-    return sums
+    return _sum(each(lambda columns: rows[:, columns].double() @ vector[columns].double(), _blocks(rows), rows.device))
 
 
 def angles(distances: Tensor, squares: Tensor, excess: Tensor) -> Tensor:
@@ -122,32 +125,76 @@ class _Mixed(Geometry):
         return squared.clamp_(min=0).masked_fill_(same[:, None] == same, 0)
 
 
+def _sum(parts: Iterator[Tensor]) -> Tensor:
+    """Add up, in their order."""
+    return reduce(torch.add, parts)
+
+
 def _spanned(apart: Tensor, distances: Tensor) -> Tensor:
     """Give `-1/2 c.D.c` for each row `c` of differences."""
     squared: Tensor = -0.5 * ((apart @ distances) * apart).sum(1)
     return squared
 
 
-def _blocks(rows: Tensor) -> Iterator[slice]:
-    """Cut the columns so that a block of all rows stays in a core's cache."""
-    width = max(BLOCK // max(len(rows), 1), 64)
-    for start in range(0, rows.shape[1], width):
-        yield slice(start, start + width)
+def _blocks(rows: Tensor) -> list[slice]:
+    """Cut the columns so that a block of all rows stays in a core's cache, unless rows are very many."""
+    width = max(BLOCK // max(len(rows), 1), min(BLOCK, NARROW))
+    return [slice(start, start + width) for start in range(0, rows.shape[1], width)]
 
 
-def _gram(rows: Tensor, centre: Tensor | None = None) -> Tensor:
-    """Multiply by blocks of columns, adding up in float64; around a centre, in float64 altogether."""
-    gram = torch.zeros(len(rows), len(rows), dtype=torch.float64, device=rows.device)
-    for columns in _blocks(rows):
-        block = rows[:, columns]
-        if centre is not None:
-            block = block.double() - centre[columns].double()
-        gram += block @ block.T
+def _gram(rows: Tensor) -> Tensor:
+    """Multiply by blocks of columns, adding up in float64."""
+
+    def block(columns: slice) -> Tensor:
+        some = _single(rows[:, columns])
+        return some @ some.T
+
+    return _added_up(block, rows, len(rows))
+
+
+def _gram_around(rows: Tensor, members: Tensor, centre: int) -> Tensor:
+    """Multiply the differences of some rows to one of them, each brought near to 1 by a power of two.
+
+    The difference of two floating-point numbers is right to their last digit however much of it cancels, so that the
+    differences are as good as any other rows.
+    """
+
+    def apart(columns: slice) -> Tensor:
+        some = _single(rows[:, columns])
+        return some[members] - some[centre]
+
+    def size(columns: slice) -> Tensor:
+        return torch.linalg.vector_norm(apart(columns), math.inf, dim=1).double()
+
+    sizes = reduce(torch.maximum, each(size, _blocks(rows), rows.device))
+    unit = torch.where(sizes > 0, sizes / torch.frexp(sizes).mantissa, 1.0).clamp(min=TINY)
+
+    def block(columns: slice) -> Tensor:
+        some = apart(columns)
+        some *= (1 / unit).to(some)[:, None]
+        return some @ some.T
+
+    gram = _added_up(block, rows, len(members))
+    return gram.mul_(unit[:, None]).mul_(unit)
+
+
+def _single(block: Tensor) -> Tensor:
+    """Widen what is shorter than float32, whose products would be, too."""
+    return block if block.dtype == torch.float64 else block.float()
+
+
+def _added_up(block: Callable[[slice], Tensor], rows: Tensor, size: int) -> Tensor:
+    gram = torch.zeros(size, size, dtype=torch.float64, device=rows.device)
+    for products_of_block in each(block, _blocks(rows), rows.device):
+        gram += products_of_block
     return (gram + gram.T) / 2  # a product of blocks is symmetric to rounding only, and equal scores are to tie
 
 
-def _distances(rows: Tensor, gram: Tensor) -> Tensor:
-    """Turn a Gram matrix into squared distances, each group of rows that nearly coincide measured on its own."""
+def _distances(rows: Tensor, gram: Tensor, members: Tensor | None = None) -> Tensor:
+    """Turn a Gram matrix into squared distances, each group of rows that nearly coincide measured on its own.
+
+    `members` are the rows that it is of, by default all.
+    """
     squares = gram.diagonal()
     sums = squares[:, None] + squares
     squared = (sums - 2 * gram).clamp_(min=0).fill_diagonal_(0)
@@ -156,13 +203,14 @@ def _distances(rows: Tensor, gram: Tensor) -> Tensor:
         count, group_of = connected_components(near.cpu().numpy(), directed=False)
         groups = torch.from_numpy(group_of).to(rows.device)
         for group in range(count):
-            members = (groups == group).nonzero().flatten()
-            if len(members) > 1:
-                squared[members[:, None], members] = _around_a_member(rows[members], squares[members])
+            some = (groups == group).nonzero().flatten()
+            if len(some) > 1:
+                these = some if members is None else members[some]
+                squared[some[:, None], some] = _around_a_member(rows, these, squares[some])
     return squared
 
 
-def _around_a_member(rows: Tensor, squares: Tensor) -> Tensor:
+def _around_a_member(rows: Tensor, members: Tensor, squares: Tensor) -> Tensor:
     """Measure around the row of median norm: nothing nearly coincides with the origin, so each step leaves fewer."""
-    centre = rows[squares.argsort()[len(rows) // 2]]
-    return _distances(rows, _gram(rows, centre))
+    centre = int(members[squares.argsort()[len(members) // 2]])
+    return _distances(rows, _gram_around(rows, members, centre), members)

@@ -55,7 +55,12 @@ class Judge:
         for columns in self._columns:
             if columns is not None:
                 layout, feature_of = columns.layout, _compose(feature_of, columns.feature_of)
-        self.spread = Spread.of(None if feature_of is None else feature_of.to(self.device), layout.parameters)
+        self._feature_of, self._features = feature_of, layout.parameters
+
+    @cached_property
+    def spread(self) -> Spread:
+        """Say which coordinates each feature of the view has."""
+        return Spread.of(None if self._feature_of is None else self._feature_of.to(self.device), self._features)
 
     @cached_property
     def _pooled(self) -> list[Columns | None]:

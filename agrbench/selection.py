@@ -23,12 +23,21 @@ def between(block: Tensor, low: int, high: int) -> Tensor:
     Ranks count from 0 for the smallest value; equal values rank in the order of their rows.
     """
     ranked = _sorted(block)
-    kept = (block >= ranked[low]) & (block <= ranked[high - 1])
-    tied = kept.sum(0) != high - low
+    kept = block <= ranked[high - 1]
+    if low:
+        kept &= block >= ranked[low]
+    tied = _tied(ranked, low) | _tied(ranked, high)
     if tied.any():
         order = block[:, tied].argsort(dim=0, stable=True)[low:high]
         kept[:, tied] = torch.zeros_like(kept[:, tied]).scatter_(0, order, True)
     return kept
+
+
+def _tied(ranked: Tensor, at: int) -> Tensor:
+    """Say where the values of rank `at - 1` and `at` are equal, so that values alone do not tell them apart: `(b,)`."""
+    if 0 < at < len(ranked):
+        return ranked[at - 1] == ranked[at]
+    return torch.zeros_like(ranked[0], dtype=torch.bool)
 
 
 def _sorted(block: Tensor) -> Tensor:
@@ -46,7 +55,7 @@ def middle(values: Tensor) -> Tensor:
 
 def nearest_to_median(block: Tensor, count: int) -> Tensor:
     """Mark each column's `count` values nearest to its median, the first rows on ties: Boolean `(rows, b)`."""
-    return between((block - middle(block)).abs(), 0, count)
+    return between((block - middle(block)).abs_(), 0, count)
 
 
 def clipping(norms: Tensor, radius: Tensor | float) -> Tensor:
