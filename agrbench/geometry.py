@@ -127,7 +127,8 @@ class _Mixed(Geometry):
 
 def _sum(parts: Iterator[Tensor]) -> Tensor:
     """Add up, in their order."""
-    return reduce(torch.add, parts)
+    total: Tensor = reduce(torch.add, parts)
+    return total
 
 
 def _spanned(apart: Tensor, distances: Tensor) -> Tensor:
@@ -161,7 +162,7 @@ def _gram_around(rows: Tensor, members: Tensor, centre: int) -> Tensor:
 
     def apart(columns: slice) -> Tensor:
         some = _single(rows[:, columns])
-        return some[members] - some[centre]
+        return some.index_select(0, members).sub_(some[centre])
 
     def size(columns: slice) -> Tensor:
         return torch.linalg.vector_norm(apart(columns), math.inf, dim=1).double()

