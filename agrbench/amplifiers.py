@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
-from typing import Literal
+from functools import cached_property, lru_cache, partial
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Generator, Tensor
@@ -17,12 +17,33 @@ from torch import Generator, Tensor
 from agrbench.errors import AgrbenchError
 from agrbench.layout import Layer, Layout
 from agrbench.rounds import Columns
+from agrbench.threads import each, finish
 
-BLOCK = 1 << 21  # entries worked on at once: what they leave stays in a cache, and every core has enough to do
+BLOCK = 1 << 20  # entries worked on at once: what they leave stays in a cache
+STRIP = 1 << 19  # entries whose pooled values are multiplied while they are in a cache
 
 Fold = Literal["layers", "released"]
 Pool = Callable[[Tensor, int, Tensor], object]
 """Reduce `(clients, rows, columns)` over `k x k` patches, ragged edges included, into the last argument."""
+
+
+class Strip(NamedTuple):
+    """Whole rows of patches of one grid: its first entry and patch, its height and width, how many patches."""
+
+    entry: int
+    patch: int
+    shape: tuple[int, int]
+    many: int
+
+    @property
+    def entries(self) -> slice:
+        """Say which entries of a laid-out row it holds."""
+        return slice(self.entry, self.entry + self.shape[0] * self.shape[1])
+
+    @property
+    def patches(self) -> slice:
+        """Say which patches."""
+        return slice(self.patch, self.patch + self.many)
 
 
 @dataclass(frozen=True)
@@ -86,24 +107,30 @@ class Grids:
         """Move to a device."""
         return self if self.order is None else Grids(self.shapes, self.order.to(device))
 
-    def blocks(self, rows: Tensor, kernel: int) -> Iterator[tuple[slice, slice, slice, Tensor]]:
-        """Cut `(clients, parameters)` into `(clients, entries, patches, block)`, whole patches of one grid each."""
-        entry = patch = 0
-        for (high, wide), (patch_rows, patch_columns) in zip(self.shapes, self.pooled(kernel), strict=True):
-            tall = min(high, max(BLOCK // wide // kernel, 1) * kernel)
-            many = max(BLOCK // (tall * wide), 1)
+    def strips(self, kernel: int, size: int) -> list[Strip]:
+        """Cut the grids into whole rows of patches, of about `size` entries."""
+        found, entry, patch = [], 0, 0
+        for (high, wide), (_, across) in zip(self.shapes, self.pooled(kernel), strict=True):
+            tall = min(high, max(size // wide // kernel, 1) * kernel)
             for top in range(0, high, tall):
-                bottom = min(top + tall, high)
-                entries = slice(entry + top * wide, entry + bottom * wide)
-                first = patch + top // kernel * patch_columns
-                patches = slice(first, first + -(-(bottom - top) // kernel) * patch_columns)
-                for one in range(0, len(rows), many):
-                    clients = slice(one, one + many)
-                    some = rows[clients]
-                    block = some[:, entries] if self.order is None else some.index_select(1, self.order[entries])
-                    yield clients, entries, patches, block.view(-1, bottom - top, wide)
-            entry += high * wide
-            patch += patch_rows * patch_columns
+                shape = (min(tall, high - top), wide)
+                count = -(-shape[0] // kernel) * across
+                found.append(Strip(entry, patch, shape, count))
+                entry, patch = entry + shape[0] * wide, patch + count
+        return found
+
+    def read(self, rows: Tensor, strip: Strip) -> Tensor:
+        """Take a strip of each row: `(rows, high, wide)`."""
+        entries = rows[:, strip.entries] if self.order is None else rows.index_select(1, self.order[strip.entries])
+        return entries.view(-1, *strip.shape)
+
+    def blocks(self, clients: int, kernel: int) -> list[tuple[slice, Strip]]:
+        """List what is worked on at once: some clients' strips."""
+        found = []
+        for strip in self.strips(kernel, BLOCK):
+            many = max(BLOCK // (strip.shape[0] * strip.shape[1]), 1)
+            found += [(slice(one, one + many), strip) for one in range(0, clients, many)]
+        return found
 
 
 def maximum(block: Tensor, kernel: int, out: Tensor) -> None:
@@ -124,10 +151,29 @@ def magnitude(block: Tensor, kernel: int, out: Tensor) -> None:
 def pool(rows: Tensor, grids: Grids, kernel: int, reduce: Pool = maximum, out: Tensor | None = None) -> Tensor:
     """Reduce each patch of each row: `(clients, parameters)` to `(clients, patches)`."""
     width = sum(high * wide for high, wide in grids.pooled(kernel))
-    out = rows.new_empty(len(rows), width) if out is None else out
-    for clients, _, patches, block in grids.to(rows.device).blocks(rows, kernel):
-        reduce(block, kernel, _as_patches(out[clients, patches], block, kernel))
-    return out
+    pooled = rows.new_empty(len(rows), width) if out is None else out
+    grids = grids.to(rows.device)
+
+    def work(block: tuple[slice, Strip]) -> None:
+        clients, strip = block
+        entries = grids.read(rows[clients], strip)
+        reduce(entries, kernel, _as_patches(pooled[clients, strip.patches], entries, kernel))
+
+    finish(each(work, grids.blocks(len(rows), kernel), rows.device))
+    return pooled
+
+
+def pool_by_strips(rows: Tensor, grids: Grids, kernel: int, reduce: Pool = maximum) -> list[Callable[[], Tensor]]:
+    """Give functions each of which pools some patches of all rows, `(clients, some patches)`, in order."""
+    grids = grids.to(rows.device)
+
+    def work(strip: Strip) -> Tensor:
+        entries = grids.read(rows, strip)
+        pooled = rows.new_empty(len(rows), strip.many)
+        reduce(entries, kernel, _as_patches(pooled, entries, kernel))
+        return pooled
+
+    return [partial(work, strip) for strip in grids.strips(kernel, STRIP // len(rows))]
 
 
 def restore(rows: Tensor, grids: Grids, kernel: int, choose: Pool = maximum, out: Tensor | None = None) -> Tensor:
@@ -135,20 +181,25 @@ def restore(rows: Tensor, grids: Grids, kernel: int, choose: Pool = maximum, out
 
     Coordinates in no patch are kept as they are.
     """
-    out = torch.empty_like(rows) if out is None else out
+    restored = torch.empty_like(rows) if out is None else out
     grids = grids.to(rows.device)
     if grids.order is not None:
-        out.copy_(rows)
-    for clients, entries, patches, block in grids.blocks(rows, kernel):
-        chosen = _as_patches(block.new_empty(len(block), patches.stop - patches.start), block, kernel)
-        choose(block, kernel, chosen)
+        restored.copy_(rows)
+
+    def work(block: tuple[slice, Strip]) -> None:
+        clients, strip = block
+        entries = grids.read(rows[clients], strip)
+        chosen = _as_patches(rows.new_empty(len(entries), strip.many), entries, kernel)
+        choose(entries, kernel, chosen)
         if grids.order is None:
-            _keep_first(block, chosen, kernel, out[clients, entries].view(block.shape))
+            _keep_first(entries, chosen, kernel, restored[clients, strip.entries].view(entries.shape))
         else:
-            kept = torch.empty_like(block)
-            _keep_first(block, chosen, kernel, kept)
-            out[clients].index_copy_(1, grids.order[entries], kept.flatten(1))
-    return out
+            kept = torch.empty_like(entries)
+            _keep_first(entries, chosen, kernel, kept)
+            restored[clients].index_copy_(1, grids.order[strip.entries], kept.flatten(1))
+
+    finish(each(work, grids.blocks(len(rows), kernel), rows.device))
+    return restored
 
 
 @dataclass(frozen=True)
@@ -184,6 +235,7 @@ class Patches:
             lambda rows, out=None: pool(rows, self.grids, self.kernel, reduce, out),
             self.patch_of,
             self.shapes,
+            lambda rows: pool_by_strips(rows, self.grids, self.kernel, reduce),
         )
 
     def restored(self, choose: Pool = maximum) -> Columns:

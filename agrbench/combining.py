@@ -8,13 +8,17 @@ matrix of weights never exists.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from agrbench.threads import each
+from agrbench.selection import Ranks
+from agrbench.threads import each, finish
+
+R = TypeVar("R")
 
 BLOCK = 1 << 17  # entries worked on at once
 
@@ -71,8 +75,7 @@ def by_client(weights: Tensor, mixing: Tensor | None, updates: Tensor) -> tuple[
     def block(columns: slice) -> None:
         torch.mv(updates[:, columns].index_select(0, heard).T, taken, out=step[columns])
 
-    for _ in each(block, _cut(updates.shape[1], max(BLOCK // max(len(heard), 1), 64)), updates.device):
-        pass
+    finish(each(block, _cut(updates.shape[1], max(BLOCK // max(len(heard), 1), 64)), updates.device))
     return step, weights
 
 
@@ -95,13 +98,33 @@ def by_column(
         return weights.sum(1) / features, spread_weights.abs().sum(1)
 
     mean, absolute = updates.new_zeros(len(updates)), updates.new_zeros(len(updates))
-    for part, size in each(block, _cut(features, max(BLOCK // len(updates), 64) | 1), updates.device):
+    for part, size in _columns(block, features, updates):
         mean += part
         absolute += size
     if spread.dropped is not None:
         step[spread.dropped] = mean @ updates[:, spread.dropped]
         absolute += mean.abs() * len(spread.dropped)
     return step, absolute / updates.shape[1]
+
+
+def by_rank(choose: Callable[[Tensor], Ranks], updates: Tensor, tell: bool) -> tuple[Tensor, Tensor]:
+    """Average some ranks of each column: the step, and each client's mean weight, NaN unless it is to `tell`."""
+    step = updates.new_empty(updates.shape[1])
+    held = updates.new_zeros(len(updates)) if tell else updates.new_full((len(updates),), torch.nan)
+
+    def block(columns: slice) -> Tensor | float:
+        ranks = choose(updates[:, columns])
+        step[columns] = ranks.mean()
+        return shares(ranks.holders(), updates).sum(1) if tell else 0.0
+
+    for part in _columns(block, updates.shape[1], updates):
+        held += part
+    return step, held / updates.shape[1]
+
+
+def _columns(work: Callable[[slice], R], columns: int, updates: Tensor) -> Iterator[R]:
+    """Work on blocks of columns; a power of two would lay the entries of a column onto each other in the cache."""
+    return each(work, _cut(columns, max(BLOCK // len(updates), 64) | 1), updates.device)
 
 
 def _cut(columns: int, width: int) -> list[slice]:

@@ -9,9 +9,8 @@ So each group of rows that nearly coincide is measured again in float64 around o
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
-from functools import cached_property, reduce
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property, partial, reduce
 
 import torch
 from scipy.sparse.csgraph import connected_components
@@ -25,20 +24,28 @@ SHARED = 1e-8  # a distance of mixed rows below this share of their own terms is
 TINY = 2.0**-120  # float32 holds its inverse
 NEAR = 3e-2  # a squared distance below this share of |x|^2 + |y|^2 has lost too many digits
 
+CPU = torch.device("cpu")
+
+Blocks = Callable[[], Sequence[Callable[[], Tensor]]]
+"""Functions that each make some columns of the rows, `(rows, some features)`."""
+
 
 class Geometry:
     """Gram matrix, squared Euclidean distances and cosines of `(rows, features)`, each `(rows, rows)` in float64.
 
-    Everything is computed when first asked for, and once.
+    Everything is computed when first asked for, and once. `blocks` make the view's columns some at a time, on `device`,
+    so that inner products need no view.
     """
 
-    def __init__(self, view: Callable[[], Tensor]) -> None:
-        self._view = view
+    def __init__(self, view: Callable[[], Tensor], blocks: Blocks | None = None, device: torch.device = CPU) -> None:
+        self._view, self._blocks, self._device = view, blocks, device
 
     @cached_property
     def gram(self) -> Tensor:
         """Give all inner products: `(rows, rows)`."""
-        return _gram(self._view())
+        if self._blocks is None:
+            return _gram(self._view())
+        return _added_up(self._blocks(), self._device)
 
     @cached_property
     def distances(self) -> Tensor:
@@ -126,8 +133,10 @@ class _Mixed(Geometry):
 
 
 def _sum(parts: Iterator[Tensor]) -> Tensor:
-    """Add up, in their order."""
-    total: Tensor = reduce(torch.add, parts)
+    """Add up in float64, in their order."""
+    total = next(parts).double()
+    for part in parts:
+        total += part
     return total
 
 
@@ -145,12 +154,7 @@ def _blocks(rows: Tensor) -> list[slice]:
 
 def _gram(rows: Tensor) -> Tensor:
     """Multiply by blocks of columns, adding up in float64."""
-
-    def block(columns: slice) -> Tensor:
-        some = _single(rows[:, columns])
-        return some @ some.T
-
-    return _added_up(block, rows, len(rows))
+    return _added_up([partial(rows.__getitem__, (slice(None), columns)) for columns in _blocks(rows)], rows.device)
 
 
 def _gram_around(rows: Tensor, members: Tensor, centre: int) -> Tensor:
@@ -165,17 +169,17 @@ def _gram_around(rows: Tensor, members: Tensor, centre: int) -> Tensor:
         return some.index_select(0, members).sub_(some[centre])
 
     def size(columns: slice) -> Tensor:
-        return torch.linalg.vector_norm(apart(columns), math.inf, dim=1).double()
+        return apart(columns).abs_().amax(1).double()
 
     sizes = reduce(torch.maximum, each(size, _blocks(rows), rows.device))
     unit = torch.where(sizes > 0, sizes / torch.frexp(sizes).mantissa, 1.0).clamp(min=TINY)
+    scale = (1 / unit)[:, None]
 
     def block(columns: slice) -> Tensor:
         some = apart(columns)
-        some *= (1 / unit).to(some)[:, None]
-        return some @ some.T
+        return some.mul_(scale.to(some))
 
-    gram = _added_up(block, rows, len(members))
+    gram = _added_up([partial(block, columns) for columns in _blocks(rows)], rows.device)
     return gram.mul_(unit[:, None]).mul_(unit)
 
 
@@ -184,10 +188,14 @@ def _single(block: Tensor) -> Tensor:
     return block if block.dtype == torch.float64 else block.float()
 
 
-def _added_up(block: Callable[[slice], Tensor], rows: Tensor, size: int) -> Tensor:
-    gram = torch.zeros(size, size, dtype=torch.float64, device=rows.device)
-    for products_of_block in each(block, _blocks(rows), rows.device):
-        gram += products_of_block
+def _added_up(blocks: Sequence[Callable[[], Tensor]], device: torch.device) -> Tensor:
+    """Multiply each block of columns by itself, and add up in float64."""
+
+    def multiply(block: Callable[[], Tensor]) -> Tensor:
+        some = _single(block())
+        return some @ some.T
+
+    gram = _sum(each(multiply, blocks, device))
     return (gram + gram.T) / 2  # a product of blocks is symmetric to rounding only, and equal scores are to tie
 
 

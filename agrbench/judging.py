@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from agrbench.checks import check_exclusions, check_weights, checked_block, checked_mixing, is_yes_or_no, what
-from agrbench.combining import Spread, by_client, by_column
+from agrbench.combining import Spread, by_client, by_column, by_rank
 from agrbench.errors import Inapplicable
 from agrbench.layout import Layout
 from agrbench.plugins import Attack
 from agrbench.randomness import Randomness
 from agrbench.rounds import ByColumn, Columns, Insider, Memory, Round, Server, Verdict
+from agrbench.selection import ranks_of
 from agrbench.sights import Sight
 from agrbench.stacks import Loaded, Stack, blame
 
@@ -40,13 +41,17 @@ class Outcome:
 
 @dataclass
 class Judge:
-    """A stack in one run: what it computes once, its buffers, its memory, its randomness."""
+    """A stack in one run: what it computes once, its buffers, its memory, its randomness.
+
+    Where it need not tell whom it weighed, column by column, the weights of an outcome may be NaN.
+    """
 
     stack: Stack
     layout: Layout
     randomness: Randomness
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     memories: dict[int, Memory] = field(default_factory=dict)
+    tells: bool = True
 
     def __post_init__(self) -> None:
         self._buffers: dict[int, Tensor] = {}
@@ -82,6 +87,7 @@ class Judge:
         """Make a judge that decides alike and remembers nothing here of what it is shown."""
         other = copy.copy(self)
         other.memories = copy.deepcopy(self.memories)
+        other.tells = False
         return other
 
     def see(self, vectors: Tensor) -> Tensor:
@@ -160,6 +166,9 @@ class Judge:
         """Combine the originals by checked weights: the step, and each client's weight."""
         features = sight.layout.parameters
         if not isinstance(weights, Tensor):
+            ranks = ranks_of(weights)
+            if ranks is not None and sight.made:
+                return by_rank(ranks, sight.updates, self.tells)
             view = sight.view()
 
             def block(first: int, last: int) -> Tensor:

@@ -29,12 +29,14 @@ class Columns(NamedTuple):
     """What a column stage does to a view of `(rows, coordinates)`.
 
     `view(rows, out=None)` maps rows to features; `feature_of` maps each coordinate to its feature, -1 where it is
-    dropped (`None`: every coordinate is its own feature); `layout` holds the layers of the features.
+    dropped (`None`: every coordinate is its own feature); `layout` holds the layers of the features. `blocks(rows)`,
+    if there is one, gives functions that each make some features of all rows, `(rows, some features)`, in order.
     """
 
     view: Callable[..., Tensor]
     feature_of: Tensor | None
     layout: Layout
+    blocks: Callable[[Tensor], Sequence[Callable[[], Tensor]]] | None = None
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -17,21 +20,44 @@ def smallest(scores: Tensor, count: int) -> Tensor:
     return kept
 
 
-def between(block: Tensor, low: int, high: int) -> Tensor:
-    """Mark each column's values of rank `low` to `high - 1`: Boolean `(rows, b)`.
+class Ranks:
+    """Each column's values of rank `low` to `high - 1`, of a `(rows, b)` block: their mean, and which rows hold them.
 
     Ranks count from 0 for the smallest value; equal values rank in the order of their rows.
     """
-    ranked, kept = _sorted(block), torch.empty_like(block)
-    torch.le(block, ranked[high - 1], out=kept)  # a comparison into numbers takes a quarter of one into truth values
-    if low:
-        kept *= torch.ge(block, ranked[low], out=torch.empty_like(block))
-    kept = kept.bool()
-    tied = _tied(ranked, low) | _tied(ranked, high)
-    if tied.any():
-        order = block[:, tied].argsort(dim=0, stable=True)[low:high]
-        kept[:, tied] = torch.zeros_like(kept[:, tied]).scatter_(0, order, True)
-    return kept
+
+    def __init__(self, block: Tensor, low: int, high: int) -> None:
+        self._block, self._low, self._high = block, low, high
+        self._ranked = _sorted(block)
+
+    def mean(self) -> Tensor:
+        """Average the values: `(b,)`."""
+        return self._ranked[self._low : self._high].mean(0)
+
+    def holders(self) -> Tensor:
+        """Mark the rows that hold them: Boolean `(rows, b)`."""
+        block, ranked, kept = self._block, self._ranked, torch.empty_like(self._block)
+        torch.le(block, ranked[self._high - 1], out=kept)  # into numbers, in a quarter of the time for truth values
+        if self._low:
+            kept *= torch.ge(block, ranked[self._low], out=torch.empty_like(block))
+        kept = kept.bool()
+        tied = _tied(ranked, self._low) | _tied(ranked, self._high)
+        if tied.any():
+            order = block[:, tied].argsort(dim=0, stable=True)[self._low : self._high]
+            kept[:, tied] = torch.zeros_like(kept[:, tied]).scatter_(0, order, True)
+        return kept
+
+
+def between(block: Tensor, low: int, high: int) -> Tensor:
+    """Mark each column's values of rank `low` to `high - 1`, as `Ranks` count: Boolean `(rows, b)`."""
+    return Ranks(block, low, high).holders()
+
+
+def ranks_of(weigh: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Ranks] | None:
+    """Say which ranks a rule chooses by `between`, if that is all it does: their mean needs no weights."""
+    if isinstance(weigh, partial) and weigh.func is between:
+        return partial(Ranks, *weigh.args, **weigh.keywords)
+    return None
 
 
 def _tied(ranked: Tensor, at: int) -> Tensor:

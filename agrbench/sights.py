@@ -10,6 +10,7 @@ import torch
 from torch import Generator, Tensor
 
 from agrbench.checks import checked_view
+from agrbench.deferred import Deferred
 from agrbench.geometry import Geometry
 from agrbench.layout import Layout
 from agrbench.plugins import Stage
@@ -21,7 +22,7 @@ from agrbench.stacks import Loaded, blame
 class Sight:
     """What the stages so far made of the updates of the clients `heard`: a matrix over rows and a view.
 
-    The matrix is `None` where it is the identity.
+    The matrix is `None` where it is the identity; `made` says that the view is there before it is asked for.
     """
 
     updates: Tensor
@@ -32,6 +33,7 @@ class Sight:
     view: Callable[[], Tensor]
     layout: Layout
     geometry: Geometry
+    made: bool = True
 
     @classmethod
     def of(cls, updates: Tensor, layout: Layout, clients: tuple[int, ...]) -> Sight:
@@ -50,8 +52,10 @@ class Sight:
             with blame(stage, "view"):
                 return checked_view(columns.view(before, out=out), (self.rows, columns.layout.parameters))
 
-        view = cache(look)
-        return replace(self, view=view, layout=columns.layout, geometry=Geometry(view))
+        view, blocks = cache(look), columns.blocks
+        make = None if blocks is None else lambda: blocks(self.view())
+        geometry = Geometry(view, make, self.updates.device)
+        return replace(self, view=view, layout=columns.layout, geometry=geometry, made=False)
 
     def mixed(self, mix: Tensor) -> Sight:
         """Mix the rows by shares in float64, in which those that add up to 1 do so."""
@@ -63,7 +67,14 @@ class Sight:
             clients=self.clients if len(mix) == self.rows else None,
             view=view,
             geometry=self.geometry.mixed(mix, view),
+            made=False,
         )
+
+    def _shown(self) -> Tensor:
+        """Give the view; how many rows and columns it has is known before it is made."""
+        if self.made:
+            return self.view()
+        return Deferred.of(self.view, (self.rows, self.layout.parameters), self.updates)
 
     def _mixed(self, values: Tensor) -> Tensor:
         return values if self.mixing is None else _mixed(self.mixing, values)
@@ -80,7 +91,7 @@ class Sight:
     ) -> Round:
         """Show it to a plugin."""
         sources = {
-            "view": self.view,
+            "view": self._shown,
             "updates": lambda: self._mixed(self.updates),
             "sizes": lambda: self._mixed(server.sizes.to(self.updates.device, torch.float64)[list(self.heard)]),
         }

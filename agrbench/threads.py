@@ -27,3 +27,9 @@ def each(work: Callable[[T], R], items: Sequence[T], device: torch.device) -> It
             yield from pool.map(work, items)
     finally:
         torch.set_num_threads(threads)  # what one thread sets is also the count of all that start after it
+
+
+def finish(results: Iterator[object]) -> None:
+    """Wait for work that gives nothing."""
+    for _ in results:
+        pass
