@@ -115,7 +115,7 @@ def by_rank(choose: Callable[[Tensor], Ranks], updates: Tensor, tell: bool) -> t
     def block(columns: slice) -> Tensor | float:
         ranks = choose(updates[:, columns])
         step[columns] = ranks.mean()
-        return shares(ranks.holders(), updates).sum(1) if tell else 0.0
+        return ranks.shares.sum(1) if tell else 0.0
 
     for part in _columns(block, updates.shape[1], updates):
         held += part

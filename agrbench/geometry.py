@@ -50,7 +50,7 @@ class Geometry:
     @cached_property
     def distances(self) -> Tensor:
         """Give all squared Euclidean distances: `(rows, rows)`, exactly 0 between equal rows."""
-        return _distances(self._view(), self.gram)
+        return _distances(self._view, self.gram)
 
     @cached_property
     def cosines(self) -> Tensor:
@@ -127,7 +127,7 @@ class _Mixed(Geometry):
             apart = mixing[pairs[:, 0]] - mixing[pairs[:, 1]]
             squared[pairs[:, 0], pairs[:, 1]] = squared[pairs[:, 1], pairs[:, 0]] = _spanned(apart, unmixed)
         if not alike.all():
-            squared = torch.where(alike, squared, _distances(self._view().double(), self.gram))
+            squared = torch.where(alike, squared, _distances(lambda: self._view().double(), self.gram))
         same = torch.unique(mixing, dim=0, return_inverse=True)[1]
         return squared.clamp_(min=0).masked_fill_(same[:, None] == same, 0)
 
@@ -166,7 +166,7 @@ def _gram_around(rows: Tensor, members: Tensor, centre: int) -> Tensor:
 
     def apart(columns: slice) -> Tensor:
         some = _single(rows[:, columns])
-        return some.index_select(0, members).sub_(some[centre])
+        return (some if len(members) == len(some) else some.index_select(0, members)) - some[centre]
 
     def size(columns: slice) -> Tensor:
         return apart(columns).abs_().amax(1).double()
@@ -199,7 +199,7 @@ def _added_up(blocks: Sequence[Callable[[], Tensor]], device: torch.device) -> T
     return (gram + gram.T) / 2  # a product of blocks is symmetric to rounding only, and equal scores are to tie
 
 
-def _distances(rows: Tensor, gram: Tensor, members: Tensor | None = None) -> Tensor:
+def _distances(view: Callable[[], Tensor], gram: Tensor, members: Tensor | None = None) -> Tensor:
     """Turn a Gram matrix into squared distances, each group of rows that nearly coincide measured on its own.
 
     `members` are the rows that it is of, by default all.
@@ -210,16 +210,16 @@ def _distances(rows: Tensor, gram: Tensor, members: Tensor | None = None) -> Ten
     near = (squared < NEAR * sums).fill_diagonal_(False)
     if near.any():
         count, group_of = connected_components(near.cpu().numpy(), directed=False)
-        groups = torch.from_numpy(group_of).to(rows.device)
+        groups = torch.from_numpy(group_of).to(gram.device)
         for group in range(count):
             some = (groups == group).nonzero().flatten()
             if len(some) > 1:
                 these = some if members is None else members[some]
-                squared[some[:, None], some] = _around_a_member(rows, these, squares[some])
+                squared[some[:, None], some] = _around_a_member(view(), these, squares[some])
     return squared
 
 
 def _around_a_member(rows: Tensor, members: Tensor, squares: Tensor) -> Tensor:
     """Measure around the row of median norm: nothing nearly coincides with the origin, so each step leaves fewer."""
     centre = int(members[squares.argsort()[len(members) // 2]])
-    return _distances(rows, _gram_around(rows, members, centre), members)
+    return _distances(lambda: rows, _gram_around(rows, members, centre), members)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -30,27 +30,34 @@ class Ranks:
         self._block, self._low, self._high = block, low, high
         self._ranked = _sorted(block)
 
-    def mean(self) -> Tensor:
-        """Average the values: `(b,)`."""
-        return self._ranked[self._low : self._high].mean(0)
-
+    @cached_property
     def holders(self) -> Tensor:
-        """Mark the rows that hold them: Boolean `(rows, b)`."""
-        block, ranked, kept = self._block, self._ranked, torch.empty_like(self._block)
-        torch.le(block, ranked[self._high - 1], out=kept)  # into numbers, in a quarter of the time for truth values
+        """Give 1 to the rows that hold them and 0 to others: `(rows, b)`, in the block's dtype."""
+        block, ranked, held = self._block, self._ranked, torch.empty_like(self._block)
+        torch.le(block, ranked[self._high - 1], out=held)  # into numbers, in a quarter of the time for truth values
         if self._low:
-            kept *= torch.ge(block, ranked[self._low], out=torch.empty_like(block))
-        kept = kept.bool()
+            held *= torch.ge(block, ranked[self._low], out=torch.empty_like(block))
         tied = _tied(ranked, self._low) | _tied(ranked, self._high)
         if tied.any():
             order = block[:, tied].argsort(dim=0, stable=True)[self._low : self._high]
-            kept[:, tied] = torch.zeros_like(kept[:, tied]).scatter_(0, order, True)
-        return kept
+            held[:, tied] = torch.zeros_like(held[:, tied]).scatter_(0, order, 1.0)
+        return held
+
+    @property
+    def shares(self) -> Tensor:
+        """Share evenly among the rows that hold them: `(rows, b)`."""
+        return self.holders / (self._high - self._low)
+
+    def mean(self) -> Tensor:
+        """Average the values: `(b,)`, to the bit what equal shares of all rows add up to."""
+        if self._high - self._low > 2:
+            return (self.shares * self._block).sum(0)
+        return (self._ranked[self._low : self._high] / (self._high - self._low)).sum(0)  # two add up in any order
 
 
 def between(block: Tensor, low: int, high: int) -> Tensor:
     """Mark each column's values of rank `low` to `high - 1`, as `Ranks` count: Boolean `(rows, b)`."""
-    return Ranks(block, low, high).holders()
+    return Ranks(block, low, high).holders.bool()
 
 
 def ranks_of(weigh: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Ranks] | None:
