@@ -1,0 +1,276 @@
+"""The kernels of a round against slow loops: ranks, blocks, near rows, rows not made, threads."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+import agrbench
+from agrbench import amplifiers, combining, geometry, sights
+from agrbench.amplifiers import Patches, magnitude, maximum
+from agrbench.combining import Spread, by_client, by_column, by_rank
+from agrbench.deferred import Deferred
+from agrbench.geometry import Geometry
+from agrbench.layout import Layout
+from agrbench.selection import Ranks, between, nearest_to_median
+from agrbench.threads import each, finish
+
+DTYPES = st.sampled_from([torch.float32, torch.float64, torch.bfloat16])
+CPU = torch.device("cpu")
+LAYERS = [(7, 5), (5,), (4, 3, 2, 2), (4,), (9,)]
+WIDTH = 35 + 5 + 48 + 4 + 9
+
+# ---------------------------------------------------------------- ranks
+
+
+@st.composite
+def blocks(draw: st.DrawFn) -> Tensor:
+    """Draw columns of few values, so that many tie, the largest and smallest numbers among them."""
+    dtype = draw(DTYPES)
+    limits = torch.finfo(dtype)
+    value = st.sampled_from([0.0, -0.0, 1.0, -1.0, 2.5, limits.max / 64, -limits.max / 64, limits.tiny])
+    rows, columns = draw(st.integers(1, 9)), draw(st.integers(1, 5))
+    listed = st.lists(st.lists(value, min_size=columns, max_size=columns), min_size=rows, max_size=rows)
+    return torch.tensor(draw(listed), dtype=torch.float64).to(dtype)
+
+
+def held(column: list[float], low: int, high: int) -> list[bool]:
+    """Rank a column's values, equal ones in the order of their rows."""
+    ranked = sorted(range(len(column)), key=lambda row: (column[row], row))
+    return [row in ranked[low:high] for row in range(len(column))]
+
+
+@given(blocks(), st.data())
+def test_ranks_are_held_as_a_stable_sort_says(block: Tensor, data: st.DataObject) -> None:
+    low = data.draw(st.integers(0, len(block) - 1))
+    high = data.draw(st.integers(low + 1, len(block)))
+    truth = torch.tensor([held(column, low, high) for column in block.T.tolist()]).T
+    assert torch.equal(between(block, low, high), truth)
+
+
+@given(blocks(), st.data())
+def test_the_mean_of_ranks_is_what_their_shares_add_up_to(block: Tensor, data: st.DataObject) -> None:
+    low = data.draw(st.integers(0, len(block) - 1))
+    high = data.draw(st.integers(low + 1, len(block)))
+    ranks = Ranks(block, low, high)
+    assert torch.equal(ranks.mean(), (ranks.shares * block).sum(0))
+
+
+@given(blocks(), st.data())
+def test_the_values_nearest_to_the_median_are_those_of_a_stable_sort(block: Tensor, data: st.DataObject) -> None:
+    count = data.draw(st.integers(1, len(block)))
+    ranked = block.sort(dim=0).values
+    away = (block - (ranked[(len(block) - 1) // 2] + ranked[len(block) // 2]) / 2).abs()
+    truth = torch.tensor([held(column, 0, count) for column in away.T.tolist()]).T
+    assert torch.equal(nearest_to_median(block, count), truth)
+
+
+@pytest.mark.parametrize(("low", "high"), [(2, 3), (2, 4), (1, 5), (0, 6)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_ranks_averaged_at_once_are_ranks_weighed_column_by_column(
+    low: int, high: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(combining, "BLOCK", 6 * 64)
+    updates = torch.randn(6, 1000, generator=torch.Generator().manual_seed(low), dtype=dtype)
+    slow = by_column(lambda a, b: between(updates[:, a:b], low, high), 1000, Spread.of(None, 1000), None, updates)
+    told, untold = (by_rank(lambda block: Ranks(block, low, high), updates, tell) for tell in (True, False))
+    assert torch.equal(told[0], slow[0])
+    assert torch.equal(untold[0], slow[0])
+    assert torch.allclose(told[1], slow[1], rtol=1e-5, atol=0)  # sums of 1,000 shares in float32
+    assert untold[1].isnan().all()
+
+
+def test_a_row_of_weight_0_is_not_read() -> None:
+    updates = torch.ones(4, 300)
+    updates[2] = torch.nan
+    step, _ = by_client(torch.tensor([0.5, 0.25, 0.0, 0.25]), None, updates)
+    assert torch.equal(step, torch.ones(300))
+
+
+def test_nobody_weighs_nothing() -> None:
+    step, weights = by_client(torch.zeros(3, dtype=torch.bool), None, torch.ones(3, 5))
+    assert not step.any()
+    assert not weights.any()
+
+
+# ---------------------------------------------------------------- pooled strips
+
+
+@pytest.mark.parametrize("strip", [1, 40, 10_000])
+@pytest.mark.parametrize("reduce", [maximum, magnitude])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("kernel", [1, 2, 3, 8])
+def test_strips_side_by_side_are_the_view(
+    strip: int, reduce: Any, dtype: torch.dtype, kernel: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(amplifiers, "STRIP", strip)
+    rows = torch.randn(3, WIDTH, generator=torch.Generator().manual_seed(kernel)).round(decimals=1).to(dtype)
+    for fold in ("layers", "released"):
+        if fold == "released" and kernel > 5:
+            continue  # it leaves no patch in a width of 5
+        stage = Patches.of(Layout.of_shapes(LAYERS), kernel, fold).pooled(reduce)
+        assert stage.blocks is not None
+        strips = [make() for make in stage.blocks(rows)]
+        assert torch.equal(torch.cat(strips, dim=1), stage.view(rows))
+
+
+@pytest.mark.parametrize("defense", ["amp+krum", "amp+cosden", "amp+multi_krum", "amp+geometric_median", "amp+mda"])
+def test_a_rule_of_distances_makes_no_pooled_view(defense: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = torch.randn(9, WIDTH, generator=torch.Generator().manual_seed(0))
+    truth = agrbench.aggregate(rows, defense, 2, LAYERS)
+    monkeypatch.setattr(amplifiers, "pool", never)
+    assert torch.equal(agrbench.aggregate(rows, defense, 2, LAYERS), truth)
+
+
+@pytest.mark.parametrize(
+    "defense", ["nnm+fedavg", "nnm+krum", "amp+nnm+krum", "bucketing+krum", "nnm+geometric_median"]
+)
+def test_a_rule_of_distances_mixes_no_rows(defense: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = torch.randn(12, WIDTH, generator=torch.Generator().manual_seed(0))
+    truth = agrbench.aggregate(rows, defense, 1, LAYERS)
+    monkeypatch.setattr(sights, "_mixed", never)
+    assert torch.equal(agrbench.aggregate(rows, defense, 1, LAYERS), truth)
+
+
+def never(*_: object) -> Tensor:
+    raise AssertionError("made, and not needed")
+
+
+# ---------------------------------------------------------------- near rows
+
+
+@pytest.mark.parametrize("apart", [1e-3, 1e-9, 1e-30])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_rows_that_differ_in_their_smallest_entries_alone_are_measured_to_four_digits(
+    apart: float, dtype: torch.dtype
+) -> None:
+    rows = torch.ones(5, 400, dtype=dtype)
+    rows[:, 7:9] = apart * torch.tensor([[1.0, 1], [2, 1], [2, 1], [-1, 3], [1, 5]], dtype=dtype)
+    exact = rows.double()[:, 7:9] / apart
+    truth = (exact[:, None] - exact).square().sum(2)
+    measured = Geometry(lambda: rows).distances / apart**2
+    assert torch.allclose(measured, truth, rtol=2e-4, atol=0)  # squared: twice the error of a distance
+    assert measured[1, 2] == 0
+
+
+def test_a_group_of_near_rows_among_others_is_measured_by_its_own_differences() -> None:
+    rng = torch.Generator().manual_seed(1)
+    rows = torch.randn(12, 3000, generator=rng)
+    near = torch.tensor([1, 4, 5, 10])
+    rows[near] = rows[3] + 1e-5 * torch.randn(4, 3000, generator=rng)
+    exact = rows.double()
+    truth = (exact[:, None] - exact).square().sum(2)
+    assert torch.allclose(Geometry(lambda: rows).distances, truth, rtol=2e-4, atol=0)
+
+
+def test_short_numbers_are_multiplied_as_longer_ones() -> None:
+    rows = torch.randn(6, 5000, generator=torch.Generator().manual_seed(2)).bfloat16()
+    wide = rows.double()
+    gram = Geometry(lambda: rows).gram
+    assert torch.allclose(gram, wide @ wide.T, rtol=0, atol=1e-5 * 5000)
+
+
+# ---------------------------------------------------------------- rows not made
+
+
+class Counted:
+    """A tensor, and how often it was asked for."""
+
+    def __init__(self) -> None:
+        self.times = 0
+
+    def __call__(self) -> Tensor:
+        self.times += 1
+        return torch.arange(6.0).view(2, 3)
+
+
+@pytest.fixture
+def asked() -> Iterator[tuple[Counted, Tensor]]:
+    counted = Counted()
+    yield counted, Deferred.of(counted, (2, 3), torch.zeros(1))
+
+
+def test_what_is_known_of_deferred_rows_makes_none(asked: tuple[Counted, Tensor]) -> None:
+    counted, rows = asked
+    known = (len(rows), rows.shape, rows.ndim, rows.dim(), rows.size(1), rows.dtype, rows.device)
+    assert known == (2, (2, 3), 2, 2, 3, torch.float32, CPU)
+    assert counted.times == 0
+
+
+READ: dict[str, Callable[[Tensor], Any]] = {
+    "a product": lambda rows: (rows @ rows.T).tolist(),
+    "an item": lambda rows: rows[1, 2].item(),
+    "a block": lambda rows: rows[:, 1:].tolist(),
+    "numpy": lambda rows: rows.numpy().tolist(),
+    "an array": lambda rows: np.asarray(rows).tolist(),
+    "a stack": lambda rows: torch.stack([rows, rows]).sum().item(),
+    "a sum into another": lambda rows: torch.zeros(2, 3).add_(rows).tolist(),
+    "rows written into another": lambda rows: torch.zeros(3, 3).index_copy(0, torch.tensor([2, 0]), rows).tolist(),
+    "a loop": lambda rows: [row.tolist() for row in rows],
+    "a copy": lambda rows: copy.deepcopy(rows).tolist(),
+    "a number on the left": lambda rows: (1 - rows).tolist(),
+    "text": repr,
+}
+
+
+@pytest.mark.parametrize("how", READ)
+def test_deferred_rows_answer_as_the_rows_themselves(how: str, asked: tuple[Counted, Tensor]) -> None:
+    counted, rows = asked
+    assert READ[how](rows) == READ[how](Counted()())
+    assert counted.times > 0
+
+
+def test_whatever_comes_of_deferred_rows_is_a_plain_tensor(asked: tuple[Counted, Tensor]) -> None:
+    assert type(asked[1].clone()) is Tensor
+    assert type(asked[1][0]) is Tensor
+
+
+# ---------------------------------------------------------------- threads
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_results_come_in_order_from_threads_in_which_torch_has_one() -> None:
+    assert list(each(lambda item: (item, torch.get_num_threads()), range(20), CPU)) == [(i, 1) for i in range(20)]
+    assert torch.get_num_threads() == 2
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_what_fails_in_a_thread_fails_here_and_the_count_is_as_before() -> None:
+    with pytest.raises(ZeroDivisionError):
+        finish(each(lambda item: 1 // item, [1, 0, 2], CPU))
+    assert torch.get_num_threads() == 2
+
+
+@pytest.mark.parametrize(
+    "defense",
+    ["krum", "multi_krum", "euden", "amp+cosden", "median", "trimmed_mean", "meamed", "amp+median", "nnm+krum"],
+)
+def test_the_number_of_threads_changes_no_bit(defense: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (amplifiers, combining, geometry):
+        monkeypatch.setattr(module, "BLOCK", 2048)
+    monkeypatch.setattr(amplifiers, "STRIP", 2048)
+    rng = torch.Generator().manual_seed(3)
+    rows = torch.randn(60 * 40, generator=rng) + 0.1 * torch.randn(12, 60 * 40, generator=rng)
+    before, steps = torch.get_num_threads(), []
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        steps.append(agrbench.aggregate(rows, defense, 2, [(60, 40)]))
+    torch.set_num_threads(before)
+    assert torch.equal(steps[0], steps[1])
+    assert torch.equal(steps[0], steps[2])
