@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypeVar
 
 import torch
@@ -32,6 +33,7 @@ class Spread:
     dropped: Tensor | None
 
     @classmethod
+    @lru_cache(maxsize=2)  # by the very map, which stages keep for a layout
     def of(cls, feature_of: Tensor | None, features: int) -> Spread:
         """Read a map from coordinates to features; `None` is the identity."""
         if feature_of is None:

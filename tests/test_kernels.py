@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -248,6 +249,8 @@ def two_threads() -> Iterator[None]:
 def test_results_come_in_order_from_threads_in_which_torch_has_one() -> None:
     assert list(each(lambda item: (item, torch.get_num_threads()), range(20), CPU)) == [(i, 1) for i in range(20)]
     assert torch.get_num_threads() == 2
+    with ThreadPoolExecutor(1) as later:  # it would begin with the count that was set last, anywhere
+        assert later.submit(torch.get_num_threads).result() == 2
 
 
 @pytest.mark.usefixtures("two_threads")
