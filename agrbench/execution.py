@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import platform
 import signal
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -12,11 +10,11 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from functools import cache
-from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from agrbench import machine
 from agrbench.cells import PROTOCOL, Cell
 from agrbench.errors import AgrbenchError, Inapplicable
 from agrbench.registry import Registry
@@ -91,23 +89,15 @@ def compute(cell: Cell, registry: Registry, alone: bool) -> Record:
 
     before = torch.get_num_threads()
     torch.set_num_threads(cell.threads)
-    _reset_peak()
+    machine.reset_peak()
     try:
         measured = simulate(cell, registry)
     finally:
         torch.set_num_threads(before)
     record = blank(cell, registry) | measured
     record["time"]["alone"] = alone
-    record["peak_bytes"] = _peak()
-    record["environment"] = {
-        "agrbench": version("agrbench"),
-        "torch": torch.__version__,
-        "numpy": version("numpy"),
-        "python": platform.python_version(),
-        "cpu": _cpu(),
-        "threads": cell.threads,
-        "device": torch.cuda.get_device_name(cell.device) if cell.device.startswith("cuda") else "cpu",
-    }
+    record["peak_bytes"] = machine.peak()
+    record["environment"] = machine.environment(cell.device, cell.threads)
     return record
 
 
@@ -183,31 +173,6 @@ def _ignore_interrupts() -> None:
 def _registry(files: tuple[Path, ...]) -> Registry:
     """Read plugin files once a worker."""
     return Registry(files, forgiving=True)
-
-
-def _reset_peak() -> None:
-    """Forget the peak of the cells before this one, where the system lets us."""
-    with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
-
-
-def _peak() -> int:
-    """Give the process's peak resident memory in bytes since the last reset."""
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if platform.system() == "Darwin" else 1024)
-
-
-def _cpu() -> str:
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def cores() -> int:

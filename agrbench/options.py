@@ -55,6 +55,24 @@ class Malicious(click.ParamType[float | str]):
         return self.fail(f"{value!r} is no number; write a share such as 0.3 or a number such as 15", param, ctx)
 
 
+class Numbers(click.ParamType[tuple[int, ...]]):
+    """Whole numbers from 1, separated by commas: 20,50."""
+
+    name = "N,..."
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        """Read them, each once, ascending."""
+        try:
+            numbers = {int(part) for part in str(value).split(",")}
+        except ValueError:
+            numbers = set()
+        if not numbers or min(numbers) < 1:
+            return self.fail(
+                f"{value!r} is no list of whole numbers; write one such as 20, or several: 20,50", param, ctx
+            )
+        return tuple(sorted(numbers))
+
+
 SETTINGS = {
     "clients": click.option("--clients", type=int, help="How many clients (default 50)."),
     "malicious": click.option(

@@ -1,0 +1,207 @@
+"""What every defense costs the server, by clients and parameters: time and memory beside fedavg's in the same run."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from agrbench import costs, machine, peers
+from agrbench.cells import UNDEFENDED
+from agrbench.costs import Cost, Report, Skip, Spread
+from agrbench.errors import AgrbenchError, Inapplicable, PluginError
+from agrbench.progress import Report as Tell
+from agrbench.progress import duration
+from agrbench.registry import Registry
+from agrbench.stacks import Stack
+from agrbench.workload import Size, Workload
+
+SHORT = 5e-3  # seconds that a sample lasts at least: shorter rounds are played several times
+Clock = Callable[[], float]
+Side = Callable[[], float]
+"""Take one sample: seconds a round."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to measure, `repeat` times each; what would take more seconds than `patience` at a size is left out.
+
+    `defenses` are canonical and begin with fedavg. `peer` is byzfl, where it is to stand beside.
+    """
+
+    defenses: tuple[str, ...]
+    sizes: tuple[Size, ...]
+    repeat: int = 5
+    patience: float = 20.0
+    dtype: str = "float32"
+    device: str = "cpu"
+    threads: int = 1
+    peer: Any = None
+
+    @property
+    def points(self) -> int:
+        """Count what there is to measure."""
+        return len(self.defenses) * len(self.sizes)
+
+
+def run(plan: Plan, registry: Registry, tell: Tell, clock: Clock = time.perf_counter) -> Report:
+    """Measure every defense at every size, the smallest first; torch's number of threads is set back afterwards.
+
+    Raises:
+        AgrbenchError: fedavg itself cannot be measured.
+    """
+    rows: list[Cost] = []
+    skips: list[Skip] = []
+    remarks: list[str] = []
+    with _threads(plan.threads):
+        for size in sorted(plan.sizes, key=lambda size: size.clients * size.parameters):
+            remarks += _measure(Bench(plan, size, registry, clock), rows, skips, tell)
+    if not rows:
+        raise AgrbenchError(f"nothing could be measured: {skips[0].reason}")
+    if plan.peer:
+        remarks = [*peers.remarks(plan.defenses), *remarks]
+    environment = machine.environment(plan.device, plan.threads)
+    return Report(environment, plan.repeat, tuple(rows), tuple(skips), tuple(remarks))
+
+
+def _measure(bench: Bench, rows: list[Cost], skips: list[Skip], tell: Tell) -> list[str]:
+    """Add what every defense costs at one size, or why it has no row; give what there is to say about the peer."""
+    for spec in bench.plan.defenses:
+        clients, parameters, _ = bench.size
+        try:
+            rows.append(bench.measure(spec, costs.expected(costs.times(rows, spec), clients, parameters)))
+        except AgrbenchError as error:
+            skips.append(Skip(spec, clients, parameters, str(error), isinstance(error, PluginError)))
+        tell(f"{spec}, {clients} x {parameters:,}")
+    return bench.unpaired
+
+
+class Bench:
+    """One size at work: its updates, and the baseline that every defense is timed beside."""
+
+    def __init__(self, plan: Plan, size: Size, registry: Registry, clock: Clock) -> None:
+        self.plan, self.size, self.registry, self.clock = plan, size, registry, clock
+        self.device = torch.device(plan.device)
+        self.work = Workload(size, getattr(torch, plan.dtype), self.device)
+        self.updates: Tensor = self.work.updates
+        self.unpaired: list[str] = []
+
+    @cached_property
+    def baseline(self) -> Side:
+        """Time fedavg, however long it takes."""
+        return self._side(self._rounds(self.registry.stack(UNDEFENDED)), math.inf)
+
+    @cached_property
+    def least(self) -> int | None:
+        """Measure what fedavg takes of memory."""
+        return self._peak(self.registry.stack(UNDEFENDED))
+
+    def measure(self, spec: str, likely: float | None = None) -> Cost:
+        """Time a defense beside fedavg in turns, and measure its memory; `likely` guesses its seconds a round.
+
+        Raises:
+            Inapplicable: it is not defined for this size, it would take too long, or it took no update.
+            PluginError: its file is at fault.
+        """
+        stack = self.registry.stack(spec)
+        stack.check(self.size.clients, self.size.byzantine)
+        self._afford(likely or 0.0, self.plan.patience)
+        samples = self._samples(spec, stack)
+        mean, own, *other = ([sample[place] for sample in samples] for place in range(len(samples[0])))
+        peak, least = self._peak(stack), self.least
+        return Cost(
+            spec, *self.size, self.plan.dtype, statistics.median(own), Spread.of(own, mean), peak,
+            None if peak is None or least is None else peak / least, Spread.of(other[0], own) if other else None,
+        )  # fmt: skip
+
+    def _samples(self, spec: str, stack: Stack) -> list[tuple[float, ...]]:
+        """Sample fedavg, the defense and perhaps its peer, `repeat` times."""
+        sides = [self.baseline, self._side(self._rounds(stack), self.plan.patience)]
+        columns = [stage.name.partition("(")[0] for stage in stack.stages if stage.record.columns is not None]
+        rule = peers.rule(self.plan.peer, spec, self.size.byzantine, columns) if self.plan.peer else None
+        if rule is not None:
+            try:
+                sides.append(self._side(lambda: self._waited(rule(self.updates)), self.plan.patience))
+            except Exception as error:  # whatever goes wrong in the other library, ours is timed
+                self.unpaired.append(f"Not beside byzfl: {spec} at {self._shape}: {type(error).__name__}: {error}.")
+        return alternate(sides, self.plan.repeat)
+
+    @property
+    def _shape(self) -> str:
+        return f"{self.size.clients} x {self.size.parameters:,}"
+
+    def _rounds(self, stack: Stack) -> Callable[[], object]:
+        play = self.work.rounds(self.work.judge(stack))
+
+        def checked() -> None:
+            outcome = play()
+            if outcome.empty:
+                raise Inapplicable(f"it took no update: {outcome.empty}")
+
+        return checked
+
+    def _side(self, play: Callable[[], object], patience: float) -> Side:
+        """Play, to warm up and to see how long it takes, and give what samples it.
+
+        Raises:
+            Inapplicable: repetitions would take longer than the patience lasts.
+        """
+        first = sample(play, 1, self.clock)
+        self._afford(first, patience)
+        if first < 10 * SHORT:
+            first = sample(play, 1, self.clock)  # the first round also made buffers and woke threads
+        calls = max(math.ceil(SHORT / first), 1) if first > 0 else 1
+        return lambda: sample(play, calls, self.clock)
+
+    def _afford(self, seconds: float, patience: float) -> None:
+        spent = seconds * (self.plan.repeat + 2)
+        if spent > patience:
+            raise Inapplicable(
+                f"it would take about {duration(spent)} here; write --patience {math.ceil(1.5 * spent)} to wait for it"
+            )
+
+    def _peak(self, stack: Stack) -> int | None:
+        """Measure the updates and what a new judge and its first round take besides."""
+        grown = machine.growth(lambda: self.work.rounds(self.work.judge(stack))(), self.plan.device)
+        return None if grown is None else grown + self.updates.nbytes
+
+    def _waited(self, answer: object) -> object:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return answer
+
+
+def sample(play: Callable[[], object], calls: int, clock: Clock) -> float:
+    """Give the seconds of one of so many rounds."""
+    began = clock()
+    for _ in range(calls):
+        play()
+    return (clock() - began) / calls
+
+
+def alternate(sides: Sequence[Side], repeat: int) -> list[tuple[float, ...]]:
+    """Sample all sides back to back, again and again, each time in the other order: what drifts hits them alike."""
+    samples = []
+    for turn in range(repeat):
+        order = list(range(len(sides)))[:: -1 if turn % 2 else 1]
+        taken = {place: sides[place]() for place in order}
+        samples.append(tuple(taken[place] for place in range(len(sides))))
+    return samples
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
