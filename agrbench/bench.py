@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from agrbench import costs, machine, peers
+from agrbench import costs, machine, memory, peers
 from agrbench.cells import UNDEFENDED
 from agrbench.costs import Cost, Report, Skip, Spread
 from agrbench.errors import AgrbenchError, Inapplicable, PluginError
@@ -170,7 +170,7 @@ class Bench:
 
     def _peak(self, stack: Stack) -> int | None:
         """Measure the updates and what a new judge and its first round take besides."""
-        grown = machine.growth(lambda: self.work.rounds(self.work.judge(stack))(), self.plan.device)
+        grown = memory.growth(lambda: self.work.rounds(self.work.judge(stack))(), self.plan.device)
         return None if grown is None else grown + self.updates.nbytes
 
     def _waited(self, answer: object) -> object:

@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import agrbench
-from agrbench import bench, costs, machine, peers
+from agrbench import bench, costs, memory, peers
 from agrbench.bench import Plan
 from agrbench.cli import main
 from agrbench.costs import Cost, Report, Spread
@@ -195,7 +195,7 @@ def test_growth_is_what_was_taken_though_the_process_had_it_before() -> None:
     between = [small for _, small in pairs]
     del pairs
     for _ in range(2):
-        grown = machine.growth(work)
+        grown = memory.growth(work)
         assert grown is not None
         assert grown / 2**20 == pytest.approx(64, abs=2)
     del between
