@@ -1,0 +1,123 @@
+"""Measure all that docs/performance.md says, and write it: `python benchmarks/performance.py`.
+
+Every script of this folder with a function `rows` gives rows `(what, measured, goal, remark)`, each script in a process
+of its own, so that none finds the threads or the memory of another. Then come `agrbench bench` and its comparison with
+byzfl. Run it on a quiet machine: the page says how busy it was.
+"""
+
+from __future__ import annotations
+
+import datetime
+import importlib
+import os
+import shlex
+import subprocess
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from tabulate import tabulate
+
+from agrbench import execution, machine
+
+HERE = Path(__file__).parent
+TARGET = HERE.parent / "docs" / "performance.md"
+BUSY = 0.5  # load of other processes from which on the page calls its numbers noisy
+WIDTH = 120
+BESIDE = (
+    "fedavg", "krum", "multi_krum", "median", "trimmed_mean", "meamed", "geometric_median", "centered_clipping", "caf",
+    "nnm+fedavg", "nnm+krum",
+)  # fmt: skip
+COMMANDS = {
+    "What every defense costs": "agrbench bench",
+    "Beside byzfl": " -d ".join(
+        ["agrbench bench --against byzfl --clients 50 --parameters 800000 --repeat 3 --patience 60", *BESIDE]
+    ),
+}
+PAGE = """\
+# How fast is it?
+
+Written by `python benchmarks/performance.py`; nothing here is typed by hand. What `agrbench bench` measures, and how to
+read it, is in [bench.md](bench.md).
+
+* {day}, {cpu}, {threads} cores; agrbench {agrbench}, torch {torch}, numpy {numpy}, Python {python}
+* {minutes:.0f} minutes in all; when it began, other processes had a load of {load:.1f}, so that {noise}
+
+## Goals
+
+Ratios are medians of paired repetitions of one run, with the least and the largest. Where a goal is missed, the last
+column names the limit that stops it.
+
+{tables}
+
+{printed}
+"""
+TABLE = """\
+Printed by `python benchmarks/{name}.py`, row by row:
+
+{rows}"""
+PRINTED = """\
+## {title}
+
+Printed by `{command}`:
+
+```text
+{text}
+```"""
+
+Row = tuple[str, str, str, str]
+
+
+def main() -> None:
+    """Measure, and write the page."""
+    load, began = os.getloadavg()[0], time.monotonic()
+    tables = [TABLE.format(name=name, rows=written(measured(name))) for name in scripts()]
+    printed = [PRINTED.format(title=title, command=given, text=output(given)) for title, given in COMMANDS.items()]
+    text = PAGE.format(
+        **machine.environment("cpu", execution.cores()), day=datetime.datetime.now(datetime.UTC).date(), load=load,
+        noise="**the numbers are noisy**: they say an order of magnitude, no more" if load > BUSY else "it was quiet",
+        minutes=(time.monotonic() - began) / 60, tables="\n\n".join(tables), printed="\n\n".join(printed),
+    )  # fmt: skip
+    TARGET.write_text(text)
+    print(TARGET)
+
+
+def scripts() -> list[str]:
+    """Name the scripts that give rows."""
+    return [path.stem for path in sorted(HERE.glob("*.py")) if "\ndef rows(" in path.read_text()]
+
+
+def measured(name: str) -> list[Row]:
+    """Measure a script's rows in a process of its own."""
+    print(f"{name} ...", file=sys.stderr, flush=True)
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(rows_of, name).result()
+
+
+def rows_of(name: str) -> list[Row]:
+    """Ask a script for its rows."""
+    module: Any = importlib.import_module(name)
+    return list(module.rows())
+
+
+def written(rows: list[Row]) -> str:
+    """Write rows as a table."""
+    cells = [[cell.replace("|", r"\|") for cell in row] for row in rows]
+    return tabulate(cells, headers=("what", "measured", "goal", "remark"), tablefmt="github", disable_numparse=True)
+
+
+def output(command: str) -> str:
+    """Run a command of the project and give what it prints."""
+    print(command, file=sys.stderr, flush=True)
+    program, *words = shlex.split(command)
+    environment = {**os.environ, "COLUMNS": str(WIDTH)}
+    beside = Path(sys.executable).with_name(program)
+    done = subprocess.run([beside, *words], env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    return done.stdout.rstrip("\n")
+
+
+if __name__ == "__main__":
+    main()

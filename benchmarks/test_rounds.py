@@ -1,0 +1,54 @@
+"""Time every stack of `agrbench bench`, a group a size: `pytest benchmarks/test_rounds.py --benchmark-enable`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+
+from agrbench import execution, grid
+from agrbench.errors import Inapplicable
+from agrbench.registry import Registry
+from agrbench.workload import Size, Workload, sizes
+
+REGISTRY = Registry()
+SIZES = sizes((20, 50), (25_000, 250_000), 0.2)
+SLOW = ("fedinv", "signguard", "smea")  # `agrbench bench` has them
+
+
+@pytest.fixture(autouse=True)
+def all_cores() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(execution.cores())
+    yield
+    torch.set_num_threads(before)
+
+
+@cache
+def work(size: Size) -> Workload:
+    return Workload(size, torch.float32, torch.device("cpu"))
+
+
+def points() -> Iterator[Any]:
+    rules = [name for name in REGISTRY.names("defense") if name not in SLOW]
+    for size in SIZES:
+        for spec in grid.forms(rules, REGISTRY, "both"):
+            try:
+                REGISTRY.stack(spec).check(size.clients, size.byzantine)
+            except Inapplicable:
+                continue
+            group = f"{size.clients} clients, {size.parameters:,} parameters"
+            yield pytest.param(
+                size, spec, id=f"{spec}-{size.clients}-{size.parameters}", marks=pytest.mark.benchmark(group=group)
+            )
+
+
+@pytest.mark.parametrize(("size", "spec"), list(points()))
+def test_round(benchmark: Callable[..., Any], size: Size, spec: str) -> None:
+    at = work(size)
+    play = at.rounds(at.judge(REGISTRY.stack(spec)))
+    assert play().empty is None
+    benchmark(play)
