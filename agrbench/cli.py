@@ -359,6 +359,32 @@ def show_table(folders: tuple[Path, ...], metric: str | None, like: str | None, 
     click.echo(formats.write(made, form))  # type: ignore[arg-type]
 
 
+@main.command("compare")
+@click.argument("base", type=click.Path(path_type=Path), metavar="BASE")
+@click.argument("head", type=click.Path(path_type=Path), metavar="HEAD")
+@click.option(
+    "--tolerance", type=click.FloatRange(min=0), default=2.0, show_default=True, metavar="POINTS",
+    help="Points of accuracy or success that a change for the worse may cost.",
+)  # fmt: skip
+@click.option(
+    "--format", "form", type=click.Choice(["plain", "github", "json"]), default="plain", show_default=True,
+    help="How to write it.",
+)  # fmt: skip
+@plugin_option
+def compare_measurements(base: Path, head: Path, tolerance: float, form: str, plugins: tuple[str, ...]) -> None:
+    """Say whether HEAD is worse than BASE: two folders of records, or two outputs of `agrbench bench --format json`.
+
+    Red is what is worse by more than seeds explain (Holm over all rows, 5%) and by more than the tolerance; times are
+    red from 1.5 times as long, as ratios to fedavg. Exit codes: 0 green, 1 red, 2 not comparable.
+    """
+    from agrbench import gate, reporting
+    from agrbench.gating import compare
+
+    found = compare(base, head, tolerance, plugins)
+    click.echo(reporting.write(found, form, tolerance))  # type: ignore[arg-type]
+    sys.exit(gate.CODES[found.verdict])
+
+
 @main.command("show")
 @click.argument("path", type=click.Path(path_type=Path), metavar="RECORD")
 def show_record(path: Path) -> None:

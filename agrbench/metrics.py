@@ -106,6 +106,15 @@ def final(group: Group, defense: str, attack: str) -> Sample:
     return _each(group, defense, attack, lambda record: record["accuracy"][-1])
 
 
+def error(group: Group) -> Sample:
+    """Give the error rate where nobody attacks or defends, which all losses are measured from: `mean(1 - a_t)`."""
+    first = group.cell.first
+    return _each(
+        group, UNDEFENDED, UNATTACKED,
+        lambda record: _mean([1 - a for t, a in zip(record["rounds"], record["accuracy"], strict=True) if t >= first]),
+    )  # fmt: skip
+
+
 def server_seconds(group: Group, defense: str) -> Sample:
     """Give the server's seconds a round, the mean over all attacks of each seed."""
     by_seed: dict[int, list[float]] = {}

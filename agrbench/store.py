@@ -19,6 +19,7 @@ from agrbench.errors import AgrbenchError, RecordError
 from agrbench.settings import LARGEST
 
 SCHEMA = 1
+HEAVIEST = 2**26  # bytes; a record of a million rounds has fewer
 LONGEST = 240  # letters of a folder's name; file systems take 255 bytes
 SAFE = "+=,()"  # kept as they are in a path, besides letters, digits and "_.-"
 
@@ -69,12 +70,7 @@ def read(path: Path) -> Record:
     Raises:
         RecordError: the file is damaged, no record, or of a newer schema.
     """
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise RecordError(f"{path}: cannot be read ({error.strerror}); give the path of a record") from error
-    except (ValueError, RecursionError) as error:
-        raise RecordError(f"{path}: not JSON ({error}); delete it, and the grid will compute it again") from error
+    record = load(path, "delete it, and the grid will compute it again")
     if not isinstance(record, dict) or not isinstance(record.get("schema"), int) or "cell" not in record:
         raise RecordError(f"{path}: not a record of agrbench; move it elsewhere")
     if record["schema"] > SCHEMA:
@@ -83,6 +79,8 @@ def read(path: Path) -> Record:
         )
     try:
         cell = Cell.from_json(record["cell"])
+        if not f"{cell.dataset}{cell.defense}{cell.attack}".isprintable():
+            raise ValueError("its cell's names hold characters that cannot be printed")
         _check(record)
     except (AgrbenchError, KeyError, TypeError, ValueError) as error:
         raise RecordError(
@@ -93,24 +91,61 @@ def read(path: Path) -> Record:
     return record
 
 
+def load(path: Path, advice: str) -> Any:
+    """Read JSON that may come from anywhere; `advice` says what to do with a file that holds none.
+
+    Raises:
+        RecordError: it is no plain file, too large, or no JSON.
+    """
+    try:
+        if path.exists() and not path.is_dir() and not path.is_file():
+            raise RecordError(f"{path}: no plain file; move it elsewhere")
+        if path.stat().st_size > HEAVIEST:
+            raise RecordError(f"{path}: larger than {HEAVIEST >> 20} MiB, which no record is; move it elsewhere")
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise RecordError(f"{path}: cannot be read ({error.strerror}); give the path of a record") from error
+    except UnicodeDecodeError as error:
+        raise RecordError(f"{path}: not JSON ({error}); {advice}") from error
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise RecordError(f"{path}: not JSON ({error}); {advice}") from error
+
+
 def collect(folders: Iterable[Path]) -> Iterator[tuple[Path, Record]]:
     """Read all records of several folders, in the order of their paths.
 
     Raises:
         RecordError: a file is no record, or two folders hold different results for one cell.
     """
+    records, refused = sift(folders)
+    if refused:
+        raise refused[0]
+    yield from records
+
+
+def sift(folders: Iterable[Path]) -> tuple[list[tuple[Path, Record]], list[RecordError]]:
+    """Read all records of several folders, in the order of their paths, and keep what is wrong with other files.
+
+    Raises:
+        RecordError: there is no such folder.
+    """
     seen: dict[str, tuple[Path, Record]] = {}
+    refused: list[RecordError] = []
     for folder in folders:
         if not folder.is_dir():
             raise RecordError(f"{folder}: no such folder; give a folder that `agrbench grid --out` wrote")
         for path in sorted(folder.rglob("*.json")):
-            record = read(path)
-            key = json.dumps([record["cell"], record["protocol"]], sort_keys=True)
-            if key not in seen:
-                seen[key] = path, record
-            elif curves(seen[key][1]) != curves(record):
-                raise RecordError(f"{seen[key][0]} and {path} are one cell with different results; remove one of them")
-    yield from seen.values()
+            try:
+                record = read(path)
+                key = json.dumps([record["cell"], record["protocol"]], sort_keys=True)
+                first, other = seen.setdefault(key, (path, record))
+                if curves(other) != curves(record):
+                    raise RecordError(f"{first} and {path} are one cell with different results; remove one of them")
+            except RecordError as error:
+                refused.append(error)
+    return list(seen.values()), refused
 
 
 def curves(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -151,6 +186,9 @@ def _check(record: Record) -> None:
             raise ValueError("its curves differ in length")
         if not all(_number(value) or (value is None and not whole) for value in values):
             raise ValueError(f"{name} holds more than numbers")
+    shares = (*record["accuracy"], *(record["success"] or ()), *(record["success_untriggered"] or ()))
+    if not all(value is None or 0 <= value <= 1 for value in shares):
+        raise ValueError("an accuracy or success is no share from 0 to 1")
     if record["status"] == "done" and not (record["rounds"] and record["classes"]):
         raise ValueError("it is done and has no curves")
 

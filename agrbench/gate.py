@@ -1,0 +1,239 @@
+"""Compare the records of BASE and HEAD: what is worse by more than seeds and tolerance explain (docs/ci.md)."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from agrbench import inference, metrics
+from agrbench.cells import UNDEFENDED, Cell
+from agrbench.contrasts import Contrast, contrast
+from agrbench.errors import AgrbenchError
+from agrbench.execution import sources
+from agrbench.inference import LEVEL, Sample
+from agrbench.metrics import Group
+from agrbench.store import Record
+
+if TYPE_CHECKING:
+    from agrbench.registry import Registry
+
+TOLERANCE = 2.0  # points of accuracy, or of success in percent
+ROUNDING = 1e-9
+BETTER, WORSE, SAME = "better", "worse", "not distinguishable"
+GREEN, RED, INCOMPARABLE = "green", "red", "not comparable"
+CODES = {GREEN: 0, RED: 1, INCOMPARABLE: 2}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One quantity on both sides, the larger the worse: `change` is a difference in points, or a ratio.
+
+    `verdict` is what the interval says (one seed: the tolerance alone); `red` is worse and beyond the tolerance.
+    """
+
+    dataset: str | None
+    settings: Mapping[str, Any]
+    defense: str
+    axis: str
+    attack: str | None
+    base: float
+    head: float
+    change: float
+    low: float | None
+    high: float | None
+    p: float | None
+    how: str
+    verdict: str
+    red: bool
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What cannot be compared, or not as it stands, and why; `red` where HEAD must answer for it."""
+
+    kind: str
+    place: str
+    defense: str
+    attack: str | None
+    reason: str
+    red: bool = False
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All rows, what was found besides, and the files that were refused."""
+
+    rows: tuple[Row, ...]
+    findings: tuple[Finding, ...]
+    refused: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def verdict(self) -> str:
+        """Say red, else not comparable where something of BASE or HEAD could not be read or compared, else green."""
+        if any(row.red for row in self.rows) or any(finding.red for finding in self.findings):
+            return RED
+        other = any(finding.kind == PROTOCOL for finding in self.findings)
+        return INCOMPARABLE if self.refused or other or not self.rows else GREEN
+
+
+Pairs = list[tuple[Group, str, str, str | None, Contrast]]
+
+
+def compare(base: Sequence[Record], head: Sequence[Record], tolerance: float = TOLERANCE) -> Comparison:
+    """Compare records: every metric of every defense that both sides have, and the cells that only one has."""
+    pairs: Pairs = []
+    heads = {_name(group): group for group in metrics.groups(head)}
+    for group in metrics.groups(base):
+        other = heads.get(_name(group))
+        if other is not None:
+            pairs += _contrasts(group, other)
+    p_values = iter(inference.holm([each.p for *_, each in pairs if each.p is not None]))
+    rows = [
+        _row(group, defense, axis, attack, found, None if found.p is None else next(p_values), tolerance)
+        for group, defense, axis, attack, found in pairs
+    ]
+    return Comparison(tuple(rows), tuple(_findings(base, head, bool(rows))))
+
+
+def _name(group: Group) -> str:
+    protocol = next(iter(group.records.values()))["protocol"]
+    return json.dumps([group.dataset, dict(group.settings), protocol], sort_keys=True)
+
+
+def _contrasts(base: Group, head: Group) -> Pairs:
+    """Contrast everything that both groups have: `(group, defense, axis, attack, contrast)`."""
+    found: Pairs = []
+    for defense, axis, attack, ours, theirs in _samples(base, head):
+        if ours.values and theirs.values:
+            found.append((base, defense, axis, attack, contrast(_points(ours), _points(theirs))))
+    return found
+
+
+def _samples(base: Group, head: Group) -> Iterator[tuple[str, str, str | None, Sample, Sample]]:
+    yield UNDEFENDED, "error", None, metrics.error(base), metrics.error(head)
+    for defense in (each for each in base.defenses if each in head.defenses):
+        losses = {
+            attack: (metrics.loss(base, defense, attack), metrics.loss(head, defense, attack))
+            for attack in base.attacks if attack in head.attacks
+        }  # fmt: skip
+        both = {attack: pair for attack, pair in losses.items() if all(sample.values for sample in pair)}
+        if both:
+            yield (
+                defense,
+                "worst loss",
+                None,
+                _worst(pair[0] for pair in both.values()),
+                _worst(pair[1] for pair in both.values()),
+            )
+        for attack, pair in both.items():
+            yield defense, "loss", attack, *pair
+            hits = metrics.success(base, defense, attack), metrics.success(head, defense, attack)
+            yield defense, "success", attack, *hits
+        if defense != UNDEFENDED:
+            yield defense, "fidelity loss", None, metrics.fidelity(base, defense), metrics.fidelity(head, defense)
+
+
+def _worst(samples: Iterable[Sample]) -> Sample:
+    """Take the attack of the largest mean, over the seeds that all attacks have."""
+    each = list(samples)
+    shared = set.intersection(*(set(sample.seeds) for sample in each))
+    return max((_over(sample, shared) for sample in each), key=lambda sample: sample.mean)
+
+
+def _over(sample: Sample, seeds: set[int]) -> Sample:
+    known = [(seed, value) for seed, value in zip(*sample, strict=True) if seed in seeds]
+    return Sample(tuple(seed for seed, _ in known), tuple(value for _, value in known))
+
+
+def _points(sample: Sample) -> Sample:
+    return Sample(sample.seeds, tuple(100 * value for value in sample.values))
+
+
+def _row(
+    group: Group, defense: str, axis: str, attack: str | None, found: Contrast, p: float | None, tolerance: float
+) -> Row:
+    beyond = abs(found.difference) > tolerance + ROUNDING
+    apart = beyond if p is None else p < 1 - LEVEL
+    verdict = SAME if not apart else WORSE if found.difference > 0 else BETTER
+    return Row(
+        group.dataset, dict(group.settings), defense, axis, attack, found.base, found.head, found.difference,
+        found.low, found.high, p, found.how, verdict, verdict == WORSE and beyond,
+    )  # fmt: skip
+
+
+LOST, FAILED, NEW, PROTOCOL, CODE, STALE, UNKNOWN = "lost", "failed", "new", "protocol", "code", "stale", "unknown"
+CELL = ("dataset", "settings", "defense", "attack")
+
+
+@dataclass
+class _Cell:
+    """What one side knows of a cell over all seeds: its place, its finished records, and why others are not."""
+
+    place: str
+    defense: str
+    attack: str
+    done: dict[int, list[Record]] = dataclasses.field(default_factory=dict)
+    undone: dict[str, str] = dataclasses.field(default_factory=dict)
+
+
+def _cells(records: Iterable[Record]) -> dict[str, _Cell]:
+    found: dict[str, _Cell] = {}
+    for record in records:
+        cell = {name: value for name, value in record["cell"].items() if name in CELL}
+        place = ", ".join([cell["dataset"], *(f"{name} {value}" for name, value in sorted(cell["settings"].items()))])
+        known = found.setdefault(json.dumps(cell, sort_keys=True), _Cell(place, cell["defense"], cell["attack"]))
+        if record["status"] == "done":
+            known.done.setdefault(record["protocol"], []).append(record)
+        else:
+            known.undone[record["status"]] = " ".join(str(record["reason"]).split())
+    return found
+
+
+def _findings(base: Iterable[Record], head: Iterable[Record], compared: bool) -> Iterator[Finding]:
+    """Name the cells that only one side has finished, and those that do not compare as they stand."""
+    ours, theirs = _cells(base), _cells(head)
+    for key in dict.fromkeys(itertools.chain(ours, theirs)):
+        cell = ours.get(key) or theirs[key]
+        before, now = ours.get(key) or _Cell("", "", ""), theirs.get(key) or _Cell("", "", "")
+        yield from _judge(cell, before, now, compared)
+
+
+def _judge(cell: _Cell, before: _Cell, now: _Cell, compared: bool) -> Iterator[Finding]:
+    def finding(kind: str, reason: str, red: bool = False) -> Finding:
+        return Finding(kind, cell.place, cell.defense, cell.attack, reason, red)
+
+    why = "; ".join(f"{status}: {reason}" for status, reason in now.undone.items())
+    if before.done and (not now.done or (why and not before.undone)):
+        # Where HEAD has no record of anything in BASE, it is another grid and no regression.
+        yield finding(LOST, why or "no record in HEAD", bool(why) or compared)
+    elif why and not before.done:
+        yield finding(FAILED, why)
+    elif now.done and not before.done:
+        yield finding(NEW, "; ".join(before.undone) or "no record in BASE")
+    elif before.done and not before.done.keys() & now.done.keys():
+        sides = [", ".join(map(str, side.done)) for side in (before, now)]
+        yield finding(PROTOCOL, f"protocol {sides[0]} in BASE, {sides[1]} in HEAD")
+    for kind in ("defense", "attack", "dataset"):
+        digests = [{r["source"].get(kind) for rs in side.done.values() for r in rs} for side in (before, now)]
+        if all(digests) and digests[0] != digests[1]:
+            yield finding(CODE, kind)
+
+
+def stale(records: Iterable[Record], registry: Registry) -> list[Finding]:
+    """Name the finished cells whose plugin files are not those within reach, and those with plugins out of reach."""
+    found: dict[Finding, None] = {}
+    for cell in _cells(records).values():
+        for record in itertools.chain(*cell.done.values()):
+            try:
+                fresh = record["source"] == sources(Cell.from_json(record["cell"]), registry)
+            except AgrbenchError as error:
+                found[Finding(UNKNOWN, cell.place, cell.defense, cell.attack, str(error))] = None
+                continue
+            if not fresh:
+                found[Finding(STALE, cell.place, cell.defense, cell.attack, "other plugin files")] = None
+    return list(found)

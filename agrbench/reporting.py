@@ -1,0 +1,192 @@
+"""Write what the gate found: the verdict in one line, a table, and what could not be compared (docs/ci.md)."""
+
+from __future__ import annotations
+
+import dataclasses
+import html
+import itertools
+import json
+from collections.abc import Iterator, Sequence
+
+from agrbench import formats, gate, slowdowns
+from agrbench.formats import NONE, Entry, Format, Table
+from agrbench.gate import Comparison, Finding, Row
+from agrbench.store import plain
+
+SCHEMA = 1
+ORDER = (gate.WORSE, gate.BETTER, gate.SAME)
+SHOWN = 4  # red rows that the first line names
+HEADERS = ("defense", "what", "BASE", "HEAD", "change\n[95%]", "p", "verdict")
+KINDS = {
+    gate.LOST: "Lost, BASE has it finished and HEAD does not",
+    gate.FAILED: "Not finished in HEAD, nor in BASE",
+    gate.NEW: "New, only HEAD has it",
+    gate.PROTOCOL: "Not compared, results changed on purpose",
+    gate.STALE: "Stale in HEAD, its plugin files have changed since; run the grid again",
+    gate.UNKNOWN: "Not checked for staleness, write --plugin FILE",
+}
+
+
+def write(found: Comparison, form: Format, tolerance: float) -> str:
+    """Write a comparison as text, Markdown or JSON."""
+    if form == "json":
+        return json.dumps(_flat(found, tolerance), indent=1)
+    heading, notes = _headline(found, tolerance), [*_about(found, tolerance), *_besides(found)]
+    if form == "github":
+        heading, notes = f"**{html.escape(heading, quote=False)}**", [html.escape(each, quote=False) for each in notes]
+    body = "\n\n".join(formats.write([table], form).rstrip() for table in _tables(found, form))
+    return "\n\n".join(filter(None, [heading, body, ("  \n" if form == "github" else "\n").join(notes)]))
+
+
+def _flat(found: Comparison, tolerance: float) -> dict[str, object]:
+    whole = {
+        "schema": SCHEMA, "kind": "compare", "verdict": found.verdict, "tolerance": tolerance,
+        "rows": [dataclasses.asdict(row) for row in found.rows],
+        "findings": [dataclasses.asdict(each) for each in found.findings],
+        "refused": list(found.refused), "remarks": list(found.remarks),
+    }  # fmt: skip
+    return dict(plain(whole))
+
+
+def _headline(found: Comparison, tolerance: float) -> str:
+    """Say the verdict and what it rests on."""
+    count = f"{len(found.rows)} row{'s' * (len(found.rows) != 1)}"
+    if found.verdict == gate.RED:
+        red = [f"{row.defense} {_what(row)} ({_change(row)})" for row in found.rows if row.red]
+        named = ", ".join(red[:SHOWN]) + (f" and {len(red) - SHOWN} more" if len(red) > SHOWN else "")
+        lost = [each for each in found.findings if each.red]
+        parts = [f"{len(red)} of {count} worse, beyond {_limit(found, tolerance)}: {named}"] if red else []
+        parts += [f"{len(lost)} lost: {_folded(lost)}"] if lost else []
+        return f"Red: {'; '.join(parts)}."
+    if found.verdict == gate.INCOMPARABLE:
+        if found.refused:
+            return f"Not comparable as a whole: {len(found.refused)} refused, the other files are compared below."
+        return f"Not comparable{' as a whole' * bool(found.rows)}: {_sides(found)}."
+    still = all(row.change == (1 if _is_ratio(row) else 0) for row in found.rows)
+    return f"Green: none of {count} worse, beyond {_limit(found, tolerance)}" + (
+        "; every difference is 0." if still else "."
+    )
+
+
+def _sides(found: Comparison) -> str:
+    changed = any(each.kind == gate.PROTOCOL for each in found.findings)
+    same = (
+        "BASE and HEAD were computed under other protocols" if changed else "nothing finished is in both BASE and HEAD"
+    )
+    return f"{same}; a cell is its dataset, settings, defense, attack and protocol"
+
+
+def _tables(found: Comparison, form: Format) -> list[Table]:
+    """Make one table a dataset and settings, what is red first."""
+    ranked = sorted(found.rows, key=lambda row: (not row.red, ORDER.index(row.verdict)))
+    places: dict[str, list[Row]] = {}
+    for row in ranked:
+        places.setdefault(_place(row), []).append(row)
+
+    def escape(text: str) -> str:
+        return html.escape(text, quote=False) if form == "github" else text
+
+    return [
+        Table(
+            escape(place), HEADERS,
+            tuple(tuple(Entry((escape(text),)) for text in _texts(row)) for row in rows), (), (),
+        )
+        for place, rows in places.items()
+    ]  # fmt: skip
+
+
+def _place(row: Row) -> str:
+    if row.dataset is None:
+        return "{clients} clients ({byzantine} malicious), {parameters:,} parameters, {dtype}".format(**row.settings)
+    return ", ".join([row.dataset, *(f"{name} {value}" for name, value in sorted(row.settings.items()))])
+
+
+def _texts(row: Row) -> tuple[str, ...]:
+    digits = 2 if _is_ratio(row) else 1
+    verdict = row.verdict if row.verdict != gate.WORSE or row.red else f"{row.verdict}, tolerated"
+    return (
+        row.defense, _what(row), f"{row.base:.{digits}f}", f"{row.head:.{digits}f}",
+        _change(row) + (NONE if row.low is None else f" [{_number(row, row.low)}, {_number(row, row.high)}]"),
+        NONE if row.p is None else f"{row.p:.2g}", verdict.upper() if row.red else verdict,
+    )  # fmt: skip
+
+
+def _is_ratio(row: Row) -> bool:
+    return row.dataset is None
+
+
+def _what(row: Row) -> str:
+    beside = {"loss": "under", "success": "of"}
+    return f"{row.axis} {beside[row.axis]} {row.attack}" if row.attack else row.axis
+
+
+def _change(row: Row) -> str:
+    return ("x" if _is_ratio(row) else "") + _number(row, row.change)
+
+
+def _number(row: Row, value: float | None) -> str:
+    if value is None:
+        return NONE
+    return f"{value:.2f}" if _is_ratio(row) else f"{value:+.1f}"
+
+
+def _limit(found: Comparison, tolerance: float) -> str:
+    if any(_is_ratio(row) for row in found.rows):
+        return f"{slowdowns.TOLERANCE:g} times"
+    return f"{tolerance:g} points"
+
+
+def _about(found: Comparison, tolerance: float) -> Iterator[str]:
+    """Say how to read the table."""
+    if not found.rows:
+        return
+    if any(_is_ratio(row) for row in found.rows):
+        yield (
+            "Server time as a ratio to fedavg's in the same run; change: HEAD's over BASE's, with what the ranges of "
+            f"repetitions leave open. Worse: the ranges are apart. Red: worse and above {slowdowns.TOLERANCE:g} times."
+        )
+        return
+    ways = "; ".join(sorted({row.how for row in found.rows if row.p is not None}))
+    yield (
+        "In points, the larger the worse; error: 100 less fedavg's accuracy with nobody attacking. Change: HEAD - BASE"
+        + (f", 95% intervals: {ways}; p adjusted over all rows (Holm)." if ways else ".")
+    )
+    if ways:
+        yield f"Worse or better: p < 0.05. Red: worse, and a change above {tolerance:g} points."
+    if any(row.p is None for row in found.rows):
+        yield f"One seed: no interval and no p; the tolerance of {tolerance:g} points alone decides."
+
+
+def _besides(found: Comparison) -> Iterator[str]:
+    """Name what was refused, what is on one side only, and whose code differs."""
+    yield from (f"Refused: {message}" for message in found.refused)
+    for kind, text in KINDS.items():
+        alike = [each for each in found.findings if each.kind == kind]
+        for reason in dict.fromkeys(each.reason for each in alike):
+            yield f"{text}: {_folded([each for each in alike if each.reason == reason])}: {_printable(reason)}."
+    changed = [each for each in found.findings if each.kind == gate.CODE]
+    names = {
+        "defense": lambda each: each.defense,
+        "attack": lambda each: each.attack,
+        "dataset": lambda each: each.place,
+    }
+    for kind, name in names.items():
+        those = dict.fromkeys(name(each) for each in changed if each.reason == kind)
+        if those:
+            yield f"Other code in HEAD: {kind} {', '.join(those)}."
+    yield from found.remarks
+
+
+def _folded(findings: Sequence[Finding]) -> str:
+    """Name each defense once, with the attacks; places only where there are several."""
+    several = len({each.place for each in findings}) > 1
+    parts = []
+    for (place, defense), mine in itertools.groupby(findings, lambda each: (each.place, each.defense)):
+        attacks = ", ".join(each.attack for each in mine if each.attack is not None)
+        parts.append(f"{defense}{f' under {attacks}' if attacks else ''}{f' ({place})' if several else ''}")
+    return "; ".join(parts)
+
+
+def _printable(text: str) -> str:
+    """Show no character that a terminal obeys."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text).rstrip(".")
