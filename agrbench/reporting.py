@@ -56,7 +56,7 @@ def _headline(found: Comparison, tolerance: float) -> str:
         named = ", ".join(red[:SHOWN]) + (f" and {len(red) - SHOWN} more" if len(red) > SHOWN else "")
         lost = [each for each in found.findings if each.red]
         parts = [f"{len(red)} of {count} worse, beyond {_limit(found, tolerance)}: {named}"] if red else []
-        parts += [f"{len(lost)} lost: {_folded(lost)}"] if lost else []
+        parts += [f"{len(lost)} lost: {_folded(lost, found)}"] if lost else []
         return f"Red: {'; '.join(parts)}."
     if found.verdict == gate.INCOMPARABLE:
         if found.refused:
@@ -163,23 +163,19 @@ def _besides(found: Comparison) -> Iterator[str]:
     for kind, text in KINDS.items():
         alike = [each for each in found.findings if each.kind == kind]
         for reason in dict.fromkeys(each.reason for each in alike):
-            yield f"{text}: {_folded([each for each in alike if each.reason == reason])}: {_printable(reason)}."
+            yield f"{text}: {_folded([each for each in alike if each.reason == reason], found)}: {_printable(reason)}."
     changed = [each for each in found.findings if each.kind == gate.CODE]
-    names = {
-        "defense": lambda each: each.defense,
-        "attack": lambda each: each.attack,
-        "dataset": lambda each: each.place,
-    }
-    for kind, name in names.items():
-        those = dict.fromkeys(name(each) for each in changed if each.reason == kind)
+    for kind in ("defense", "attack", "dataset"):
+        mine = (each for each in changed if each.reason == kind)
+        those = dict.fromkeys(each.place if kind == "dataset" else str(getattr(each, kind)) for each in mine)
         if those:
             yield f"Other code in HEAD: {kind} {', '.join(those)}."
     yield from found.remarks
 
 
-def _folded(findings: Sequence[Finding]) -> str:
+def _folded(findings: Sequence[Finding], found: Comparison) -> str:
     """Name each defense once, with the attacks; places only where there are several."""
-    several = len({each.place for each in findings}) > 1
+    several = len({*map(_place, found.rows), *(each.place for each in found.findings)}) > 1
     parts = []
     for (place, defense), mine in itertools.groupby(findings, lambda each: (each.place, each.defense)):
         attacks = ", ".join(each.attack for each in mine if each.attack is not None)
