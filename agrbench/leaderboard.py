@@ -1,0 +1,165 @@
+"""The leaderboard's page, written from its records alone: defenses ranked by their worst case (docs/submitting.md)."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from agrbench import formats, metrics, specs, store, tables, worst
+from agrbench.breaking import Search
+from agrbench.cells import UNATTACKED, UNDEFENDED, Cell
+from agrbench.formats import Entry, Table
+from agrbench.metrics import Group
+from agrbench.publishing import RECORDS
+from agrbench.registry import Registry
+from agrbench.store import Store
+
+PAGE = "README.md"
+BREAKING = "breaking"  # its records are there for the breaking points, not for a ranking
+CERTIFICATES = "certificates.md"
+NONE = "—"
+HEADERS = ("", "defense", "worst loss", "under", "breaks at", "fidelity loss", "server x fedavg", "certificate")
+INTRODUCTION = """\
+# Leaderboard
+
+Written by `agrbench leaderboard publish` from the records in this folder, and by nothing else. Each record tells how
+it was made: `agrbench show FILE` prints its settings, curves and environment, and the command that computes it again.
+[docs/submitting.md](../docs/submitting.md) tells how a defense of yours gets a row,
+[docs/metrics.md](../docs/metrics.md) what the numbers mean. More tables of these records: [the default grid](demo.md),
+[every rule under every attack](catalogue.md), [breaking points](breaking.md), [beside the paper's values](paper.md).
+
+* Ranked by the **worst loss**: points of accuracy lost under the attack that is worst for the defense, among those
+  that its table names, in the mean over seeds and with a 95% interval. A rank is worth what those attacks and seeds
+  are worth; differences smaller than the intervals are none.
+* **Breaks at**: the smallest number of malicious clients at which the worst attack of its search costs ten points,
+  where that was measured under the same settings. The search may know attacks that the table lacks.
+* **Fidelity loss**: points of accuracy that the defense costs with nobody attacking.
+* **Server**: its time a round over fedavg's, while other runs ran beside.
+* **Certificate**: what `agrbench check` found, where it was run.
+* `fedavg` is the baseline and has no rank; † marks a model that ends under twice chance accuracy.
+"""
+
+
+def page(board: Path, registry: Registry) -> str:
+    """Write the page anew.
+
+    Raises:
+        RecordError: a file among the records is none, or two of a folder contradict each other.
+    """
+    points = breaking_points(board / RECORDS / BREAKING, registry)
+    certified = certificates(board / CERTIFICATES)
+    parts = [INTRODUCTION]
+    for folder in sorted(path for path in (board / RECORDS).iterdir() if path.is_dir() and path.name != BREAKING):
+        groups = metrics.groups(record for _, record in store.collect([folder]))
+        parts.append(f"## {folder.name}\n")
+        parts += [_section(group, points, certified) for group in groups if group.attacks]
+    return "\n".join(parts)
+
+
+def _section(group: Group, points: Mapping[str, Mapping[str, str]], certified: Mapping[str, str]) -> str:
+    ranked = worst.table(group)
+    triad = {row["defense"]: row for row in tables.triad(group).data}
+    known = group.cell.bound == group.cell.attackers  # as in the searches for breaking points
+    mine = points.get(_setting(group.cell), {}) if known else {}
+    rows, rank = [], 0
+    for row in ranked.data:
+        rank += row["defense"] != UNDEFENDED
+        rows.append(_row(rank, row, triad[row["defense"]], mine, certified))
+    notes = [
+        f"Worst of {', '.join(group.attacks)}.",
+        *(note for note in ranked.notes if note.startswith(("Weaker", "One seed")) or "seeds;" in note),
+        *_unranked(group, {row["defense"] for row in ranked.data}),
+    ]
+    table = Table(ranked.title.partition(": ")[2], HEADERS, tuple(rows), tuple(notes), ())
+    return formats.write([table], "github") + "\n"
+
+
+def _unranked(group: Group, ranked: set[str]) -> Iterator[str]:
+    """Name the defenses without a rank, once a reason."""
+    reasons: dict[str, list[str]] = {}
+    for defense in (each for each in group.defenses if each not in ranked):
+        found = dict.fromkeys(why for (name, _, _), why in group.missing.items() if name == defense)
+        reasons.setdefault("; ".join(found) or "records are missing", []).append(f"`{defense}`")
+    for reason, names in reasons.items():
+        yield f"Not ranked: {', '.join(names)}: {reason}."
+
+
+def _row(
+    rank: int, row: Mapping[str, Any], triad: Mapping[str, Any], points: Mapping[str, str], certified: Mapping[str, str]
+) -> tuple[Entry, ...]:
+    defense = row["defense"]
+    within = "" if row["low"] is None else f" [{row['low']:.1f}, {row['high']:.1f}]"
+    numbers = [triad[name] for name in ("fidelity_loss", "server_ratio")]
+    texts = (
+        NONE if defense == UNDEFENDED else str(rank),
+        f"`{defense}`{'†' if row['collapsed'] else ''}",
+        f"{row['loss']:.1f}{within}",
+        f"`{row['attack']}`",
+        points.get(defense, NONE),
+        *(NONE if number is None else f"{number:.1f}" for number in numbers),
+        _certificate(defense, certified),
+    )
+    return tuple(Entry((text,)) for text in texts)
+
+
+def _setting(cell: Cell) -> str:
+    """Name what a breaking point is measured under: everything but the malicious clients' number."""
+    free = replace(cell, defense=UNDEFENDED, attack=UNATTACKED, seed=0, malicious=0, byzantine=None)
+    return json.dumps(free.as_json(), sort_keys=True)
+
+
+def breaking_points(folder: Path, registry: Registry) -> dict[str, dict[str, str]]:
+    """Read what `agrbench breaking-point` left in a folder: by setting and defense, where it breaks."""
+    found: dict[str, dict[str, str]] = {}
+    records = [record for _, record in store.collect([folder])] if folder.is_dir() else []
+    cells = [cell for record in records if (cell := Cell.from_json(record["cell"])).bound == cell.attackers]
+    for setting in dict.fromkeys(map(_setting, cells)):
+        mine = [cell for cell in cells if _setting(cell) == setting]
+        attacks = sorted({cell.attack for cell in mine} - {UNATTACKED})
+        seeds = 1 + max(cell.seed for cell in mine)
+        for defense in dict.fromkeys(cell.defense for cell in mine):
+            start = replace(mine[0], defense=defense, attack=UNATTACKED, seed=0, malicious=0, byzantine=None)
+            found.setdefault(setting, {})[defense] = _point(Search.of(start, attacks, seeds, registry), Store(folder))
+    return found
+
+
+def _point(search: Search, known: Store) -> str:
+    """Follow a search through the records there are."""
+    while (count := search.next) is not None:
+        if not search.measure(count, known):
+            return NONE
+    clients = search.cell.clients
+    return f"{search.broken}/{clients}" if search.broken is not None else f"> {search.limit}/{clients}"
+
+
+def certificates(path: Path) -> dict[str, str]:
+    """Read the certificates' table: each plugin's first other column, or the one headed so."""
+    found: dict[str, str] = {}
+    column = 1
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
+        cells = [_bare(cell) for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+        if len(cells) < 2 or set(cells[0]) <= set(":- "):
+            continue
+        headed = [place for place, cell in enumerate(cells) if cell.lower() in ("certificate", "verdict", "result")]
+        if headed:
+            column = headed[0]
+        elif column < len(cells):
+            found.setdefault(cells[0], cells[column])
+    return found
+
+
+def _bare(cell: str) -> str:
+    """Take a cell of Markdown out of its marks."""
+    return re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", cell).strip().strip("`*").strip()
+
+
+def _certificate(spec: str, certified: Mapping[str, str]) -> str:
+    """Give the certificate of a stack, or else those of its plugins, left to right."""
+    if spec in certified:
+        return certified[spec]
+    parts: Sequence[str | None] = [certified.get(term.name) for term in specs.parse(spec)]
+    return " + ".join(part or NONE for part in parts) if any(parts) else NONE

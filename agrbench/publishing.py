@@ -1,0 +1,146 @@
+"""Take records into the leaderboard: whole, made by the plugin files within reach, never over others that differ."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from agrbench import store
+from agrbench.cells import EVERY, PROTOCOL, Cell
+from agrbench.errors import AgrbenchError, RecordError
+from agrbench.execution import canonical, sources
+from agrbench.registry import Registry
+from agrbench.settings import LARGEST
+from agrbench.store import Record, Store, curves
+
+RECORDS = "records"
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+KNOWN = ("schema", "cell", "training", *store.FIELDS)  # whatever else a file says stays behind
+MACHINE = ("agrbench", "torch", "numpy", "python", "cpu", "threads", "device")
+LONGEST = 200  # letters of a version or a processor's name
+
+
+@dataclass
+class Published:
+    """How many records were copied or there already, which of them took a stale one's place, what was refused."""
+
+    copied: int = 0
+    there: int = 0
+    replaced: list[Path] = field(default_factory=list)
+    refused: list[RecordError] = field(default_factory=list)
+
+
+def find(board: Path) -> Path:
+    """Check that a leaderboard is there.
+
+    Raises:
+        AgrbenchError: it is not.
+    """
+    if not (board / RECORDS).is_dir():
+        raise AgrbenchError(
+            f"{board}: no leaderboard, which is a folder with a folder {RECORDS} in it; "
+            "run this in a checkout of agrbench, or name the folder: --to PATH"
+        )
+    return board
+
+
+def publish(folder: Path, board: Path, name: str, registry: Registry) -> Published:
+    """Copy a folder's records that can stand there to `records/NAME` of a leaderboard; refuse the others one by one.
+
+    Raises:
+        AgrbenchError: there is no such folder, it holds the leaderboard, or the name is none.
+    """
+    if not NAME.fullmatch(name):
+        raise AgrbenchError(f"{name!r} cannot name a folder of records; write --as with letters, digits and _.-")
+    records = find(board) / RECORDS
+    target = Store(records / name)
+    if records.resolve().is_relative_to(folder.resolve()):
+        raise AgrbenchError(f"{folder} holds the leaderboard itself; name one folder of records")
+    found, refused = store.sift([folder])
+    outcome = Published(refused=refused)
+    for path, record in found:
+        try:
+            check(path, record, registry)
+            _take(path, record, target, records, registry, outcome)
+        except RecordError as error:
+            outcome.refused.append(error)
+    return outcome
+
+
+def check(path: Path, record: Record, registry: Registry) -> None:
+    """Check that a record is whole, and what the plugin files within reach compute.
+
+    Raises:
+        RecordError: it is not; the message says what to do.
+    """
+    cell = Cell.from_json(record["cell"])
+    if record["protocol"] != PROTOCOL:
+        raise RecordError(
+            f"{path}: computed under protocol {record['protocol']}, this version has {PROTOCOL}; run it again"
+        )
+    if record["status"] == "failed":
+        raise RecordError(f"{path}: the run failed ({_short(record['reason'])}); run it again")
+    try:
+        if canonical(cell, registry).as_json() != record["cell"]:
+            raise RecordError(f"{path}: its cell is not written in its one form; run it again")
+        fresh = record["source"] == sources(cell, registry)
+    except RecordError:
+        raise
+    except AgrbenchError as error:
+        raise RecordError(f"{path}: {error}; if it is a plugin of yours, write --plugin FILE") from error
+    if not fresh:
+        raise RecordError(f"{path}: made by other plugin files than those here; run it again with these")
+    missing = _missing(record, cell) if record["status"] == "done" else []
+    if missing:
+        raise RecordError(f"{path}: {' and '.join(missing)}; run it again with this version")
+
+
+def _missing(record: Record, cell: Cell) -> list[str]:
+    """Say what a finished record lacks to be computed again and compared."""
+    training, machine = record.get("training"), record["environment"]
+    wrong = []
+    if (
+        not isinstance(training, dict)
+        or set(training) != {"rate", "parameters"}
+        or not all(map(_positive, training.values()))
+    ):
+        wrong.append("it lacks the learning rate and the number of parameters that were used")
+    lacking = [name for name in MACHINE if not _brief(machine.get(name))]
+    if lacking or len(machine) > len(MACHINE):
+        wrong.append(f"its environment lacks {', '.join(lacking) or 'nothing, and says more'}")
+    if record["rounds"] != sorted({*range(0, cell.rounds + 1, EVERY), cell.rounds}):
+        wrong.append(f"it is not measured in every {EVERY}th of its {cell.rounds} rounds")
+    return wrong
+
+
+def _positive(value: object) -> bool:
+    return isinstance(value, (int, float)) and type(value) is not bool and 0 < value < LARGEST
+
+
+def _brief(value: object) -> bool:
+    text = isinstance(value, str) and 0 < len(value) <= LONGEST and value.isprintable()
+    return text or (type(value) is int and 0 < value < LARGEST)
+
+
+def _short(reason: Any) -> str:
+    return "".join(letter if letter.isprintable() else " " for letter in str(reason))[:LONGEST]
+
+
+def _take(path: Path, record: Record, target: Store, records: Path, registry: Registry, outcome: Published) -> None:
+    """Write one record, unless the same result is there already."""
+    cell = Cell.from_json(record["cell"])
+    place = target.path(cell)
+    if not place.resolve().is_relative_to(records.resolve()):
+        raise RecordError(f"{path}: {place} leads out of the leaderboard; take the link there away")
+    known = target.read(cell)
+    if known is not None and curves(known) == curves(record):
+        outcome.there += 1
+        return
+    if known is not None:
+        if known["source"] == sources(cell, registry):
+            raise RecordError(f"{path}: {place} is the same cell with another result; remove one of them")
+        outcome.replaced.append(place)
+    target.write({name: record[name] for name in KNOWN if name in record})
+    outcome.copied += 1
