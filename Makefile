@@ -1,9 +1,11 @@
 # make grid   run the benchmark (ARGS= passes options through)
 # make test   lint, types and tests
+# make gate   run the suite baseline and compare it with leaderboard/baseline: exits with 1 where something got worse
+# make baseline   compute leaderboard/baseline anew, after a change for the worse that is meant
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: grid test lint clean
+.PHONY: grid test lint gate baseline clean
 
 grid: .venv/.installed
 	@$(BIN)/agrbench grid $(ARGS)
@@ -15,6 +17,16 @@ lint: .venv/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Its records must not be there before: a change of the harness makes none stale.
+gate: .venv/.installed
+	@rm -rf build/gate && mkdir -p build/gate
+	@$(BIN)/agrbench grid --suite baseline --out build/gate > build/gate.txt
+	@$(BIN)/agrbench compare leaderboard/baseline build/gate $(ARGS)
+
+baseline: .venv/.installed
+	rm -rf leaderboard/baseline
+	$(BIN)/agrbench grid --suite baseline --out leaderboard/baseline
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

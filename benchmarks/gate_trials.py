@@ -1,15 +1,14 @@
-"""Twenty trials of the same code on other seeds: how often is the gate red for nothing? And on a real regression?
+"""Twenty trials of the same code on other seeds: how often is the gate red for nothing? And how often on a regression?
 
-`python benchmarks/gate_trials.py FOLDER [SEEDS]` computes a small grid with `2 * 20 * SEEDS` seeds into FOLDER, as
-ordinary records, and splits them into twenty pairs of BASE and HEAD, `SEEDS` seeds (default 5) a side, each seed once.
-HEAD is then compared with BASE as it is, and with krum's records in the place of median's: the regression to find, on
-other seeds and on the same ones.
+`python benchmarks/gate_trials.py FOLDER [SEEDS]` computes a small grid with `2 * 20 * SEEDS` seeds (default 3) into
+FOLDER, as ordinary records, and splits them into twenty pairs of BASE and HEAD, `SEEDS` seeds a side, each seed once.
+Then a regression is planted, krum's records in the place of median's, and looked for on the same seeds.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from agrbench import gate, running, store
@@ -22,6 +21,7 @@ SETTINGS = {"clients": 20, "rounds": 20, "start": 10}
 DEFENSES = ("fedavg", "cosden", "krum", "median")
 ATTACKS = ("none", "ipm", "min_max", "scaling")
 PLANTED, FOR = "krum", "median"
+NUMBERS = (3, 5, 8, 12)  # of seeds on which the planted regression is looked for
 
 
 def main(folder: Path, each: int) -> None:
@@ -29,30 +29,40 @@ def main(folder: Path, each: int) -> None:
     grid = Grid(("digits",), ATTACKS, DEFENSES, 2 * TRIALS * each, SETTINGS)
     running.compute(plan(expand([grid], registry), registry, kept), registry, kept, None, False)
     records = [record for _, record in store.collect([folder])]
-    halves = [_of(records, range(start, start + each)) for start in range(0, 2 * TRIALS * each, each)]
-    sides = list(zip(halves[::2], halves[1::2], strict=True))
-    print(f"{TRIALS} trials, {each} seeds a side, {len(gate.compare(*sides[0]).rows)} rows each")
-    for what, pairs in {
-        "the same code, other seeds": sides,
-        f"{PLANTED} in the place of {FOR}, other seeds": [(base, planted(head)) for base, head in sides],
-        f"{PLANTED} in the place of {FOR}, the same seeds": [(base, planted(base)) for base, _ in sides],
-    }.items():
-        verdicts = [gate.compare(base, head) for base, head in pairs]
-        red = [found for found in verdicts if found.verdict == gate.RED]
-        named = sorted({f"{row.defense} {row.axis}" for found in red for row in found.rows if row.red})
-        print(f"{what}: green {TRIALS - len(red)}, red {len(red)}" + (f" ({', '.join(named)})" if named else ""))
+    halves = split(records, each, grid.seeds)
+    print(f"{TRIALS} trials, {each} seeds a side, {len(gate.compare(halves[0], halves[1]).rows)} rows each")
+    tell(f"the same code, {each} and {each} other seeds", zip(halves[::2], halves[1::2], strict=True))
+    for number in NUMBERS:
+        pairs = [(base, planted(base)) for base in split(records, number, grid.seeds)][:TRIALS]
+        tell(f"{PLANTED} in the place of {FOR}, the same {number} seeds", pairs)
 
 
-def _of(records: Iterable[Record], seeds: range) -> list[Record]:
-    return [record for record in records if record["cell"]["seed"] in seeds]
+def split(records: Iterable[Record], each: int, seeds: int) -> list[list[Record]]:
+    """Deal records out by seed, so many seeds a part."""
+    parts: list[list[Record]] = [[] for _ in range(seeds // each)]
+    for record in records:
+        place = record["cell"]["seed"] // each
+        if place < len(parts):
+            parts[place].append(record)
+    return parts
 
 
-def planted(records: Iterable[Record]) -> list[Record]:
-    """Give one defense the records of another."""
-    kept = [record for record in records if record["cell"]["defense"] != FOR]
-    moved = [record for record in kept if record["cell"]["defense"] == PLANTED]
-    return kept + [record | {"cell": record["cell"] | {"defense": FOR}} for record in moved]
+def tell(what: str, pairs: Iterable[tuple[Sequence[Record], Sequence[Record]]]) -> None:
+    found = [gate.compare(base, head) for base, head in pairs]
+    red = [each for each in found if each.verdict == gate.RED]
+    named = sorted({f"{row.defense} {row.axis}" for each in red for row in each.rows if row.red})
+    print(f"{what}: green {len(found) - len(red)}, red {len(red)}" + (f" ({', '.join(named)})" if named else ""))
+
+
+def planted(records: Sequence[Record]) -> list[Record]:
+    """Give one defense, in both forms, the records of another."""
+    theirs = {FOR: PLANTED, f"amp+{FOR}": f"amp+{PLANTED}"}
+    found = []
+    for name, other in theirs.items():
+        moved = [record for record in records if record["cell"]["defense"] == other]
+        found += [record | {"cell": record["cell"] | {"defense": name}} for record in moved]
+    return [record for record in records if record["cell"]["defense"] not in theirs] + found
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 5)
+    main(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 3)
