@@ -293,6 +293,21 @@ def test_times_of_another_run_leave_the_record_that_is_there(mine: Path, board: 
     assert files(board) == before
 
 
+@pytest.mark.parametrize(("accuracy", "code"), [(0.81, 0), (0.9, 1)])
+def test_what_another_processor_computed_is_kept_out_quietly_only_if_it_is_nearly_the_same(
+    accuracy: float, code: int, mine: Path, board: Path
+) -> None:
+    published(mine, board)
+    before = files(board)
+    other = edited(made("krum", "lie"), "accuracy", [0.1, accuracy, accuracy, accuracy])
+    fill(mine, [edited(other, "environment.cpu", "another processor")])
+    assert published(mine, board).exit_code == code
+    assert files(board) == before
+    fill(mine, [other])  # on the same processor the same code repeats bit for bit
+    assert published(mine, board).exit_code == 1
+    assert files(board) == before
+
+
 @pytest.mark.parametrize("part", ["", "digits", "digits/krum", "digits/krum/lie"])
 def test_a_link_in_the_leaderboard_leads_nowhere(part: str, mine: Path, board: Path) -> None:
     outside = board.parent / "outside"
