@@ -136,6 +136,11 @@ class Cell:
         return max(self.rounds // 4 // EVERY * EVERY, EVERY) if self.start is None else self.start
 
     @property
+    def trunk(self) -> Cell:
+        """Give the unattacked run, whose rounds before the attack are this cell's too."""
+        return dataclasses.replace(self, attack=UNATTACKED)
+
+    @property
     def settings(self) -> dict[str, Any]:
         """List the settings that differ from their default, each in its one form."""
         default: dict[str, Any] = {f.name: f.default for f in dataclasses.fields(Cell)}

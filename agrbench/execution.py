@@ -7,20 +7,24 @@ import os
 import platform
 import signal
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agrbench import machine
 from agrbench.cells import PROTOCOL, Cell
 from agrbench.errors import AgrbenchError, Inapplicable
 from agrbench.registry import Registry
 from agrbench.store import SCHEMA, Record, Store
+
+if TYPE_CHECKING:
+    from agrbench.branching import Tree
 
 
 def canonical(cell: Cell, registry: Registry) -> Cell:
@@ -79,35 +83,34 @@ def failed(cell: Cell, registry: Registry, reason: str, trace: str | None = None
     return blank(cell, registry) | {"status": "failed", "reason": reason, "traceback": trace}
 
 
-def compute(cell: Cell, registry: Registry, alone: bool) -> Record:
-    """Simulate a cell and give its whole record.
+def compute(cell: Cell, registry: Registry, alone: bool, tree: Tree | None = None) -> Record:
+    """Simulate a cell, from what `tree` keeps of the cells before it on, and give its whole record.
 
     Raises:
         AgrbenchError: see `simulator.simulate`.
     """
     import torch
 
-    from agrbench.simulator import simulate
+    from agrbench.branching import Tree
 
     before = torch.get_num_threads()
     torch.set_num_threads(cell.threads)
-    _reset_peak()
     try:
-        measured = simulate(cell, registry)
+        measured = (tree or Tree(registry)).simulate(cell)
     finally:
         torch.set_num_threads(before)
     record = blank(cell, registry) | measured
     record["time"]["alone"] = alone
-    record["peak_bytes"] = _peak()
     record["environment"] = machine.environment(cell.device, cell.threads)
     return record
 
 
 def attempt(cell: Cell, files: Sequence[Path], folder: Path, alone: bool) -> Record:
     """Compute a cell in a worker and write its record, whatever comes of it."""
-    registry = _registry(tuple(files))
+    tree = _tree(tuple(files))
+    registry = tree.registry
     try:
-        record = compute(cell, registry, alone)
+        record = compute(cell, registry, alone, tree)
     except Inapplicable as error:
         record = skipped(cell, registry, str(error))
     except AgrbenchError as error:
@@ -119,19 +122,42 @@ def attempt(cell: Cell, files: Sequence[Path], folder: Path, alone: bool) -> Rec
     return record
 
 
+class Turns:
+    """Which process computes which cell next: cells of one trunk come one after the other in one process.
+
+    A process that finds no trunk untouched takes half of the cells that wait for the busiest one.
+    """
+
+    def __init__(self, cells: Iterable[Cell]) -> None:
+        trunks: dict[Cell, deque[Cell]] = {}
+        for cell in cells:
+            trunks.setdefault(cell.trunk, deque()).append(cell)
+        self._untouched = deque(trunks.values())
+        self._waiting: dict[int, deque[Cell]] = {}
+
+    def next(self, place: int) -> Cell | None:
+        """Give the cell that the process at `place` computes next, `None` where none is left."""
+        if not self._waiting.get(place):
+            self._waiting[place] = self._untouched.popleft() if self._untouched else self._half()
+        mine = self._waiting[place]
+        return mine.popleft() if mine else None
+
+    def _half(self) -> deque[Cell]:
+        busiest = max(self._waiting.values(), key=len, default=deque[Cell]())
+        return deque(reversed([busiest.pop() for _ in range((len(busiest) + 1) // 2)]))
+
+
 def execute(cells: Sequence[Cell], registry: Registry, store: Store, jobs: int) -> Iterator[Record]:
     """Compute cells in `jobs` processes, giving each record once it is on disk.
 
     Each process is a pool of its own, so that one that dies (out of memory, say) names its cell.
     """
-    waiting = list(reversed(cells))
-    jobs = min(jobs, len(cells))
+    turns, jobs = Turns(cells), min(jobs, len(cells))
     pools = {place: _pool() for place in range(jobs)}
     running: dict[Future[Record], tuple[int, Cell]] = {}
 
     def start(place: int) -> None:
-        if waiting:
-            cell = waiting.pop()
+        if cell := turns.next(place):
             future = pools[place].submit(attempt, cell, registry.files, store.folder, jobs == 1)
             running[future] = place, cell
 
@@ -172,26 +198,11 @@ def _ignore_interrupts() -> None:
 
 
 @cache
-def _registry(files: tuple[Path, ...]) -> Registry:
-    """Read plugin files once a worker."""
-    return Registry(files, forgiving=True)
+def _tree(files: tuple[Path, ...]) -> Tree:
+    """Read plugin files once a worker, and keep there what its cells share."""
+    from agrbench.branching import Tree
 
-
-def _reset_peak() -> None:
-    """Forget the peak of the cells before this one, where the system lets us."""
-    with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
-
-
-def _peak() -> int:
-    """Give the process's peak resident memory in bytes since the last reset."""
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if platform.system() == "Darwin" else 1024)
+    return Tree(Registry(files, forgiving=True))
 
 
 def cores() -> int:

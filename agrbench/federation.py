@@ -37,6 +37,10 @@ class Examples(NamedTuple):
         features = torch.cat([self.features, other.features])
         return Examples(features, torch.cat([self.labels, other.labels]), self.classes)
 
+    def clone(self) -> Examples:
+        """Copy, for whoever might write into it."""
+        return self._replace(features=self.features.clone(), labels=self.labels.clone())
+
     def to(self, device: torch.device) -> Examples:
         """Move to a device."""
         owners = None if self.owners is None else self.owners.to(device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from typing import Any
 
@@ -14,7 +15,7 @@ RATES = ("malicious_share", "precision", "recall")
 
 
 class Log:
-    """The curves, rates, counts and times of one run; the clock starts when it is made."""
+    """The curves, rates, counts and times of one run; the clock runs from when it is made until it is stopped."""
 
     def __init__(self, honest: Tensor, malicious: Tensor) -> None:
         self._honest, self._malicious = honest, malicious
@@ -22,7 +23,17 @@ class Log:
         self._trust: dict[str, list[float | None]] = {name: [] for name in RATES}
         self._counts = {"rejected": 0, "rejected_honest": 0, "empty_steps": 0}
         self._seen: list[dict[str, float]] = []
-        self._played, self._server_s, self._began = 0, 0.0, time.perf_counter()
+        self._played, self._server_s, self._all_s, self._began = 0, 0.0, 0.0, time.perf_counter()
+
+    def branch(self) -> Log:
+        """Copy a stopped log, and let the copy's clock go on from there."""
+        other = copy.deepcopy(self)
+        other._began = time.perf_counter() - self._all_s
+        return other
+
+    def stop(self) -> None:
+        """Take the time."""
+        self._all_s = time.perf_counter() - self._began
 
     def played(self, outcome: Outcome, server_s: float, attacked: bool) -> None:
         """Note what the server decided in one round, and the seconds that it took."""
@@ -45,11 +56,10 @@ class Log:
 
     def as_record(self, classes: int, targeted: bool) -> dict[str, Any]:
         """Give the measured part of a record."""
-        all_s = time.perf_counter() - self._began
         curves: dict[str, Any] = dict(self._curves)
         if not targeted:
             curves |= dict.fromkeys(("success", "success_untriggered"))
-        times = {"server_s": self._server_s / self._played, "round_s": all_s / self._played}
+        times = {"server_s": self._server_s / self._played, "round_s": self._all_s / self._played}
         return {**curves, "classes": classes, "trust": self._trust, **self._counts, "time": times}
 
 

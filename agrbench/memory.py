@@ -11,7 +11,8 @@ from pathlib import Path
 
 
 def reset_peak() -> bool:
-    """Forget the peak of what was computed before, and say whether the system lets us."""
+    """Give back what is free, forget the peak of what was computed before, and say whether the system lets us."""
+    _give_back()
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
@@ -39,7 +40,6 @@ def growth(work: Callable[[], object], device: str = "cpu") -> int | None:
     gc.collect()
     if device.startswith("cuda"):
         return _cuda_growth(work, device)
-    _give_back()
     if not reset_peak():
         return None
     before = peak()

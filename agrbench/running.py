@@ -24,6 +24,14 @@ PROBE = 2  # rounds that stand for all where time is estimated
 PATIENCE = 20.0  # seconds after which no further stack is timed
 
 
+def _say(text: str) -> None:
+    click.echo(text, err=True)
+
+
+def _silent(text: str) -> None:
+    return
+
+
 def run(
     plan: Plan,
     registry: Registry,
@@ -40,6 +48,7 @@ def run(
     """
     say = _silent if quiet else _say
     _announce(plan, registry, say)
+    jobs = _jobs(plan.cells, jobs, say)
     failures = compute(plan, registry, store, jobs, quiet, verbose)
     records = [kept for cell in plan.cells if (kept := store.read(cell)) is not None]
     groups = metrics.groups(records)
@@ -57,9 +66,10 @@ def compute(
     """Compute what is waiting, write the skips down, and give the records that failed.
 
     Raises:
-        AgrbenchError: a dataset's files are not to be had, or its examples do not suit the settings; then nothing is
-            computed.
+        AgrbenchError: a dataset's files are not to be had, its examples do not suit the settings, or a cell wants more
+            threads than there are cores; then nothing is computed.
     """
+    _check_threads(plan.waiting)
     for cell, reason in plan.skips.items():
         store.write(execution.skipped(cell, registry, reason))
     failures: list[Record] = []
@@ -68,7 +78,7 @@ def compute(
             data.fetch(file)
     _try(plan.waiting, registry)
     with progress("cells", len(plan.waiting), quiet or not plan.waiting) as report:
-        for record in execution.execute(plan.waiting, registry, store, _jobs(plan, jobs)):
+        for record in execution.execute(plan.waiting, registry, store, _jobs(plan.waiting, jobs)):
             cell = Cell.from_json(record["cell"])
             report(str(cell))
             if record["status"] == "failed":
@@ -85,6 +95,7 @@ def search(found: Sequence[Search], registry: Registry, store: Store, jobs: int 
         AgrbenchError: see `compute`.
     """
     failures: list[Record] = []
+    jobs = _jobs([each.cell for each in found], jobs, _silent if quiet else _say)
     going = {each.cell.defense: each for each in found}
     while asked := {name: count for name, each in going.items() if (count := each.next) is not None}:
         cells = dict.fromkeys(cell for name, count in asked.items() for cell in going[name].cells(count))
@@ -122,7 +133,7 @@ def describe(plan: Plan, registry: Registry, jobs: int | None, quiet: bool) -> N
     for cell in plan.cells:
         state = f"skip: {plan.skips[cell]}" if cell in plan.skips else "compute" if cell in waiting else "there"
         click.echo(f"{cell}: {state}")
-    jobs = _jobs(plan, jobs)
+    jobs = _jobs(plan.cells, jobs, _silent if quiet else _say)
     total, how = _estimate(plan.waiting, registry, quiet)
     seconds = total / min(jobs, max(len(plan.waiting), 1))
     click.echo(
@@ -146,9 +157,19 @@ def device(name: str) -> str:
     return "cpu"
 
 
-def _jobs(plan: Plan, jobs: int | None) -> int:
-    threads = max((cell.threads for cell in plan.cells), default=1)
-    return jobs or max(execution.cores() // threads, 1)
+def _jobs(cells: Sequence[Cell], jobs: int | None, say: Callable[[str], None] = _silent) -> int:
+    """Choose how many processes compute cells: as many as were asked for, so long as each thread has its core."""
+    threads, cores = max((cell.threads for cell in cells), default=1), execution.cores()
+    most = max(cores // threads, 1)
+    if jobs is not None and jobs > most:
+        say(f"--jobs {jobs} x {threads} thread(s) would be more than the {cores} core(s) here: {most} at once")
+    return min(jobs or most, most)
+
+
+def _check_threads(cells: Sequence[Cell]) -> None:
+    threads, cores = max((cell.threads for cell in cells), default=1), execution.cores()
+    if threads > cores:
+        raise AgrbenchError(f"threads is {threads} and there are {cores} cores here; write --threads {cores} or less")
 
 
 def _estimate(cells: Sequence[Cell], registry: Registry, quiet: bool) -> tuple[float, str]:
@@ -171,9 +192,12 @@ def _estimate(cells: Sequence[Cell], registry: Registry, quiet: bool) -> tuple[f
                 break
             seconds[kind] = _probe(kind, registry)
             report(str(kind))
-    return sum(
-        _expected(_kind(cell, registry), seconds) for cell in cells
-    ), f"from {PROBE} rounds of {len(seconds)} of {len(kinds)} stacks"
+    total, played = 0.0, set[Cell]()
+    for cell in cells:
+        own = 1.0 if cell.trunk not in played else 1 - min(cell.first - 1, cell.rounds) / cell.rounds
+        total += own * _expected(_kind(cell, registry), seconds)
+        played.add(cell.trunk)
+    return total, f"from {PROBE} rounds of {len(seconds)} of {len(kinds)} stacks"
 
 
 def _kind(cell: Cell, registry: Registry) -> Cell:
@@ -261,11 +285,3 @@ def report_failures(failures: Sequence[Record], store: Store, trace: bool) -> No
         click.echo(f"Failed ({len(records)} cell{'s' * (len(records) > 1)}, for example {path}): {reason}", err=True)
         if trace and records[0]["traceback"]:
             click.echo(records[0]["traceback"], err=True)
-
-
-def _say(text: str) -> None:
-    click.echo(text, err=True)
-
-
-def _silent(text: str) -> None:
-    return

@@ -100,11 +100,16 @@ class Trainer:
         for name, kept in self.state.items():
             kept[mine] = other.state[name][clients]
 
+    def branch(self) -> Trainer:
+        """Make a trainer that goes on from here; the two share a buffer for what they learn."""
+        other = copy.copy(self)
+        other.state = {name: kept.clone() for name, kept in self.state.items()}
+        return other
+
     def rehearse(self) -> Trainer:
         """Make a trainer that trains alike and shares nothing that it could spoil."""
-        other = copy.copy(self)
+        other = self.branch()
         other.updates = torch.empty_like(self.updates)
-        other.state = {name: kept.clone() for name, kept in self.state.items()}
         return other
 
     def _train(self, block: Block, start: Tensor, local: Tensor) -> None:

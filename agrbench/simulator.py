@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -37,10 +38,14 @@ class State:
     attack_memory: Memory = field(default_factory=dict)
 
 
-class Run:
-    """One cell at work: its data, its model, its attack and its judge."""
+Prepared = tuple[Federation, Learner]
+"""What all runs of a dataset, a seed and settings share, and none of them changes."""
 
-    def __init__(self, cell: Cell, registry: Registry, data: tuple[Examples, Examples] | None = None) -> None:
+
+class Run:
+    """One cell at work: its data, its model, its attack and its judge; `played` counts its rounds."""
+
+    def __init__(self, cell: Cell, registry: Registry, prepared: Prepared | None = None) -> None:
         self.cell = cell
         self.attack = registry.attack(cell.attack)
         self.device = torch.device(cell.device)
@@ -49,14 +54,60 @@ class Run:
         stack.check(cell.clients, cell.bound)
         stack.meet(self.attack)
         dataset = registry.dataset(cell.dataset)
-        self.data, self.learner = prepare(cell, dataset, data or load(dataset))
+        self.data, self.learner = prepared or prepare(cell, dataset, load(dataset))
         self.schedule = Schedule.of(cell, dataset.record.rate)
         self.judge = Judge(stack, self.learner.layout, self.randomness, self.device)
-        initial = self.learner.initial.to(self.device)
+        initial = self.learner.initial.to(self.device, copy=True)
         self.state = State(initial, torch.zeros_like(initial))
         self.honest_ids = torch.tensor(self.data.honest, device=self.device)
         self.malicious_ids = torch.tensor(self.data.malicious, device=self.device, dtype=torch.long)
         self.clean = Trainer(self.learner, self.data.shards, self.schedule)
+        self.played, self.log = 0, Log(self.honest_ids, self.malicious_ids)
+
+    def branch(self, cell: Cell, registry: Registry) -> Run:
+        """Go on under another attack, from a run that none has touched; only one of all branches may be at work.
+
+        What a run carries from round to round is copied; data and buffers, which each round overwrites, are shared.
+
+        Raises:
+            Inapplicable: attack and defense are kept apart.
+        """
+        other = copy.copy(self)
+        other.cell, other.attack = cell, registry.attack(cell.attack)
+        self.judge.stack.meet(other.attack)
+        other.state, other.judge, other.log = copy.deepcopy(self.state), self.judge.rehearse(), self.log.branch()
+        for name, trainer in vars(self).items():
+            if isinstance(trainer, Trainer):
+                setattr(other, name, trainer.branch())
+        return other
+
+    @property
+    def carried(self) -> tuple[Any, ...]:
+        """Give all that is copied where another run branches off."""
+        trainers = (each.state for each in vars(self).values() if isinstance(each, Trainer))
+        return vars(self.state), self.judge.memories, *trainers
+
+    @property
+    def calm(self) -> int:
+        """Count the rounds that no attack touches, at the beginning."""
+        return min(self.cell.first - 1, self.cell.rounds) if self.data.malicious else self.cell.rounds
+
+    def play(self, last: int) -> None:
+        """Go on until round `last` has been played, and measure on the way."""
+        if not self.played:
+            self.log.measured(0, self.measure(0))
+        for number in range(self.played + 1, last + 1):
+            self.log.played(*self.round(number), self.attacked(number))
+            if number % EVERY == 0 or number == self.cell.rounds:
+                self.log.measured(number, self.measure(number))
+            self.played = number
+        self.log.stop()
+
+    def measured(self) -> dict[str, Any]:
+        """Give the measured part of the record."""
+        training = {"rate": self.schedule.rate, "parameters": self.learner.layout.parameters}
+        targeted = self.attack.record.trigger is not None
+        return self.log.as_record(self.data.test.classes, targeted) | {"training": training}
 
     @cached_property
     def poisoned(self) -> Trainer:
@@ -71,7 +122,7 @@ class Run:
             with blame(self.attack, "poison"):
                 assert self.attack.record.poison is not None
                 shard = self.attack.record.poison(
-                    self.data.shards[client], self.randomness("poison", 0, client), Attacker(number, labels)
+                    self.data.shards[client].clone(), self.randomness("poison", 0, client), Attacker(number, labels)
                 )
             if not isinstance(shard, Examples) or not len(shard.labels):
                 raise PluginError(
@@ -92,7 +143,7 @@ class Run:
         if trigger is None:
             return None
         with blame(self.attack, "trigger"):
-            stamped: Examples = trigger(self.data.test)
+            stamped: Examples = trigger(self.data.test.clone())
             if not isinstance(stamped, Examples) or len(stamped.labels) != len(self.data.test.labels):
                 raise TypeError("trigger must return Examples, a stamped copy of each")
         others = stamped.labels != self.data.test.labels
@@ -196,25 +247,19 @@ class Run:
             torch.cuda.synchronize(self.device)
 
 
-def simulate(cell: Cell, registry: Registry, data: tuple[Examples, Examples] | None = None) -> dict[str, Any]:
-    """Run a cell, on other `(train, test)` data than its dataset's if given; give the measured part of its record.
+def simulate(cell: Cell, registry: Registry, prepared: Prepared | None = None) -> dict[str, Any]:
+    """Run a cell from beginning to end, sharing nothing; give the measured part of its record.
 
     Raises:
         Inapplicable: the stack is not defined for the cell's clients and bound.
         AgrbenchError: a plugin, a setting or a data file is at fault; the message says which.
     """
-    run = Run(cell, registry, data)
-    log = Log(run.honest_ids, run.malicious_ids)
-    log.measured(0, run.measure(0))
-    for number in range(1, cell.rounds + 1):
-        log.played(*run.round(number), run.attacked(number))
-        if number % EVERY == 0 or number == cell.rounds:
-            log.measured(number, run.measure(number))
-    training = {"rate": run.schedule.rate, "parameters": run.learner.layout.parameters}
-    return log.as_record(run.data.test.classes, run.attack.record.trigger is not None) | {"training": training}
+    run = Run(cell, registry, prepared)
+    run.play(cell.rounds)
+    return run.measured()
 
 
-def prepare(cell: Cell, dataset: Loaded[Dataset], data: tuple[Examples, Examples]) -> tuple[Federation, Learner]:
+def prepare(cell: Cell, dataset: Loaded[Dataset], data: tuple[Examples, Examples]) -> Prepared:
     """Deal `(train, test)` data out to a cell's clients and build its model.
 
     Raises:

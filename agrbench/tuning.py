@@ -15,7 +15,7 @@ from agrbench.federation import Examples, split
 from agrbench.formats import Entry, Table
 from agrbench.randomness import generator
 from agrbench.registry import Registry
-from agrbench.simulator import load, simulate
+from agrbench.simulator import load, prepare, simulate
 
 RATES = {"sgd": (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0), "adam": (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)}
 HELD_OUT = 0.1  # of the training rows
@@ -38,12 +38,13 @@ def tune(cell: Cell, rates: Sequence[float], registry: Registry) -> Iterator[Tri
     """Run a cell's dataset and settings at each rate, undefended and unattacked, without touching the test set."""
     cell = execution.canonical(replace(cell, defense=UNDEFENDED, attack=UNATTACKED), registry)
     cells = [replace(cell, rate=rate) for rate in dict.fromkeys(rates)]  # wrong rates are refused before any run
-    data = held_out(load(registry.dataset(cell.dataset))[0])
+    dataset = registry.dataset(cell.dataset)
+    data = held_out(load(dataset)[0])
     before = torch.get_num_threads()
     torch.set_num_threads(cell.threads)
     try:
         for each in cells:
-            measured = simulate(each, registry, data)
+            measured = simulate(each, registry, prepare(each, dataset, data))
             curve = dict(zip(measured["rounds"], measured["accuracy"], strict=True))
             late = [accuracy for number, accuracy in curve.items() if number >= cell.first]
             yield Trial(cast(float, each.rate), fmean(late or [measured["accuracy"][-1]]), measured["accuracy"][-1])

@@ -15,7 +15,7 @@ from agrbench.cells import Cell
 from agrbench.cli import main
 from agrbench.federation import Examples
 from agrbench.registry import Registry
-from agrbench.simulator import load, simulate
+from agrbench.simulator import load, prepare, simulate
 from agrbench.tuning import Trial, best, held_out, tune
 
 CELL = Cell("digits", "fedavg", "none", clients=5, rounds=10, start=10)
@@ -57,9 +57,10 @@ def test_held_out_rows_are_a_tenth_and_train_nobody(rows: int) -> None:
 def test_a_trial_is_a_run_at_its_rate_on_the_rows_left(tmp_path: Path) -> None:
     cell = Cell("digits", "krum", "label_flip", clients=5, rounds=20, start=10, partition="dirichlet")
     (trial,) = tune(cell, [0.3], Registry())
-    data = held_out(load(Registry().dataset("digits"))[0])
+    digits = Registry().dataset("digits")
     plain = Cell("digits", "fedavg", "none", clients=5, rounds=20, start=10, partition="dirichlet", rate=0.3)
-    curve = simulate(plain, Registry(), data)["accuracy"]
+    prepared = prepare(plain, digits, held_out(load(digits)[0]))
+    curve = simulate(plain, Registry(), prepared)["accuracy"]
     assert trial == Trial(0.3, (curve[1] + curve[2]) / 2, curve[2])
 
 

@@ -1,0 +1,72 @@
+"""The grid as a tree: rounds that no attack touches are played once, and every attack branches off."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from torch import Tensor
+
+from agrbench import memory
+from agrbench.cells import UNDEFENDED, Cell
+from agrbench.registry import Registry
+from agrbench.simulator import Prepared, Run, load, prepare
+
+
+class Tree:
+    """What one process keeps from cell to cell: one federation with its model, and one run as it is before any attack.
+
+    Cells of one trunk (`Cell.trunk`) one after the other share its rounds.
+    """
+
+    def __init__(self, registry: Registry) -> None:
+        self.registry = registry
+        self._prepared: tuple[Cell, Prepared] | None = None
+        self._trunk: tuple[Cell, Run, int] | None = None  # with the peak of memory that it took
+
+    def simulate(self, cell: Cell) -> dict[str, Any]:
+        """Run a cell and give the measured part of its record.
+
+        Every run is a branch, the first of a trunk too, so that all are computed alike.
+
+        Raises:
+            AgrbenchError: see `simulator.simulate`.
+        """
+        stack = self.registry.stack(cell.defense)
+        stack.check(cell.clients, cell.bound)
+        stack.meet(self.registry.attack(cell.attack))
+        shared = self._trunk is not None and self._trunk[0] == cell.trunk
+        stem, highest = self._grow(cell.trunk)
+        memory.reset_peak()
+        run = stem.branch(cell, self.registry)
+        run.play(cell.rounds)
+        alone = memory.peak() - _bytes(stem.carried)  # what the other branches wait for is not this cell's
+        return run.measured() | {"shared_rounds": stem.played if shared else 0, "peak_bytes": max(alone, highest)}
+
+    def _grow(self, cell: Cell) -> tuple[Run, int]:
+        """Play a trunk's rounds, unless it is the last one."""
+        if self._trunk is None or self._trunk[0] != cell:
+            self._trunk = None  # makes room first
+            prepared = self._prepare(replace(cell, defense=UNDEFENDED))
+            memory.reset_peak()
+            run = Run(cell, self.registry, prepared)
+            run.play(run.calm)
+            self._trunk = cell, run, memory.peak()
+        return self._trunk[1:]
+
+    def _prepare(self, cell: Cell) -> Prepared:
+        """Load and deal out a cell's data, unless it was the last to be."""
+        if self._prepared is None or self._prepared[0] != cell:
+            self._prepared = None
+            dataset = self.registry.dataset(cell.dataset)
+            self._prepared = cell, prepare(cell, dataset, load(dataset))
+        return self._prepared[1]
+
+
+def _bytes(value: object) -> int:
+    """Count the bytes of tensors in main memory, however deep."""
+    if isinstance(value, Tensor):
+        return value.nbytes if value.device.type == "cpu" else 0
+    if isinstance(value, dict):
+        return sum(map(_bytes, value.values()))
+    return sum(map(_bytes, value)) if isinstance(value, (list, tuple, set)) else 0

@@ -1,0 +1,108 @@
+"""Many cells in processes: each once, trunks together, nobody idle while cells wait, and no cell costs another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agrbench.cells import Cell
+from agrbench.cli import main
+from agrbench.execution import Turns, cores, execute
+from agrbench.registry import Registry
+from agrbench.simulator import simulate
+from agrbench.store import Store
+
+KILLER = '''"""Kill the process that computes it."""
+import os
+import signal
+from agrbench.plugins import Attack
+
+attack = Attack(forge=lambda insider: os.kill(os.getpid(), signal.SIGKILL))
+'''
+
+
+def cells(trunks: Iterable[int]) -> list[Cell]:
+    """Make so many cells of each trunk."""
+    return [
+        Cell("digits", "krum", f"attack_{number}", seed) for seed, count in enumerate(trunks) for number in range(count)
+    ]
+
+
+@given(trunks=st.lists(st.integers(1, 6), max_size=6), places=st.lists(st.integers(0, 3), max_size=60))
+def test_every_cell_has_its_turn_once_whoever_asks_when(trunks: list[int], places: list[int]) -> None:
+    wanted = cells(trunks)
+    turns = Turns(wanted)
+    given_out = [found for place in places if (found := turns.next(place))]
+    if len(places) >= len(wanted):  # nobody was sent away while a cell waited
+        assert len(given_out) == len(wanted)
+    while found := turns.next(0):
+        given_out.append(found)
+    assert sorted(given_out, key=str) == sorted(wanted, key=str)
+
+
+@given(trunks=st.lists(st.integers(1, 6), max_size=6))
+def test_alone_a_process_takes_cells_in_their_order(trunks: list[int]) -> None:
+    turns = Turns(cells(trunks))
+    assert [turns.next(0) for _ in range(sum(trunks))] == cells(trunks)
+
+
+def test_a_trunk_stays_in_one_process_while_there_are_others() -> None:
+    turns = Turns(cells([3, 2, 2]))
+    seeds: dict[int, list[int]] = {0: [], 1: []}
+    for place in (0, 1, 0, 1, 0, 1, 1):
+        found = turns.next(place)
+        assert found is not None
+        seeds[place].append(found.seed)
+    assert seeds == {0: [0, 0, 0], 1: [1, 1, 2, 2]}
+
+
+def test_the_last_trunk_is_split_among_those_that_have_nothing() -> None:
+    turns = Turns(cells([6]))
+    assert [found.attack for place in (0, 1, 0, 1, 0, 1) if (found := turns.next(place))] == [
+        f"attack_{number}" for number in (0, 3, 1, 4, 2, 5)
+    ]
+    assert turns.next(0) is turns.next(1) is None
+
+
+def test_a_process_that_is_killed_in_a_branch_costs_that_cell_and_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "killer.py"
+    path.write_text(KILLER)
+    registry, store = Registry([path]), Store(tmp_path / "results")
+    wanted = [
+        Cell("digits", "foolsgold", attack, clients=10, rounds=20, start=10)
+        for attack in ("none", "killer", "mimic", "ipm")
+    ]
+    records = {record["cell"]["attack"]: record for record in execute(wanted, registry, store, 1)}
+    assert {name: record["status"] for name, record in records.items()} == {
+        "none": "done", "killer": "failed", "mimic": "done", "ipm": "done",
+    }  # fmt: skip
+    assert [records[name]["shared_rounds"] for name in ("none", "mimic", "ipm")] == [0, 0, 9]
+    for cell in wanted:
+        kept = store.read(cell)
+        assert kept is not None
+        assert kept["status"] == records[cell.attack]["status"]
+        if kept["status"] == "done":
+            assert kept["accuracy"] == simulate(cell, registry)["accuracy"]
+
+
+def test_more_jobs_than_cores_are_cut_to_what_fits_and_said(tmp_path: Path) -> None:
+    words = ["grid", "-D", "digits", "-d", "fedavg", "-a", "none", "--seeds", "1", "--dry-run", "--out", str(tmp_path)]
+    words += ["--threads", str(cores())]
+    done = CliRunner().invoke(main, [*words, "--jobs", "999"])
+    assert f"--jobs 999 x {cores()} thread(s) would be more than the {cores()} core(s) here: 1 at once" in done.stderr
+    assert "in 1 process (" in done.stdout
+    assert "would be more" not in CliRunner().invoke(main, [*words, "--jobs", "1"]).stderr
+
+
+def test_more_threads_than_cores_are_refused_before_anything_is_computed(tmp_path: Path) -> None:
+    words = ["grid", "-D", "digits", "-d", "fedavg", "-a", "none", "--seeds", "1", "--out", str(tmp_path / "results")]
+    done = CliRunner().invoke(main, [*words, "--threads", str(cores() + 1)])
+    assert done.exit_code == 2
+    assert (
+        f"threads is {cores() + 1} and there are {cores()} cores here; write --threads {cores()} or less" in done.stderr
+    )
+    assert not (tmp_path / "results").exists()
