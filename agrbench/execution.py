@@ -17,7 +17,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agrbench import machine
+from agrbench import machine, memory
 from agrbench.cells import PROTOCOL, Cell
 from agrbench.errors import AgrbenchError, Inapplicable
 from agrbench.registry import Registry
@@ -182,7 +182,7 @@ def execute(cells: Sequence[Cell], registry: Registry, store: Store, jobs: int) 
 
 
 def _pool() -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=_ignore_interrupts)
+    return ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=_begin)
 
 
 def _stop(pool: ProcessPoolExecutor, busy: bool) -> None:
@@ -193,8 +193,9 @@ def _stop(pool: ProcessPoolExecutor, busy: bool) -> None:
     pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _ignore_interrupts() -> None:
+def _begin() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    memory.keep_blocks()
 
 
 @cache
