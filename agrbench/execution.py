@@ -195,7 +195,7 @@ def _stop(pool: ProcessPoolExecutor, busy: bool) -> None:
 
 def _begin() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    memory.keep_blocks()
+    memory.use_large_pages()
 
 
 @cache

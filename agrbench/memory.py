@@ -5,28 +5,22 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
+import os
 import platform
 from collections.abc import Callable
 from pathlib import Path
 
-TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # of glibc's mallopt(3)
-KEPT = 1 << 30  # bytes
 
+def use_large_pages() -> None:
+    """Let torch, which must not be loaded yet, ask for large pages where the system has them.
 
-def keep_blocks() -> None:
-    """Let this process keep what it frees, since the next round asks for it again; where malloc is glibc's.
-
-    Otherwise blocks above 32 MiB go back to the system every round, and come again page by page, zeroed.
+    Tensors above 32 MiB are given back to the system when they are freed, and a fresh one costs its time page by page.
     """
-    with contextlib.suppress(OSError, TypeError, AttributeError):
-        malloc = ctypes.CDLL(None)
-        malloc.mallopt(MMAP_THRESHOLD, KEPT)
-        malloc.mallopt(TRIM_THRESHOLD, KEPT)
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 
 def reset_peak() -> bool:
-    """Give back what is free, forget the peak of what was computed before, and say whether the system lets us."""
-    _give_back()
+    """Forget the peak of what was computed before, and say whether the system lets us."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
@@ -54,6 +48,7 @@ def growth(work: Callable[[], object], device: str = "cpu") -> int | None:
     gc.collect()
     if device.startswith("cuda"):
         return _cuda_growth(work, device)
+    _give_back()
     if not reset_peak():
         return None
     before = peak()
