@@ -117,12 +117,14 @@ def _malicious(cell: Cell, randomness: Randomness) -> tuple[int, ...]:
 class Batch(NamedTuple):
     """Shards of several clients side by side: `features` `(clients, rows, *shape)`, `labels` `(clients, rows)`.
 
-    Shorter shards are padded; `share` `(clients, rows)` is 1 over the shard's size, 0 on padding.
+    Shorter shards are padded; `share` `(clients, rows)` is 1 over the shard's size, 0 on padding; `sizes` are the
+    shards' own.
     """
 
     features: Tensor
     labels: Tensor
     share: Tensor
+    sizes: tuple[int, ...]
 
 
 def batch(shards: Sequence[Examples]) -> Batch:
@@ -139,7 +141,7 @@ def batch(shards: Sequence[Examples]) -> Batch:
             shard.labels,
             1 / size,
         )
-    return Batch(features, labels, share)
+    return Batch(features, labels, share, tuple(len(shard.labels) for shard in shards))
 
 
 def split(examples: Examples, test_size: int, rng: Generator) -> tuple[Examples, Examples]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
@@ -22,7 +23,7 @@ class Log:
         self._curves: dict[str, list[Any]] = {name: [] for name in CURVES}
         self._trust: dict[str, list[float | None]] = {name: [] for name in RATES}
         self._counts = {"rejected": 0, "rejected_honest": 0, "empty_steps": 0}
-        self._seen: list[dict[str, float]] = []
+        self._heard: list[tuple[Outcome, bool]] = []  # since the last measurement; read only then, off the device
         self._played, self._server_s, self._all_s, self._began = 0, 0.0, 0.0, time.perf_counter()
 
     def branch(self) -> Log:
@@ -39,20 +40,21 @@ class Log:
         """Note what the server decided in one round, and the seconds that it took."""
         self._played += 1
         self._server_s += server_s
-        self._counts["rejected"] += int(outcome.rejected.sum())
-        self._counts["rejected_honest"] += int(outcome.rejected[self._honest].sum())
-        self._counts["empty_steps"] += outcome.empty is not None
-        if attacked:
-            self._seen.append(rates(outcome, self._malicious))
+        self._heard.append((replace(outcome, step=outcome.weights), attacked))  # steps are large
 
     def measured(self, number: int, values: dict[str, float | None]) -> None:
         """Note what the global model does after `number` rounds, and the mean rates since the last time."""
         for name, value in {"rounds": number, **values}.items():
             self._curves[name].append(value)
+        seen = [rates(outcome, self._malicious) for outcome, attacked in self._heard if attacked]
         for name in RATES:
-            known = [seen[name] for seen in self._seen if name in seen]
+            known = [each[name] for each in seen if name in each]
             self._trust[name].append(sum(known) / len(known) if known else None)
-        self._seen.clear()
+        for outcome, _ in self._heard:
+            self._counts["rejected"] += int(outcome.rejected.sum())
+            self._counts["rejected_honest"] += int(outcome.rejected[self._honest].sum())
+            self._counts["empty_steps"] += outcome.empty is not None
+        self._heard.clear()
 
     def as_record(self, classes: int, targeted: bool) -> dict[str, Any]:
         """Give the measured part of a record."""

@@ -73,7 +73,9 @@ class Trainer:
         like, device = learner.initial, shards[0].features.device
         self.updates = torch.empty(len(shards), len(like), dtype=like.dtype, device=device)
         self.state = {slot: torch.zeros_like(self.updates) for slot in schedule.slots}
-        self.state["steps"] = torch.zeros(len(shards), device=device)
+        self.state["steps"] = torch.zeros(
+            len(shards)
+        )  # in main memory, so that no round waits for a device to read them
         each = self.updates.element_size() * len(like) * (2 + len(schedule.slots))
         most = len(shards) if schedule.is_one_step else max(BLOCK // each, 1)
         self.blocks = tuple(_blocks(shards, schedule.batches, most))
@@ -98,7 +100,8 @@ class Trainer:
     def take_over(self, other: Trainer, clients: Tensor | slice, mine: Tensor | slice = slice(None)) -> None:
         """Go on with the optimizer state that `clients` of another trainer have."""
         for name, kept in self.state.items():
-            kept[mine] = other.state[name][clients]
+            here, there = (each.to(kept.device) if isinstance(each, Tensor) else each for each in (mine, clients))
+            kept[here] = other.state[name][there]
 
     def branch(self) -> Trainer:
         """Make a trainer that goes on from here; the two share a buffer for what they learn."""
@@ -134,16 +137,15 @@ class Trainer:
             return
         steps = state["steps"]
         alike = bool((steps == steps[0]).all())  # then the block is one tensor to the optimizer
-        counts = [steps[:1].clone()] if alike else list(steps[:, None])
+        counts = [steps.new_full((), float(count), device=models.device) for count in (steps[:1] if alike else steps)]
         rows = [slice(None)] if alike else [slice(row, row + 1) for row in range(len(steps))]
         first, second = ([state[slot][mine] for mine in rows] for slot in schedule.slots)
         adam(
             [models[mine] for mine in rows], [gradients[mine] for mine in rows], first, second, [],
-            [count[0] for count in counts], fused=True, amsgrad=False, beta1=BETAS[0], beta2=BETAS[1], lr=schedule.rate,
+            counts, fused=True, amsgrad=False, beta1=BETAS[0], beta2=BETAS[1], lr=schedule.rate,
             weight_decay=0.0, eps=EPSILON, maximize=False,
         )  # fmt: skip
-        if alike:
-            steps.fill_(counts[0][0])
+        steps += 1
 
 
 def _blocks(shards: Sequence[Examples], batches: int, most: int) -> Iterator[Block]:

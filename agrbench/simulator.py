@@ -163,6 +163,7 @@ class Run:
         if self.attacked(number):
             forged = forge(self.attack, self.insider(number), updates.shape[1])
             updates[self.malicious_ids] = forged.to(updates)
+        self._synchronize()
         began = time.perf_counter()
         outcome = self._step(self.judge, updates, self._server(lambda: self.root.train(self.state.model)[0]), number)
         self._synchronize()
@@ -243,6 +244,7 @@ class Run:
         return float(loss), int(hits) / len(examples.labels)
 
     def _synchronize(self) -> None:
+        """Wait for the device, before and after the server's part, so that its seconds are its own; nothing is read."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 

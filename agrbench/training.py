@@ -156,8 +156,8 @@ class Functional:
     def gradients(self, parameters: Tensor, batch: Batch, out: Tensor, scale: float = 1.0) -> Tensor:
         """See `Learner.gradients`."""
         models = parameters.expand(len(out), -1)
-        for model, features, labels, share, mine in zip(models, *batch, out.zero_(), strict=True):
-            for rows in self._chunks(int(share.count_nonzero()), features):
+        for model, features, labels, share, size, mine in zip(models, *batch, out.zero_(), strict=True):
+            for rows in self._chunks(size, features):
                 mine.add_(self._gradient(model, features[rows], labels[rows], share[rows]), alpha=scale)
         return out
 
