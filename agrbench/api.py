@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,14 +12,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from agrbench import execution, judging
+from agrbench import execution, judging, registry
 from agrbench.amplifiers import Patches
 from agrbench.cells import Cell
 from agrbench.errors import AgrbenchError, Inapplicable
 from agrbench.judging import Judge
 from agrbench.layout import Layout
 from agrbench.randomness import generator
-from agrbench.registry import Registry
 from agrbench.rounds import Gradients, Insider, Server, Verdict
 
 Array = TypeVar("Array", Tensor, NDArray[Any])
@@ -172,7 +171,7 @@ def forge(
     """
     rows = _matrix(honest, "honest")
     bound = malicious if byzantine is None else byzantine
-    loaded = _registry(tuple(plugins)).attack(attack)
+    loaded = registry.of(plugins).attack(attack)
     given = {"clean": clean, "poisoned": poisoned, "model": model, "previous": previous}
     sources: dict[str, Callable[[], Any]] = {"honest": lambda: rows}
     for name, value in given.items():
@@ -180,7 +179,7 @@ def forge(
             shape = rows.shape[1:] if name in ("model", "previous") else (malicious, rows.shape[1])
             sources[name] = partial(_shaped, value, name, tuple(shape))
     if defense is not None:
-        stack = _registry(tuple(plugins)).stack(defense)
+        stack = registry.of(plugins).stack(defense)
         stack.check(len(rows) + malicious, bound)
         stack.meet(loaded)
 
@@ -208,8 +207,8 @@ def run(cell: Cell, plugins: Files = ()) -> dict[str, Any]:
     Raises:
         AgrbenchError: a spec, a setting, a plugin or a data file is at fault; the message says which.
     """
-    registry = _registry(tuple(plugins))
-    return execution.compute(execution.canonical(cell, registry), registry, alone=True)
+    known = registry.of(plugins)
+    return execution.compute(execution.canonical(cell, known), known, alone=True)
 
 
 def _court(
@@ -225,7 +224,7 @@ def _court(
     seed: int,
     plugins: Files,
 ) -> tuple[Judge, Server]:
-    stack = _registry(tuple(plugins)).stack(defense)
+    stack = registry.of(plugins).stack(defense)
     if layout is None and stack.stages and any(stage.record.columns for stage in stack.stages):
         raise AgrbenchError(f"{defense} looks at layers; pass layout=: their shapes, [(446, 512), (512,), ...]")
     width = rows.shape[1]
@@ -244,17 +243,6 @@ def _court(
 
 def _itself(value: Any) -> Any:
     return value
-
-
-def _registry(plugins: Files) -> Registry:
-    """Read plugin files once, and again after an edit."""
-    edited = tuple(Path(file).stat().st_mtime_ns if Path(file).exists() else 0 for file in plugins)
-    return _read(plugins, edited)
-
-
-@cache
-def _read(plugins: Files, edited: tuple[int, ...]) -> Registry:
-    return Registry(plugins)
 
 
 def _tensor(value: Tensor | NDArray[Any]) -> Tensor:

@@ -291,6 +291,54 @@ def bench_defenses(
     sys.exit(any(skip.failed for skip in found.skipped))
 
 
+@main.command("check")
+@click.argument("named", metavar="SPEC|FILE.py")
+@click.option(
+    "--examples", type=click.IntRange(min=1), default=100, show_default=True, help="Inputs tried for each property."
+)
+@click.option(
+    "--format", "form", type=click.Choice(["plain", "github", "json"]), default="plain", show_default=True,
+    help="How to write the certificate.",
+)  # fmt: skip
+@click.option("--against", metavar="SPEC", help="Find the smallest input on which another defense differs, instead.")
+@plugin_option
+@data_option
+@click.option("-q", "--quiet", is_flag=True, help="No progress on standard error.")
+def check_plugin(
+    named: str, examples: int, form: str, against: str | None, plugins: tuple[str, ...], quiet: bool
+) -> None:
+    """Certify a plugin: try to refute, by Hypothesis, every property that its kind must have.
+
+    What it waives is printed with the reason; what does not hold, with the smallest counterexample as Python that can
+    be run. Exit codes: 0 all hold, 1 one is violated (or --against found a difference), 2 wrong usage.
+    """
+    from agrbench.conformance.subjects import subjects
+
+    found = subjects(named, plugins)
+    if against is not None:
+        subjects(against, found[0].plugins)
+    from agrbench.conformance import certificates, reports
+
+    if against is not None:
+        difference = certificates.compare(found[0], against, examples)
+        click.echo(reports.difference(found[0].spec, against, difference, form))
+        sys.exit(difference.verdict == "violated")
+    made = [certificates.certify(each, examples, quiet) for each in found]
+    click.echo(reports.write(made, form))
+    sys.exit(any(each.violated for each in made))
+
+
+@main.command("new")
+@click.argument("kind", type=click.Choice(["attack", "defense", "stage", "dataset"]))
+@click.argument("name")
+def write_plugin(kind: str, name: str) -> None:
+    """Write NAME.py, a plugin that passes its certificate, and test_NAME.py, which runs it, into this folder."""
+    from agrbench.conformance import scaffolds
+
+    for path in scaffolds.write(kind, name):
+        click.echo(path)
+
+
 @main.command("tune")
 @click.argument("dataset", metavar="DATASET")
 @click.option("--rate", "rates", type=float, multiple=True, help="A rate to try; again for more (default: a scale).")

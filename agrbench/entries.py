@@ -81,7 +81,7 @@ class Entry:
 
     @cached_property
     def digest(self) -> str:
-        """Give the SHA-256 of what the file computes: layout, comments, docstrings and waivers change no result."""
+        """Give the SHA-256 of what the file computes: layout, comments, docstrings and claims change no result."""
         return hashlib.sha256(json.dumps(_essence(self._tree)).encode()).hexdigest()
 
     @cached_property
@@ -196,7 +196,7 @@ def exports(tree: ast.Module) -> dict[str, ast.expr]:
 def _essence(node: object) -> object:
     """Write a syntax tree as lists, the same on every version of Python."""
     if isinstance(node, list):
-        return [_essence(each) for each in node if not _is_waiver(each)]
+        return [_essence(each) for each in node if not _is_claim(each)]
     if not isinstance(node, ast.AST):
         return repr(node)
     fields = dict(ast.iter_fields(node))
@@ -206,8 +206,8 @@ def _essence(node: object) -> object:
     return [type(node).__name__, *([name, value] for name, value in given.items() if value)]
 
 
-def _is_waiver(node: object) -> bool:
-    return isinstance(node, ast.keyword) and node.arg == "waives"
+def _is_claim(node: object) -> bool:
+    return isinstance(node, ast.keyword) and node.arg in plugins.CLAIMS
 
 
 def _options(annotation: ast.expr) -> list[ast.expr]:

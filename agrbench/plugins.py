@@ -2,6 +2,8 @@
 
 A hyperparameter is a keyword-only argument of any function of the record; a spec such as `krum(neighbours=7)`
 binds it in every function whose signature names it. Nothing here imports torch, so that records are cheap to name.
+
+What a plugin claims beside what it computes (`CLAIMS`) is read by `agrbench check` alone: it changes no result.
 """
 
 from __future__ import annotations
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
 
     from agrbench.federation import Examples
     from agrbench.rounds import ByColumn, Columns, Insider, Verdict
+
+
+CLAIMS = ("waives", "within", "bound", "proof")
 
 
 def poisoned(insider: Insider) -> Tensor:
@@ -43,13 +48,15 @@ class Attack:
     (`attacker.number` counts the malicious clients from 0, `attacker.labels` are those of all clients).
     `forge(insider)` gives the `(malicious, parameters)` rows that they send. `trigger(examples)`, for targeted attacks,
     gives stamped copies labelled as the target class. `rehearses` says that `forge` asks `insider.respond` many times a
-    round; a defense that cannot afford it waives `"rehearsed"`, and the two never meet.
+    round; a defense that cannot afford it waives `"rehearsed"`, and the two never meet. `within(rows, insider)` says
+    whether forged rows keep to the constraint that the attack declares, such as a distance; `None`: it declares none.
     """
 
     poison: Callable[..., Examples] | None = None
     forge: Callable[..., Tensor] = poisoned
     trigger: Callable[..., Examples] | None = None
     rehearses: bool = False
+    within: Callable[..., Tensor | bool] | None = None
     waives: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -59,7 +66,9 @@ class Defense:
 
     `weigh(round)` gives weights or a `Verdict`; `requires(n, f)` says whether the rule is defined for `n` rows of which
     at most `f` are malicious; `amplifier` names the form of the amplified view that the rule reads, `None` where
-    it has no amplified form; `waives` maps each property that the rule does not claim to the reason.
+    it has no amplified form; `waives` maps each property that the rule does not claim to the reason. `bound(n, f)` is
+    the robustness coefficient that `proof` proves, `None` for hyperparameters of which it does not speak: for any
+    `n - f` rows, `|step - their mean|^2` is at most so many times their mean squared distance to their mean.
     """
 
     weigh: Callable[..., Tensor | ByColumn | Verdict]
@@ -67,6 +76,8 @@ class Defense:
     requires: Callable[..., bool] = always
     amplifier: Literal["pooled", "restored"] | None = "pooled"
     waives: Mapping[str, str] = field(default_factory=dict)
+    bound: Callable[..., float | None] | None = None
+    proof: str = ""
 
 
 @dataclass(frozen=True)
@@ -74,7 +85,8 @@ class Stage:
     """A step before the defense: it maps the columns of the view, or mixes its rows.
 
     A column stage has `columns(layout, rng, restore) -> Columns`. A row stage has `mix(round) -> (rows, clients)`, each
-    row the shares of the rows before it, and `rows(n)`, how many rows it leaves of `n`.
+    row the shares of the rows before it, and `rows(n)`, how many rows it leaves of `n`. `bound(n, f, kappa)` is what
+    `proof` proves of a rule of robustness coefficient `kappa` after it.
     """
 
     columns: Callable[..., Columns] | None = None
@@ -82,6 +94,8 @@ class Stage:
     rows: Callable[..., int] = unchanged
     requires: Callable[..., bool] = always
     waives: Mapping[str, str] = field(default_factory=dict)
+    bound: Callable[..., float] | None = None
+    proof: str = ""
 
     def __post_init__(self) -> None:
         if (self.columns is None) == (self.mix is None):
@@ -147,6 +161,7 @@ class Dataset:
     rate: float
     root_size: int
     source: Source
+    waives: Mapping[str, str] = field(default_factory=dict)
 
 
 Plugin = Attack | Defense | Stage | Dataset

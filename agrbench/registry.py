@@ -16,6 +16,7 @@ import keyword
 import sys
 import warnings
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, TypeVar
@@ -28,7 +29,7 @@ from agrbench.stacks import Loaded, Stack
 
 if TYPE_CHECKING:
     from agrbench.cells import Cell
-    from agrbench.plugins import Attack, Dataset
+    from agrbench.plugins import Attack, Dataset, Stage
 
 PACKAGES = {"attack": "attacks", "defense": "defenses", "stage": "defenses", "dataset": "datasets"}
 GROUP = "agrbench.plugins"
@@ -108,6 +109,10 @@ class Registry:
     def attack(self, spec: str) -> Loaded[Attack]:
         """Load an attack."""
         return self._load(plugins.Attack, "attack", spec)[0]
+
+    def stage(self, spec: str) -> Loaded[Stage]:
+        """Load a stage that stands alone."""
+        return self._load(plugins.Stage, "stage", spec)[0]
 
     def dataset(self, spec: str) -> Loaded[Dataset]:
         """Load a dataset's record (not its data)."""
@@ -189,6 +194,17 @@ class Registry:
                     f"{path}: {_one(kind)} named {path.stem} exists already ({taken.path}); rename the file"
                 )
             self._entries[kind, path.stem] = Entry(kind, path.stem, path, module)
+
+
+def of(files: Iterable[str | Path] = ()) -> Registry:
+    """Read plugin files once, and again after an edit."""
+    named = tuple(Path(file).resolve() for file in files)
+    return _read(named, tuple(file.stat().st_mtime_ns if file.exists() else 0 for file in named))
+
+
+@cache
+def _read(files: tuple[Path, ...], edited: tuple[int, ...]) -> Registry:
+    return Registry(files)
 
 
 def _one(kind: str) -> str:

@@ -23,4 +23,12 @@ def blind_spot(insider: Insider, *, strength: float = 1.0, kernel: int = 2) -> T
     return (seen - strength * elsewhere).expand(insider.malicious, -1)
 
 
-attack = Attack(forge=blind_spot)
+attack = Attack(
+    forge=blind_spot,
+    within=lambda rows, insider, *, kernel=2: (
+        (rows.double() - unseen(insider.honest.double(), insider.layout, kernel)[0])[
+            :, unseen(insider.honest.double(), insider.layout, kernel)[1] == 0
+        ].abs()
+        <= 1e-9 * insider.honest.abs().max()
+    ),
+)

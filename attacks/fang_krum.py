@@ -43,4 +43,7 @@ def _picked(between: Tensor, beside: Tensor, m: int) -> bool:
     return int(neighbourhood(distances, max(honest - 2, 1)).argmin()) >= honest
 
 
-attack = Attack(forge=fang_krum)
+attack = Attack(
+    forge=fang_krum,
+    within=lambda rows, insider: rows.sign() * insider.honest.double().mean(0).sign() <= 0,
+)

@@ -14,4 +14,7 @@ def gradient_ascent(insider: Insider) -> Tensor:
     return -insider.clean
 
 
-attack = Attack(forge=gradient_ascent)
+attack = Attack(
+    forge=gradient_ascent,
+    within=lambda rows, insider: rows.norm(dim=1) <= insider.clean.norm(dim=1),
+)

@@ -16,4 +16,7 @@ def ipm(insider: Insider, *, epsilon: float = 0.5) -> Tensor:
     return (-epsilon * insider.honest.double().mean(0)).expand(insider.malicious, -1)
 
 
-attack = Attack(forge=ipm)
+attack = Attack(
+    forge=ipm,
+    within=lambda rows, insider, *, epsilon=0.5: rows.double() @ insider.honest.double().mean(0) * epsilon <= 0,
+)

@@ -34,4 +34,13 @@ def _quantile(n: int, m: int) -> float:
     return float(norm.ppf((n - m - supporters) / (n - m)))
 
 
-attack = Attack(forge=lie)
+attack = Attack(
+    forge=lie,
+    within=lambda rows, insider, *, z=None: (
+        (rows.double() - insider.honest.double().mean(0)).abs()
+        <= abs(_quantile(insider.clients, insider.malicious) if z is None else z)
+        * insider.honest.double().std(0)
+        * (1 + 1e-6)
+        + 1e-9
+    ),
+)

@@ -42,4 +42,10 @@ def _watch(insider: Insider, seen: int) -> None:
     memory["sums"] += rows
 
 
-attack = Attack(forge=mimic)
+attack = Attack(
+    forge=mimic,
+    within=lambda rows, insider: all(
+        any(torch.equal(row, other) for other in (*insider.honest, own))
+        for row, own in zip(rows, insider.clean, strict=True)
+    ),
+)

@@ -49,4 +49,11 @@ def released(honest: Tensor, clean: Tensor, direction: Literal["std", "sign", "u
     return own + gamma[:, None] * p
 
 
-attack = Attack(forge=min_max)
+attack = Attack(
+    forge=min_max,
+    within=lambda rows, insider, *, version="exact": (
+        version != "exact"
+        or (torch.cdist(rows.double(), insider.honest.double()).amax(1) ** 2)
+        <= (1 + 1e-6) * (insider.honest.double()[:, None] - insider.honest.double()).square().sum(2).max()
+    ),
+)

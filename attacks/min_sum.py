@@ -27,4 +27,10 @@ def min_sum(insider: Insider, *, direction: Literal["std", "sign", "unit"] = "st
     return (mu + gamma * p).expand(insider.malicious, -1)
 
 
-attack = Attack(forge=min_sum)
+attack = Attack(
+    forge=min_sum,
+    within=lambda rows, insider: (
+        (rows.double()[:, None] - insider.honest.double()).square().sum((1, 2))
+        <= (1 + 1e-6) * (insider.honest.double()[:, None] - insider.honest.double()).square().sum((1, 2)).max()
+    ),
+)

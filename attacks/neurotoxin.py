@@ -36,4 +36,11 @@ def neurotoxin(insider: Insider, *, top: float = 0.05) -> Tensor:
     return insider.poisoned.index_fill(1, largest, 0.0)
 
 
-attack = Attack(poison=poison, forge=neurotoxin, trigger=trigger)
+attack = Attack(
+    poison=poison,
+    forge=neurotoxin,
+    trigger=trigger,
+    within=lambda rows, insider, *, top=0.05: (
+        (rows[:, insider.previous.abs() > 0] == 0).sum(1) >= int(top * rows.shape[1]) * bool(insider.previous.all())
+    ),
+)

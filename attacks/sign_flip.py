@@ -14,4 +14,7 @@ def sign_flip(insider: Insider, *, strength: float = 1.0) -> Tensor:
     return -strength * insider.clean.double()
 
 
-attack = Attack(forge=sign_flip)
+attack = Attack(
+    forge=sign_flip,
+    within=lambda rows, insider, *, strength=1.0: (rows + strength * insider.clean.double()).abs() <= 0,
+)

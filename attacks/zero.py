@@ -15,4 +15,4 @@ def zero(insider: Insider) -> Tensor:
     return torch.zeros(insider.malicious, insider.honest.shape[1], dtype=insider.honest.dtype)
 
 
-attack = Attack(forge=zero)
+attack = Attack(forge=zero, within=lambda rows, insider: rows == 0)

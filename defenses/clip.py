@@ -17,4 +17,8 @@ def clip(round: Round, *, radius: float | Literal["median"] = "median") -> Tenso
     return clipping(round.norms, middle(round.norms) if radius == "median" else radius).diag()
 
 
-stage = Stage(mix=clip, requires=lambda n, f, *, radius="median": radius == "median" or radius > 0)
+stage = Stage(
+    mix=clip,
+    requires=lambda n, f, *, radius="median": radius == "median" or radius > 0,
+    waives={"translation": "norms are taken at the origin", "hull": "it clips towards zero"},
+)

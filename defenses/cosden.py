@@ -25,4 +25,5 @@ defense = Defense(
     cosden,
     family="distance",
     requires=lambda n, f, *, neighbours=None: 2 * f < n < 2 * (neighbours or n) <= 2 * n,
+    waives={"translation": "cosines are angles at the origin"},
 )

@@ -64,6 +64,7 @@ defense = Defense(
     amplifier=None,
     waives={
         "amplified": "a pooled row is not a gradient",
+        "translation": "a moved update is another gradient",
         "rehearsed": "it inverts every update by gradient descent, and an attack would have it do so 80 times a round",
     },
 )

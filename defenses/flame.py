@@ -32,4 +32,13 @@ def _angles(round: Round) -> Tensor:
     return angles(round.geometry.distances, products(model[None], model) + excess, excess)
 
 
-defense = Defense(flame, family="cluster", requires=lambda n, f, *, noise=0.001: 2 * f < n and n > 1 and noise >= 0)
+defense = Defense(
+    flame,
+    family="cluster",
+    requires=lambda n, f, *, noise=0.001: 2 * f < n and n > 1 and noise >= 0,
+    waives={
+        "translation": "norms and angles are taken at the origin",
+        "unanimity": "it adds noise",
+        "hull": "it adds noise, and clips towards zero",
+    },
+)

@@ -35,6 +35,8 @@ defense = Defense(
     family="history",
     waives={
         "unanimity": "identical updates are sybils to it",
+        "hull": "where all clients are alike, all are sybils, and the step is zero",
+        "translation": "cosines are angles at the origin",
         "regrouped": "it remembers what each client sent",
     },
 )

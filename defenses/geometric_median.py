@@ -37,4 +37,6 @@ defense = Defense(
     geometric_median,
     family="distance",
     requires=lambda n, f, *, steps=None: 2 * f < n and (steps is None or steps >= 1),
+    bound=lambda n, f, *, steps=None: 4 * (1 + f / (n - 2 * f)) ** 2 if steps is None else None,
+    proof="Allouah et al., AISTATS 2023, of the exact median",
 )

@@ -19,4 +19,13 @@ def krum(round: Round, *, neighbours: Literal["paper", "byzfl"] = "paper", power
     return smallest(neighbourhood(round.geometry.distances, count, power), 1)
 
 
-defense = Defense(krum, family="distance", requires=lambda n, f: 2 * f + 2 < n)
+defense = Defense(
+    krum,
+    family="distance",
+    requires=lambda n, f: 2 * f + 2 < n,
+    # Theirs is 6 (n - f) / (n - 2f), for one neighbour more: of n - f - 2 and the row itself, n - 2f - 1 are honest.
+    bound=lambda n, f, *, neighbours="paper", power=2: (
+        6 * (n - f) / (n - 2 * f - (neighbours == "paper")) if power == 2 else None
+    ),
+    proof="Allouah et al., AISTATS 2023",
+)

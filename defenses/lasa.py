@@ -56,4 +56,8 @@ defense = Defense(
     requires=lambda n, f, *, sparsity=0.3, norm_limit=1.0, sign_limit=1.0: (
         2 * f < n and 0 <= sparsity < 1 and norm_limit >= 0 and sign_limit >= 0
     ),
+    waives={
+        "translation": "norms and signs are taken at the origin",
+        "hull": "it clips towards zero, and a layer that keeps nobody stays as it is",
+    },
 )

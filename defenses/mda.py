@@ -12,4 +12,15 @@ def mda(round: Round) -> Tensor:
     return tightest(round.geometry.distances, len(round.view) - round.byzantine)
 
 
-defense = Defense(mda, family="distance", requires=lambda n, f: 2 * f < n)
+defense = Defense(
+    mda,
+    family="distance",
+    requires=lambda n, f: 2 * f < n,
+    waives={
+        "permutation": "many sets may have the same two farthest rows; it takes the first of them",
+        "ties": "the same",
+    },
+    # Within 2f / (n - f) diameters of the honest mean, and a squared diameter is at most 2 (n - f) mean deviations.
+    bound=lambda n, f: 8 * f * f / (n - f),
+    proof="after Farhadkhani et al., ICML 2022",
+)

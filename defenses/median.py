@@ -16,4 +16,10 @@ def median(round: Round) -> Callable[[Tensor], Tensor]:
     return partial(between, low=(n - 1) // 2, high=n // 2 + 1)
 
 
-defense = Defense(median, family="coordinate", requires=lambda n, f: 2 * f < n)
+defense = Defense(
+    median,
+    family="coordinate",
+    requires=lambda n, f: 2 * f < n,
+    bound=lambda n, f: 4 * (1 + f / (n - 2 * f)) ** 2,
+    proof="Allouah et al., AISTATS 2023",
+)

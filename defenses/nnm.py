@@ -15,4 +15,10 @@ def nnm(round: Round) -> Tensor:
     return torch.zeros_like(distances).scatter_(1, nearest, 1 / count)
 
 
-stage = Stage(mix=nnm, requires=lambda n, f: 2 * f < n)
+stage = Stage(
+    mix=nnm,
+    requires=lambda n, f: 2 * f < n,
+    waives={"ties": "each row breaks its own ties, so that more steps are possible than a few nudges find"},
+    bound=lambda n, f, kappa: 8 * f / (n - f) * (kappa + 1),
+    proof="Allouah et al., AISTATS 2023",
+)

@@ -20,5 +20,9 @@ defense = Defense(
     family="norm",
     requires=lambda n, f: 2 * f < n,
     amplifier=None,
-    waives={"amplified": "it reads norms, which are those of the originals"},
+    waives={
+        "amplified": "it reads norms, which are those of the originals",
+        "translation": "norms are taken at the origin",
+        "hull": "it clips towards zero",
+    },
 )

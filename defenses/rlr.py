@@ -28,4 +28,9 @@ defense = Defense(
     rlr,
     family="coordinate",
     requires=lambda n, f, *, threshold=None: 2 * f < n and (threshold is None or 1 <= threshold <= n),
+    waives={
+        "translation": "signs are taken at zero",
+        "hull": "it reverses steps",
+        "resists": "it reverses steps and bounds none",
+    },
 )

@@ -46,5 +46,9 @@ defense = Defense(
     family="sign",
     requires=lambda n, f, *, share=0.1: 2 * f < n and 0 < share <= 1,
     amplifier=None,
-    waives={"amplified": "the largest of several values is nearly always positive, so pooled signs say nothing"},
+    waives={
+        "amplified": "the largest of several values is nearly always positive, so pooled signs say nothing",
+        "translation": "norms and signs are taken at the origin",
+        "hull": "it clips towards zero",
+    },
 )

@@ -24,4 +24,7 @@ defense = Defense(
     smea,
     family="spectral",
     requires=lambda n, f, *, search="exact": 2 * f < n and (search == "greedy" or comb(n, f) <= 100_000),
+    # A set differs from the honest one by f rows, so each mean lies within f / (n - 2f) eigenvalues of that of both.
+    bound=lambda n, f, *, search="exact": 4 * f / (n - 2 * f) if search == "exact" else None,
+    proof="after Allouah et al., ICML 2023",
 )

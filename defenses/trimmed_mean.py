@@ -16,4 +16,10 @@ def trimmed_mean(round: Round) -> Callable[[Tensor], Tensor]:
     return partial(between, low=f, high=n - f)
 
 
-defense = Defense(trimmed_mean, family="coordinate", requires=lambda n, f: 2 * f < n)
+defense = Defense(
+    trimmed_mean,
+    family="coordinate",
+    requires=lambda n, f: 2 * f < n,
+    bound=lambda n, f: 6 * f / (n - 2 * f) * (1 + f / (n - 2 * f)),
+    proof="Allouah et al., AISTATS 2023",
+)

@@ -1,0 +1,31 @@
+"""What every plugin must satisfy, tried on inputs that Hypothesis draws: `agrbench check`, and the same from Python.
+
+    claims("nearest.py")                                         what a plugin claims; claim.verify() tries to refute it
+    laws.scaling(Case("krum", [[0, 1], [2, 3], [4, 4]]), power=3)                          one property on one case
+
+A printed counterexample is such a call: it raises `Violation` and says how.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from agrbench.conformance.cases import Case, Violation
+    from agrbench.conformance.certificates import Claim, claims
+    from agrbench.conformance.scenes import Scene
+
+__all__ = ["Case", "Claim", "Scene", "Violation", "claims"]
+
+_HOMES = {"Case": "cases", "Violation": "cases", "Scene": "scenes"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'agrbench.conformance' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"agrbench.conformance.{_HOMES.get(name, 'certificates')}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,119 @@
+"""What every attack must satisfy: each property is a function of a scene that raises where it is violated."""
+
+from __future__ import annotations
+
+import torch
+from hypothesis import assume
+from torch import Tensor
+
+from agrbench.conformance.cases import Violation
+from agrbench.conformance.laws import few
+from agrbench.conformance.scenes import Scene
+from agrbench.federation import Examples
+
+LONG = 12  # rounds shown to an attack that remembers: mimic watches for ten
+
+
+def shape(scene: Scene) -> None:
+    """Forge one row of floats a malicious client, one number a parameter."""
+    rows = scene.forge()
+    if not rows.is_floating_point():
+        raise Violation(f"the rows are of {rows.dtype}")
+
+
+def finite(scene: Scene) -> None:
+    """Forge finite numbers from honest updates of ordinary size."""
+    if not scene.forge().isfinite().all():
+        raise Violation(f"the rows are {few(scene.forge())}")
+
+
+def untouched(scene: Scene) -> None:
+    """Change no honest update, and nothing else that it is shown."""
+    names = ("honest", "clean", "poisoned", "model", "previous")
+    before = {name: getattr(scene, name).clone() for name in names}
+    shard = scene.shard()
+    features, labels = shard.features.clone(), shard.labels.clone()
+    scene.forge()
+    scene.poison(shard)
+    for name in names:
+        if not torch.equal(getattr(scene, name), before[name]):
+            raise Violation(f"{name} was {few(before[name])} and is {few(getattr(scene, name))}")
+    if not torch.equal(shard.features, features) or not torch.equal(shard.labels, labels):
+        raise Violation("it changes the client's own examples in place")
+
+
+def determinism(scene: Scene) -> None:
+    """Forge and poison the same twice, from the same randomness and memory."""
+    first, second = _played(scene, 3), _played(scene, 3)
+    for number, (one, other) in enumerate(zip(first, second, strict=True), start=1):
+        if not torch.equal(one, other):
+            raise Violation(f"the rows of round {number} are {few(one)}, and again {few(other)}")
+    taught, again = scene.poison(scene.shard()), scene.poison(scene.shard())
+    if not torch.equal(taught.features, again.features) or not torch.equal(taught.labels, again.labels):
+        raise Violation("the same examples are poisoned differently")
+
+
+def within(scene: Scene) -> None:
+    """Keep to the constraint that it declares."""
+    declared = scene.loaded.record.within
+    assert declared is not None
+    memory: dict[str, object] = {}
+    for number in (1, 2):
+        rows = scene.forge(memory, number)
+        if not torch.as_tensor(declared(rows, scene.insider(memory, number))).all():
+            raise Violation(f"the rows {few(rows)} leave what the attack declares in within=")
+
+
+def moves(scene: Scene) -> None:
+    """Move the mean of all updates, or change the examples, within 12 rounds."""
+    shard = scene.shard()
+    poisoned = scene.poison(shard)
+    if len(poisoned.labels) != len(shard.labels) or not (
+        torch.equal(poisoned.features, shard.features) and torch.equal(poisoned.labels, shard.labels)
+    ):
+        return
+    assume(scene.clean.any() and scene.honest.any())
+    usual = scene.mean(scene.clean)
+    if all(torch.equal(scene.mean(rows), usual) for rows in _played(scene, LONG)):
+        raise Violation(f"in {LONG} rounds the mean of all updates is what it is without attack, {few(usual)}")
+
+
+def poisons(scene: Scene) -> None:
+    """Poison into examples of the same shape and dtype, and of the same classes."""
+    _check(scene.poison(scene.shard()), scene.shard(), "poisoned")
+
+
+def triggers(scene: Scene) -> None:
+    """Stamp each example, as a copy, and label all as one target class."""
+    trigger, shard = scene.loaded.record.trigger, scene.shard()
+    assert trigger is not None
+    stamped = trigger(shard)
+    _check(stamped, scene.shard(), "stamped")
+    if not torch.equal(shard.features, scene.shard().features) or not torch.equal(shard.labels, scene.shard().labels):
+        raise Violation("it stamps the examples themselves and not a copy")
+    targets = set(stamped.labels.tolist())
+    if len(stamped.labels) != len(shard.labels) or len(targets) != 1:
+        raise Violation(f"{len(shard.labels)} examples become {len(stamped.labels)}, of the labels {sorted(targets)}")
+    alike = [torch.equal(one, other) for one, other in zip(stamped.features, shard.features, strict=True)]
+    if any(alike):
+        raise Violation(f"example {alike.index(True)} has no trigger")
+
+
+def _check(made: Examples, given: Examples, how: str) -> None:
+    if not isinstance(made, Examples) or not len(made.labels) or len(made.labels) != len(made.features):
+        raise Violation(f"the {how} examples are no Examples with as many features as labels")
+    if made.features.shape[1:] != given.features.shape[1:] or made.features.dtype != given.features.dtype:
+        raise Violation(f"the {how} features are {tuple(made.features.shape)} of {made.features.dtype}")
+    if made.labels.dtype != given.labels.dtype or not ((made.labels >= 0) & (made.labels < given.classes)).all():
+        raise Violation(
+            f"the {how} labels are {few(made.labels)} of {made.labels.dtype}; there are {given.classes} classes"
+        )
+
+
+def _played(scene: Scene, rounds: int) -> list[Tensor]:
+    """Forge round after round; the second time on only where the attack remembers something."""
+    memory: dict[str, object] = {}
+    rows = [scene.forge(memory, 1)]
+    while memory and len(rows) < rounds:
+        rows.append(scene.forge(memory, len(rows) + 1))
+    return rows

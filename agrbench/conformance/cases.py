@@ -1,0 +1,163 @@
+"""One round as a stack sees it, small enough to print: what the properties of defenses and stages are tried on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from functools import cached_property, partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from agrbench import registry
+from agrbench.judging import Judge, Outcome
+from agrbench.layout import Layout
+from agrbench.randomness import generator
+from agrbench.rounds import Columns, Gradients, Server
+
+Shapes = tuple[tuple[int, ...], ...]
+ASKED = ("root", "evaluate", "gradients", "model", "previous", "sizes")
+
+
+class Violation(AssertionError):
+    """Say in a sentence how a property was violated."""
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A stack and what it is shown in one round.
+
+    `updates` are `(clients, parameters)`, rows of numbers or a tensor; `layout` lists the layers' shapes (by default
+    one layer). `root` is the server's own update, which is also its model, and around which it measures the loss of an
+    update; `previous` is the last step (by default both are zeros). `sizes` says how many examples each client has.
+    """
+
+    stack: str
+    updates: Any
+    byzantine: int = 0
+    layout: Shapes = ()
+    root: Any = ()
+    previous: Any = ()
+    sizes: Any = ()
+    seed: int = 0
+    dtype: str = "float64"
+    plugins: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        rows = self._tensor(self.updates)
+        n, width = rows.shape
+        made = {
+            "updates": rows,
+            "layout": tuple(map(tuple, self.layout)) or ((width,),),
+            "root": self._tensor(self.root) if len(self.root) else rows.new_zeros(width),
+            "previous": self._tensor(self.previous) if len(self.previous) else rows.new_zeros(width),
+            "sizes": self.sizes if len(self.sizes) else torch.arange(1, n + 1),
+        }
+        for name, value in made.items():
+            object.__setattr__(self, name, value)
+
+    def _tensor(self, value: Any) -> Tensor:
+        return torch.as_tensor(value, dtype=getattr(torch, self.dtype))
+
+    def but(self, **changes: Any) -> Case:
+        """Change some of it."""
+        return replace(self, **changes)
+
+    @cached_property
+    def scale(self) -> float:
+        """Give the largest entry of all that the stack may see."""
+        return float(max(part.abs().max() for part in (self.updates, self.root, self.previous)))
+
+    def judge(self) -> Judge:
+        """Make the judge of a new run."""
+        stack = registry.of(self.plugins).stack(self.stack)
+        return Judge(stack, Layout.read(self.layout, self.updates.shape[1]), partial(generator, self.seed))
+
+    def outcome(self, judge: Judge | None = None, number: int = 1, excluded: Sequence[int] = ()) -> Outcome:
+        """Show the round to a judge."""
+        judge = judge or self.judge()
+        judge.stack.check(len(self.updates), self.byzantine)
+        outcome = judge.step(self.updates, self.byzantine, self.server(), number, excluded)
+        if outcome.empty is not None:
+            raise Violation(f"no update was combined: {outcome.empty}")
+        return outcome
+
+    def step(self) -> Tensor:
+        """Give the step of a new run's first round: `(parameters,)`."""
+        return self.outcome().step
+
+    def server(self) -> Server:
+        """Offer everything that a rule may ask for."""
+        return Server({name: partial(self._ask, name, None) for name in ASKED})
+
+    def trusts(self) -> bool:
+        """Say whether the stack asks for what only the server knows."""
+        asked: set[str] = set()
+        judge = self.judge()
+        judge.step(self.updates, self.byzantine, Server({name: partial(self._ask, name, asked) for name in ASKED}), 1)
+        return bool(asked & {"root", "evaluate", "gradients"})
+
+    def _ask(self, name: str, asked: set[str] | None) -> Any:
+        if asked is not None:
+            asked.add(name)
+        if name == "evaluate":
+            return partial(closeness, self.root)
+        if name == "gradients":
+            return softmax_regression(self.updates.shape[1])
+        return self.root if name == "model" else getattr(self, name)
+
+    def columns(self, restore: bool = False) -> Columns:
+        """Lay the column stage out that `stack` names alone."""
+        stage = registry.of(self.plugins).stage(self.stack)
+        assert stage.record.columns is not None
+        return stage.record.columns(self.shapes, generator(self.seed, "stage"), restore)
+
+    @property
+    def shapes(self) -> Layout:
+        """Read the layout."""
+        return Layout.read(self.layout, self.updates.shape[1])
+
+
+def closeness(root: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Measure updates by how near they come to the server's own: a loss and an accuracy, each `(k,)`."""
+    apart = rows - root.to(rows)
+    return apart.square().sum(1), -apart.abs().amax(1)
+
+
+def softmax_regression(parameters: int) -> Gradients:
+    """Give the gradients of a two-class softmax regression at zero, cut to so many parameters."""
+    size = -(-parameters // 2)
+
+    def of(features: Tensor, labels: Tensor) -> Tensor:
+        return torch.einsum("krc,krf->kcf", 0.5 - labels, features).flatten(1)[:, :parameters] / features.shape[1]
+
+    return Gradients((size,), 2, of)
+
+
+def literal(value: Any, indent: str = "    ") -> str:
+    """Write a value as Python; a case without what is zero or a default, a row a line."""
+    if isinstance(value, Tensor):
+        return literal(value.tolist())
+    if isinstance(value, list) and value and isinstance(value[0], list):
+        return "[\n" + "".join(f"{indent}    {literal(row)},\n" for row in value) + f"{indent}]"
+    if isinstance(value, (list, tuple)):
+        inside = ", ".join(map(literal, value)) + "," * (isinstance(value, tuple) and len(value) == 1)
+        return f"({inside})" if isinstance(value, tuple) else f"[{inside}]"
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e16 and str(value) != "-0.0":
+        return str(int(value))
+    if hasattr(value, "__dataclass_fields__"):
+        given = [(field.name, getattr(value, field.name), field.default) for field in fields(value)]
+        kept = [(name, each) for name, each, default in given if not _is_left_out(name, each, default)]
+        named = "".join(f"{indent}{name}={literal(each)},\n" for name, each in kept)
+        return f"{type(value).__name__}(\n{named})"
+    return json.dumps(value) if isinstance(value, str) else repr(value)
+
+
+def _is_left_out(name: str, value: Any, default: Any) -> bool:
+    if isinstance(value, Tensor) and default == ():
+        return name == "sizes" or not value.any()
+    if name == "layout":
+        return len(value) == 1 and len(value[0]) == 1
+    return bool(value == default)

@@ -1,0 +1,215 @@
+"""A certificate: every property of a plugin tried, its waivers, and how far its steps can be moved."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+from typing import Any, Literal
+
+from hypothesis import strategies as st
+
+from agrbench.cells import UNDEFENDED
+from agrbench.conformance import coefficients, datasets, laws
+from agrbench.conformance.cases import Violation, literal
+from agrbench.conformance.coefficients import Measure
+from agrbench.conformance.draws import Draws, Strategy, with_other
+from agrbench.conformance.properties import ATTACK, COLUMNS, DATASET, DEFENSE, ELSEWHERE, ROWS, Property
+from agrbench.conformance.scenes import Scenes
+from agrbench.conformance.searching import Counterexample, search
+from agrbench.conformance.subjects import Subject, subjects
+from agrbench.errors import PluginError, SpecError
+from agrbench.progress import progress
+
+EXAMPLES = 100
+SMALLEST = (2, 5)  # how many sizes a counterexample is looked for in before it is taken as it is
+Verdict = Literal["holds", "waived", "violated"]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One property that a plugin claims."""
+
+    subject: Subject
+    property: Property
+    inputs: Any
+
+    def __str__(self) -> str:
+        return self.property.name
+
+    def verify(self, examples: int = EXAMPLES) -> None:
+        """Try to refute it.
+
+        Raises:
+            Violation: it does not hold; the message ends with the smallest counterexample as runnable Python.
+        """
+        found = self.refute(examples)
+        if found is not None:
+            raise Violation(f"{self.subject.spec} violates {self}: {found.why}\n\n{python(self.property, found)}")
+
+    def refute(self, examples: int = EXAMPLES) -> Counterexample | None:
+        """Search for a counterexample, a small one first among few clients once there is any."""
+        found = self._search(self.inputs, examples)
+        if found is not None and isinstance(self.inputs, Draws):
+            for sizes in SMALLEST:
+                smaller = self._search(self.inputs.smallest(sizes), examples)
+                if smaller is not None:
+                    return smaller
+        return found
+
+    def _search(self, inputs: Any, examples: int) -> Counterexample | None:
+        strategy: Strategy | None = self.property.inputs(inputs)
+        if strategy is None:
+            return None
+        if self.subject.kind == "dataset":
+            examples = 1
+        return search(self.property.check, strategy, max(round(examples * self.property.share), 1))
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What came of one property: the reason for a waiver, or how it is violated and Python that shows it."""
+
+    property: Property
+    verdict: Verdict
+    why: str = ""
+    python: str = ""
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """All that was found of one plugin, and the coefficients of its forms."""
+
+    subject: Subject
+    findings: tuple[Finding, ...]
+    measures: tuple[Measure, ...] = ()
+    elsewhere: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def violated(self) -> bool:
+        """Say whether any property is."""
+        return any(finding.verdict == "violated" for finding in self.findings)
+
+
+def claims(named: str | Path, plugins: tuple[str, ...] = ()) -> list[Claim]:
+    """List the properties that a spec or a plugin file claims: all of its kind that apply and are not waived.
+
+    Raises:
+        AgrbenchError: it names no plugin, or waives what is no property.
+    """
+    return [
+        claim
+        for subject in subjects(str(named), plugins)
+        for claim in every(subject)
+        if str(claim) not in waived(subject)
+    ]
+
+
+def every(subject: Subject) -> list[Claim]:
+    """List the properties of a plugin's kind that apply to it, waived ones included."""
+    inputs, waives = inputs_of(subject), waived(subject)
+    table = table_of(subject).values()
+    return [Claim(subject, each, inputs) for each in table if each.name in waives or each.inputs(inputs) is not None]
+
+
+def table_of(subject: Subject) -> Mapping[str, Property]:
+    """Find the table of a plugin's kind."""
+    if subject.kind == "stage":
+        return COLUMNS if subject.records[0].columns else ROWS
+    return {"defense": DEFENSE, "attack": ATTACK, "dataset": DATASET}[subject.kind]
+
+
+def inputs_of(subject: Subject) -> Any:
+    """Make what a plugin's properties are tried on; a row stage is tried before plain averaging.
+
+    Raises:
+        DataError: it is a dataset whose files are not at hand.
+        Inapplicable: it is a stack that is defined nowhere.
+    """
+    if subject.kind == "attack":
+        return Scenes(subject.spec, subject.plugins)
+    if subject.kind == "dataset":
+        datasets.require(subject.spec, subject.plugins)
+        return st.just({"dataset": subject.spec, "plugins": subject.plugins})
+    if table_of(subject) is COLUMNS:
+        return Draws(subject.spec, subject.plugins, [(n, 0) for n in range(1, 6)])
+    return Draws.of(f"{subject.spec}+{UNDEFENDED}" if subject.kind == "stage" else subject.spec, subject.plugins)
+
+
+def waived(subject: Subject) -> dict[str, str]:
+    """Collect what its parts waive, each with the reason.
+
+    Raises:
+        PluginError: there is no such property.
+    """
+    known = set(chain(DEFENSE, ROWS, COLUMNS, ATTACK, DATASET, ELSEWHERE))
+    found: dict[str, str] = {}
+    for name, reason in chain.from_iterable(record.waives.items() for record in subject.records):
+        if name not in known:
+            near = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.0)[0]
+            raise PluginError(f"{subject.spec} waives {name!r}, which is no property; did you mean {near}?")
+        found.setdefault(name, reason)
+    if any(getattr(record, "columns", None) for record in subject.records) and subject.kind == "defense":
+        found.setdefault("amplified", "it is amplified, or its control, already")
+    return found
+
+
+def certify(subject: Subject, examples: int = EXAMPLES, quiet: bool = False) -> Certificate:
+    """Try every property, and measure how far steps can be moved."""
+    waives, claimed, forms = waived(subject), every(subject), _forms(subject)
+    found, measures = [], []
+    with progress(f"checking {subject.spec}", len(claimed) + len(forms), quiet) as report:
+        for claim in claimed:
+            reason = waives.get(str(claim))
+            found.append(_tried(claim, examples) if reason is None else Finding(claim.property, "waived", reason))
+            report(str(claim))
+        for form in forms:
+            measures.append(coefficients.measure(form, subject.plugins, examples))
+            report(f"coefficient of {form}")
+    elsewhere = {name: reason for name, reason in waives.items() if name not in table_of(subject)}
+    return Certificate(subject, tuple(found), tuple(filter(None, measures)), elsewhere)
+
+
+def compare(subject: Subject, other: str, examples: int = EXAMPLES) -> Finding:
+    """Search for the smallest input on which two rules differ."""
+    if subject.kind != "defense":
+        raise SpecError(f"{subject.spec} is a {subject.kind}; --against compares two defenses")
+    draws = Draws.of(subject.spec, subject.plugins, other)
+    agreement = Property("agreement", laws.agreement, lambda draws: with_other(draws, other))
+    for each in (*map(draws.smallest, SMALLEST), draws):
+        found = search(laws.agreement, with_other(each, other), examples)
+        if found is not None:
+            return Finding(agreement, "violated", found.why, python(agreement, found))
+    return Finding(agreement, "holds")
+
+
+def python(broken: Property, found: Counterexample) -> str:
+    """Write a counterexample as Python that raises where it is run."""
+    module = broken.call.partition(".")[0]
+    subject = next(iter(found.inputs.values()))
+    imports = [module] if isinstance(subject, str) else [type(subject).__name__, module]
+    lines = [f"from agrbench.conformance import {', '.join(imports)}", ""]
+    arguments = []
+    for name, value in found.inputs.items():
+        if hasattr(value, "__dataclass_fields__"):
+            lines.append(f"{name} = {literal(value)}")
+            arguments.append(name)
+        else:
+            arguments.append(f"{name}={literal(value)}")
+    return "\n".join([*lines, f"{broken.call}({', '.join(arguments)})"])
+
+
+def _tried(claim: Claim, examples: int) -> Finding:
+    found = claim.refute(examples)
+    if found is None:
+        return Finding(claim.property, "holds")
+    return Finding(claim.property, "violated", found.why, python(claim.property, found))
+
+
+def _forms(subject: Subject) -> list[str]:
+    """List the stacks whose coefficients are measured: a defense, and its amplified form if it has one."""
+    if subject.kind != "defense":
+        return []
+    return [subject.spec] if "amplified" in waived(subject) else [subject.spec, f"amp+{subject.spec}"]

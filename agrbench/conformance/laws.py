@@ -1,0 +1,229 @@
+"""What every defense must satisfy, and what most do: each law is a function of a case that raises where it is broken.
+
+A law on a continuous quantity speaks of clear cases: those in which a nudge of the updates hardly moves the step. Where
+a nudge turns the verdict, rounding may too.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import torch
+from hypothesis import assume
+from torch import Tensor
+
+from agrbench.conformance.cases import Case, Violation
+from agrbench.judging import Judge
+from agrbench.randomness import generator
+
+EXACT = 1e-5  # of the largest entry: far more than rounding makes of float64, far less than any mistake
+NUDGE = 1e-8
+NEIGHBOURS = 32
+LONG = 14  # rounds shown to a rule that remembers: the slowest of ours judges from the twelfth on
+
+
+def shape(case: Case) -> None:
+    """Give one number a parameter, in the updates' dtype."""
+    step = case.step()
+    if step.shape != case.updates[0].shape or step.dtype != case.updates.dtype:
+        raise Violation(f"the step is {tuple(step.shape)} of {step.dtype}, the updates {_form(case.updates)}")
+
+
+def finite(case: Case) -> None:
+    """Give finite numbers, whatever of 1e-30 to 1e15 the updates hold, rows of zeros and equal rows among them."""
+    if not case.step().isfinite().all():
+        raise Violation(f"the step is {few(case.step())}")
+
+
+def length(case: Case) -> None:
+    """Give a step no longer than all updates, the server's own and the last step together."""
+    parts = [*case.updates.double(), case.root.double(), case.previous.double()]
+    longest = sum(float(torch.linalg.vector_norm(part)) for part in parts)
+    found = float(torch.linalg.vector_norm(case.step().double()))
+    if found > longest * (1 + EXACT):
+        raise Violation(f"the step has length {found:g}, and all that it was given {longest:g}")
+
+
+def untouched(case: Case) -> None:
+    """Change nothing that it is given."""
+    parts = {"updates": case.updates, "root": case.root, "previous": case.previous, "sizes": case.sizes}
+    before = {name: part.clone() for name, part in parts.items()}
+    judge = case.judge()
+    for number in (1, 2):
+        case.outcome(judge, number)
+    for name, part in parts.items():
+        if not torch.equal(part, before[name]):
+            raise Violation(f"{name} were {few(before[name])} and are {few(part)}")
+
+
+def determinism(case: Case) -> None:
+    """Give the same bits twice."""
+    first, second = case.step(), case.step()
+    if not torch.equal(first, second):
+        raise Violation(f"the step is {few(first)}, and again {few(second)}")
+
+
+def permutation(case: Case, order: Sequence[int]) -> None:
+    """Give the same step in whatever order the clients stand."""
+    step, other = case.step(), _ordered(case, order).step()
+    if not close(step, other, case.scale):
+        assume(is_clear(case))
+        raise Violation(f"the step is {few(step)}, and {few(other)} with the clients in the order {list(order)}")
+
+
+def ties(case: Case, order: Sequence[int]) -> None:
+    """Where clients tie exactly, give a step that a nudge may give: the pick lies in the tie set, in any order."""
+    other = _ordered(case, order).step()
+    if close(case.step(), other, case.scale):
+        return
+    nearby = (_nudged(case, number).step() for number in range(NEIGHBOURS))
+    if not any(close(other, step, case.scale) for step in nearby):
+        raise Violation(
+            f"with the clients in the order {list(order)} the step is {few(other)}, which none of {NEIGHBOURS} nudges "
+            f"gives; in their own order it is {few(case.step())}"
+        )
+
+
+def scaling(case: Case, power: int) -> None:
+    """Give c times the step for c times all that it is shown, c from 1e-12 to 1e12."""
+    factor = 10.0**power
+    scaled = case.but(updates=factor * case.updates, root=factor * case.root, previous=factor * case.previous)
+    step, other = factor * case.step(), scaled.step()
+    if not close(step, other, scaled.scale):
+        assume(is_clear(case))
+        raise Violation(
+            f"{factor:g} times the step is {few(step)}, and that of {factor:g} times the updates {few(other)}"
+        )
+
+
+def translation(case: Case, shift: Sequence[float]) -> None:
+    """Move with the updates when they, the server's own and the last step are all moved alike."""
+    by = torch.as_tensor(shift, dtype=case.updates.dtype)
+    moved = case.but(updates=case.updates + by, root=case.root + by, previous=case.previous + by)
+    step, other = case.step() + by, moved.step()
+    if not close(step, other, max(case.scale, moved.scale)):
+        assume(is_clear(case) and is_clear(moved))
+        raise Violation(f"the step, moved, is {few(step)}, and that of the moved updates {few(other)}")
+
+
+def unanimity(case: Case) -> None:
+    """Give what all clients send alike."""
+    agreed = case.but(updates=case.updates[:1].expand_as(case.updates).clone())
+    if not close(agreed.step(), case.updates[0], agreed.scale):
+        raise Violation(
+            f"all {len(case.updates)} clients send {few(case.updates[0])}, and the step is {few(agreed.step())}"
+        )
+
+
+def hull(case: Case) -> None:
+    """Stay, coordinate by coordinate, between the smallest and the largest update."""
+    step, room = case.step(), EXACT * float(case.updates.abs().max())
+    low, high = case.updates.amin(0) - room, case.updates.amax(0) + room
+    outside = ((step < low) | (step > high)).nonzero().flatten().tolist()
+    if outside:
+        at = outside[0]
+        raise Violation(f"the step has {float(step[at]):g} at {at}, and the updates {few(case.updates[:, at])}")
+
+
+def amplified(case: Case) -> None:
+    """Give the same step amplified with patches of one entry, which show linear layers as they are."""
+    step, other = case.step(), case.but(stack=f"amp(kernel=1)+{case.stack}").step()
+    if not close(step, other, case.scale):
+        raise Violation(f"the step is {few(step)}, and {few(other)} after amp(kernel=1)")
+
+
+def memory(case: Case) -> None:
+    """Go on from a copy of its memory as it would have gone on: nothing is remembered elsewhere."""
+    probe, judge = case.judge(), case.judge()
+    _play(case, probe, 1, 3)
+    rounds = LONG if any(probe.memories.values()) else 3
+    _play(case, judge, 1, (rounds + 1) // 2)
+    resumed = case.judge()
+    resumed.memories = copy.deepcopy(judge.memories)
+    went, again = (_play(case, each, (rounds + 1) // 2, rounds) for each in (judge, resumed))
+    for number, (one, other) in enumerate(zip(went, again, strict=True), start=(rounds + 1) // 2):
+        if not torch.equal(one, other):
+            raise Violation(f"in round {number} the step is {few(one)}, and {few(other)} from a copy of the memory")
+
+
+def resists(case: Case) -> None:
+    """Come closer to the honest mean than plain averaging does, under a blatant attack by the last f clients.
+
+    A rule that remembers is shown 14 rounds, in which the clients move on.
+    """
+    judge = case.judge()
+    case.outcome(judge)
+    remembers = any(judge.memories.values())
+    judge, excluded = case.judge(), set[int]()
+    for number in range(1, LONG + 1 if remembers else 2):
+        now = case.but(updates=_moved_on(case, number))
+        outcome = now.outcome(judge, number, sorted(excluded))
+        excluded |= set(outcome.exclude)
+    honest = now.updates[: len(now.updates) - case.byzantine].mean(0)
+    off, plain = (float(torch.linalg.vector_norm(step - honest)) for step in (outcome.step, now.updates.mean(0)))
+    if not off < 0.9 * plain:
+        raise Violation(f"the step lies {off:g} from the mean of the honest, and the mean of all clients {plain:g}")
+
+
+def heard(case: Case) -> None:
+    """Give every client a share in some row."""
+    mute = (case.outcome().weights == 0).nonzero().flatten().tolist()
+    if mute:
+        assume(case.updates.any(1).all())
+        raise Violation(f"client {mute[0]} of {len(case.updates)} has no share in the mean of the rows")
+
+
+def agreement(case: Case, other: str) -> None:
+    """Give the same step as another rule."""
+    step, differs = case.step(), case.but(stack=other).step()
+    if not close(step, differs, case.scale):
+        assume(is_clear(case) and is_clear(case.but(stack=other)))
+        raise Violation(f"{case.stack} gives {few(step)}, and {other} gives {few(differs)}")
+
+
+def _play(case: Case, judge: Judge, first: int, last: int) -> list[Tensor]:
+    """Play rounds `first` to `last - 1`; the clients' updates go round among them."""
+    return [
+        case.but(updates=case.updates.roll(number, 1) * (1 + number % 3)).outcome(judge, number).step
+        for number in range(first, last)
+    ]
+
+
+def _moved_on(case: Case, number: int) -> Tensor:
+    """Swap the honest clients' deviations from their mean, and let the others vary in strength."""
+    honest = len(case.updates) - case.byzantine
+    mean = case.updates[:honest].mean(0)
+    swapped = mean + (case.updates[:honest] - mean).roll(number - 1, 0)
+    return torch.cat([swapped, case.updates[honest:] * (1 + (number - 1) * 5 % 7)])
+
+
+def _ordered(case: Case, order: Sequence[int]) -> Case:
+    return case.but(updates=case.updates[list(order)], sizes=case.sizes[list(order)])
+
+
+def _nudged(case: Case, number: int) -> Case:
+    rng = generator(number, "nudge")
+    noise = torch.randn(case.updates.shape, generator=rng, dtype=torch.float64)
+    return case.but(updates=case.updates + NUDGE * case.scale * noise.to(case.updates))
+
+
+def is_clear(case: Case) -> bool:
+    """Say whether nudges hardly move the step."""
+    step = case.step()
+    return all(close(step, _nudged(case, number).step(), case.scale) for number in range(3))
+
+
+def close(one: Tensor, other: Tensor, scale: float) -> bool:
+    """Say whether two vectors differ by rounding only, at this scale."""
+    return bool(((one - other).abs() <= EXACT * scale).all())
+
+
+def _form(rows: Tensor) -> str:
+    return f"{tuple(rows.shape)} of {rows.dtype}"
+
+
+def few(values: Tensor) -> str:
+    """Write a few of the numbers."""
+    shown = ", ".join(f"{value:.6g}" for value in values.flatten()[:8].tolist())
+    return f"[{shown}{', ...' if values.numel() > 8 else ''}]"

@@ -1,0 +1,108 @@
+"""Which properties a plugin of each kind has: a name, a function that raises where it is violated, inputs to try."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from agrbench.conformance import attacks, coefficients, columns, datasets, laws
+from agrbench.conformance import draws as on
+from agrbench.conformance.draws import Cases, Draws, Strategy
+
+FEW = 4  # clients of whom the nearest two do not tie for certain
+
+
+@dataclass(frozen=True)
+class Property:
+    """One property: `check(**inputs)` raises where it is violated, and the first line of its docstring says it.
+
+    `inputs(draws)` are the inputs to try, `None` where it does not apply; `share` of the examples are tried.
+    """
+
+    name: str
+    check: Callable[..., None]
+    inputs: Callable[[Any], Strategy | None]
+    share: float = 1.0
+
+    @property
+    def says(self) -> str:
+        """Say what it claims."""
+        return (self.check.__doc__ or "").partition("\n")[0].rstrip(".")
+
+    @property
+    def call(self) -> str:
+        """Name the function as a reader imports it."""
+        module = self.check.__module__.rpartition(".")[2]
+        return f"{module}.{self.check.__name__}"
+
+
+def _table(*properties: Property) -> Mapping[str, Property]:
+    return {each.name: each for each in properties}
+
+
+def _alone(of: Callable[[Draws], Cases | None]) -> Callable[[Draws], Strategy | None]:
+    def inputs(draws: Draws) -> Strategy | None:
+        cases = of(draws)
+        return None if cases is None else on.alone(cases)
+
+    return inputs
+
+
+def _clear(draws: Draws, largest: int = 20) -> Cases:
+    """Draw cases in which nothing ties for certain: not the nearest two of three, not the cosines on a line."""
+    return draws.whole(largest, on.LAYOUTS[1:], FEW)
+
+
+COMMON = (
+    Property("shape", laws.shape, _alone(Draws.whole)),
+    Property("finite", laws.finite, _alone(Draws.extreme)),
+    Property("length", laws.length, _alone(Draws.whole)),
+    Property("untouched", laws.untouched, _alone(Draws.whole)),
+    Property("determinism", laws.determinism, _alone(Draws.extreme)),
+    Property("permutation", laws.permutation, lambda draws: on.ordered(_clear(draws))),
+    Property("ties", laws.ties, lambda draws: on.ordered(_clear(draws.smallest(FEW, FEW), 2))),
+    Property("scaling", laws.scaling, lambda draws: on.with_power(_clear(draws))),
+    Property("translation", laws.translation, lambda draws: on.shifted(_clear(draws))),
+    Property("unanimity", laws.unanimity, _alone(Draws.whole)),
+    Property("hull", laws.hull, _alone(Draws.agreeing)),
+    Property("memory", laws.memory, _alone(Draws.whole), share=0.3),
+)
+DEFENSE = _table(
+    *COMMON,
+    Property("amplified", laws.amplified, _alone(lambda draws: draws.whole(layouts=on.LINEAR))),
+    Property("resists", laws.resists, _alone(Draws.attacked)),
+    Property("bounded", coefficients.bounded, _alone(Draws.proven)),
+)
+ROWS = _table(*COMMON, Property("heard", laws.heard, _alone(Draws.whole)))
+COLUMNS = _table(
+    Property("shape", columns.shape, _alone(Draws.whole)),
+    Property("finite", columns.finite, _alone(Draws.extreme)),
+    Property("untouched", columns.untouched, _alone(Draws.whole)),
+    Property("determinism", columns.determinism, _alone(Draws.extreme)),
+    Property("rowwise", columns.rowwise, _alone(Draws.whole)),
+    Property("scaling", columns.scaling, lambda draws: on.with_power(draws.whole())),
+    Property("covers", columns.covers, _alone(Draws.whole)),
+    Property("restored", columns.restored, _alone(Draws.whole)),
+)
+ATTACK = _table(
+    Property("shape", attacks.shape, lambda scenes: scenes.whole()),
+    Property("finite", attacks.finite, lambda scenes: scenes.whole()),
+    Property("untouched", attacks.untouched, lambda scenes: scenes.whole()),
+    Property("determinism", attacks.determinism, lambda scenes: scenes.whole()),
+    Property("within", attacks.within, lambda scenes: scenes.whole() if scenes.record.within else None),
+    Property("moves", attacks.moves, lambda scenes: scenes.apart()),
+    Property("poisons", attacks.poisons, lambda scenes: scenes.whole() if scenes.record.poison else None, 0.3),
+    Property("triggers", attacks.triggers, lambda scenes: scenes.whole() if scenes.record.trigger else None, 0.3),
+)
+DATASET = _table(
+    *(
+        Property(name, check, lambda loads: loads)
+        for name, check in {
+            "offline": datasets.offline, "shape": datasets.shape, "finite": datasets.finite, "labels": datasets.labels,
+            "disjoint": datasets.disjoint, "determinism": datasets.determinism, "trains": datasets.trains,
+        }.items()
+    )
+)  # fmt: skip
+ELSEWHERE = ("regrouped", "rehearsed")
+"""What may be waived and is no property: the grid asks for it."""

@@ -1,0 +1,57 @@
+"""Search for an input that violates a property, and make it small: Hypothesis, in the same way every time."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from hypothesis import HealthCheck, Phase, Verbosity, assume, given, settings
+from hypothesis.errors import Unsatisfiable, UnsatisfiedAssumption
+
+from agrbench.conformance.cases import literal
+from agrbench.conformance.draws import Strategy
+
+PHASES = (Phase.generate, Phase.target, Phase.shrink)
+PATIENCE = 400  # inputs tried to make a counterexample smaller
+
+
+@dataclass(frozen=True)
+class Counterexample:
+    """The smallest input found that violates a property, and how."""
+
+    inputs: dict[str, Any]
+    why: str
+
+
+def search(check: Callable[..., None], inputs: Strategy, examples: int) -> Counterexample | None:
+    """Try a property on so many inputs; give the smallest that violates it, or `None`."""
+    found: list[Counterexample] = []
+    tried = 0
+
+    @settings(
+        max_examples=examples, derandomize=True, database=None, deadline=None, phases=PHASES, verbosity=Verbosity.quiet,
+        suppress_health_check=list(HealthCheck), report_multiple_bugs=False, print_blob=False,
+    )  # fmt: skip
+    @given(inputs)
+    def attempt(drawn: dict[str, Any]) -> None:
+        nonlocal tried
+        tried += bool(found)
+        assume(tried <= PATIENCE)
+        try:
+            check(**copy.deepcopy(drawn))  # which a plugin may spoil
+        except UnsatisfiedAssumption:
+            raise
+        except Exception as error:  # whatever a plugin raises is a violation, told in its own words
+            found.append(Counterexample(drawn, str(error) or type(error).__name__))
+            raise
+
+    try:
+        attempt()
+    except Unsatisfiable:
+        return None
+    except Exception:
+        if not found:
+            raise
+    return min(found, key=lambda each: len(literal(list(each.inputs.values())))) if found else None
