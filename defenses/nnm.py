@@ -18,7 +18,6 @@ def nnm(round: Round) -> Tensor:
 stage = Stage(
     mix=nnm,
     requires=lambda n, f: 2 * f < n,
-    waives={"ties": "each row breaks its own ties, so that more steps are possible than a few nudges find"},
     bound=lambda n, f, kappa: 8 * f / (n - f) * (kappa + 1),
     proof="Allouah et al., AISTATS 2023",
 )

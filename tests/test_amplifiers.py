@@ -133,11 +133,13 @@ def lowest_below(rows: Tensor) -> Tensor:
 # ---------------------------------------------------------------- the definition
 
 
+@pytest.mark.oracle("amp")
 @given(cases())
 def test_pooled_is_the_largest_value_of_each_patch(case: Case) -> None:
     assert torch.equal(case.pooled(), as_tensor(oracle.pooled(case.rows.tolist(), case.patches), case.rows))
 
 
+@pytest.mark.oracle("amp")
 @given(cases())
 def test_restored_keeps_the_first_largest_value_of_each_patch_in_place(case: Case) -> None:
     assert torch.equal(case.restored(), as_tensor(oracle.restored(case.rows.tolist(), case.patches), case.rows))
@@ -150,6 +152,7 @@ FOLDS: dict[str, Callable[[Shapes, int], oracle.Patches]] = {
 }
 
 
+@pytest.mark.oracle("amp")
 @pytest.mark.parametrize("by", CHOICES)
 @pytest.mark.parametrize("fold", FOLDS)
 @given(case=cases())
@@ -168,6 +171,7 @@ def test_every_form_of_the_stage_is_the_definition(by: str, fold: str, case: Cas
     assert restored.layout == Layout.of_shapes(case.shapes)
 
 
+@pytest.mark.trap("amp")
 def test_the_first_of_several_equal_values_is_kept_reading_row_by_row() -> None:
     square = torch.tensor([[0.0, 3.0, 3.0, 3.0]])
     assert amplify(square, [(2, 2)], restore=True).tolist() == [[0.0, 3.0, 0.0, 0.0]]
@@ -188,11 +192,13 @@ def test_a_vector_of_its_own_is_pooled_along_its_length() -> None:
     assert amplify(torch.tensor([[1.0, 5.0, 2.0, 4.0, 3.0]]), [(5,)], kernel=2).tolist() == [[5.0, 4.0, 3.0]]
 
 
+@pytest.mark.trap("amp")
 def test_patches_never_cross_from_one_layer_to_the_next() -> None:
     rows = torch.tensor([[1.0, 2.0, 3.0, -4.0, -5.0]])
     assert amplify(rows, [(1, 3), (1, 2)], kernel=9).tolist() == [[3.0, -4.0]]
 
 
+@pytest.mark.trap("amp")
 def test_the_released_fold_drops_the_ragged_edge_and_the_output_bias_when_pooled() -> None:
     # (2, 3), (3,), (3, 1), (1,) as torch stores them: weights by output, then bias; folded to width 3 that is
     # [[0, 3, 1], [4, 2, 5], [6, 7, 8], [9, 10, 11]] with 12 left over; kernel 2 drops the third column too
@@ -359,6 +365,7 @@ def test_restoring_may_tear_close_updates_apart() -> None:
     assert (amplify(one, [(2, 2)], restore=True) - amplify(other, [(2, 2)], restore=True)).norm() > 1.4
 
 
+@pytest.mark.trap("amp")
 def test_a_shift_inside_a_patch_is_not_seen_and_one_across_its_edge_is() -> None:
     at_0, at_1, at_2 = torch.eye(4)[:3, None]
     assert torch.equal(amplify(at_0, [(1, 4)]), amplify(at_1, [(1, 4)]))
@@ -366,6 +373,7 @@ def test_a_shift_inside_a_patch_is_not_seen_and_one_across_its_edge_is() -> None
     assert amplify(at_2, [(1, 4)]).tolist() == [[0.0, 1.0]]
 
 
+@pytest.mark.trap("amp")
 def test_an_update_against_its_reverse_has_pooled_cosine_0_6_and_not_minus_1() -> None:
     update = torch.randn(1, 400 * 400, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     cosine = torch.cosine_similarity(amplify(update, [(400, 400)]), amplify(-update, [(400, 400)])).item()
@@ -374,6 +382,7 @@ def test_an_update_against_its_reverse_has_pooled_cosine_0_6_and_not_minus_1() -
     assert cosine == pytest.approx(0.616, abs=0.015)
 
 
+@pytest.mark.trap("amp")
 @given(cases(), SEEDS, st.floats(0, 1e12))
 def test_a_client_may_hide_anything_below_the_first_entry_of_each_patch(case: Case, seed: int, strength: float) -> None:
     rng = torch.Generator().manual_seed(seed)
@@ -617,6 +626,7 @@ def test_the_released_fold_refuses_to_shuffle() -> None:
 # ---------------------------------------------------------------- control: sample
 
 
+@pytest.mark.oracle("sample")
 @given(cases(), SEEDS)
 def test_sample_reads_one_entry_of_each_patch_the_same_for_all_rows_and_calls(case: Case, seed: int) -> None:
     prepared = columns(f"sample(kernel={case.kernel})", case.shapes, seed=seed)
@@ -656,6 +666,7 @@ def test_sample_draws_every_entry_of_a_patch_about_equally_often() -> None:
     assert all(abs(drawn.count(entry) - 100) <= 40 for entry in range(4))
 
 
+@pytest.mark.trap("sample")
 def test_sample_draws_the_patches_apart_from_each_other() -> None:
     coordinates = torch.arange(1600.0)[None]
     chosen = columns("sample", [(40, 40)]).view(coordinates)[0].long()
@@ -664,6 +675,7 @@ def test_sample_draws_the_patches_apart_from_each_other() -> None:
     assert all(abs(count - 100) <= 40 for count in places.bincount(minlength=4).tolist())
 
 
+@pytest.mark.trap("sample")
 @given(cases(), SEEDS)
 def test_sample_sees_an_update_and_its_reverse_as_opposites(case: Case, seed: int) -> None:
     prepared = columns(f"sample(kernel={case.kernel})", case.shapes, seed=seed)
@@ -679,6 +691,7 @@ def mean_tolerance(case: Case) -> Tensor:
     return 81 * unit * columns(f"amp(kernel={case.kernel})", case.shapes).view(case.rows.abs()).double()
 
 
+@pytest.mark.oracle("mean_pool")
 @given(cases())
 def test_mean_pool_is_the_mean_of_each_patch(case: Case) -> None:
     prepared = columns(f"mean_pool(kernel={case.kernel})", case.shapes)
@@ -707,6 +720,7 @@ def test_mean_pool_of_an_update_and_its_reverse_are_opposites(case: Case) -> Non
     assert torch.equal(view(-case.rows), -view(case.rows))
 
 
+@pytest.mark.trap("mean_pool")
 def test_mean_pool_divides_ragged_patches_by_what_they_hold() -> None:
     view = columns("mean_pool", [(3, 3)]).view(torch.arange(9.0)[None])
     assert view.tolist() == [[2.0, 3.5, 6.5, 8.0]]

@@ -67,6 +67,7 @@ ORACLES: dict[str, Callable[[Array, Array, int], Array]] = {
 }
 
 
+@pytest.mark.oracle(*ORACLES)
 @pytest.mark.parametrize("attack", ORACLES)
 @given(oracles.updates(), st.integers(1, 6), st.sampled_from(["float32", "float64"]))
 def test_attack_relates_clean_and_poisoned_updates_as_defined(
@@ -80,6 +81,7 @@ def test_attack_relates_clean_and_poisoned_updates_as_defined(
     assert np.abs(rows - expected).max() <= 4 * np.finfo(dtype).eps * np.abs(expected).max()
 
 
+@pytest.mark.trap("scaling")
 @pytest.mark.parametrize(("honest", "malicious", "factor"), [(35, 15, 50 / 15), (9, 1, 10.0), (1, 3, 4 / 3)])
 def test_scaling_multiplies_by_all_clients_over_the_malicious(honest: int, malicious: int, factor: float) -> None:
     assert oracles.scaling_factor(honest, malicious) == factor
@@ -88,6 +90,7 @@ def test_scaling_multiplies_by_all_clients_over_the_malicious(honest: int, malic
     assert rows == pytest.approx(factor, rel=1e-15)
 
 
+@pytest.mark.trap("scaling")
 def test_scaling_uses_the_actual_number_of_malicious_clients_not_the_servers_bound() -> None:
     rows = agrbench.forge("scaling", np.ones((6, 2)), 2, poisoned=np.ones((2, 2)), byzantine=3)
     assert rows.tolist() == [[4.0, 4.0], [4.0, 4.0]]
@@ -159,6 +162,7 @@ def reach(row: Array, honest: Array) -> float:
     return max(oracles.distance(row, other) for other in honest)
 
 
+@pytest.mark.trap("min_max")
 @pytest.mark.parametrize("direction", DIRECTIONS)
 @given(oracles.updates(), st.integers(1, 5))
 def test_min_max_touches_the_honest_diameter_and_never_exceeds_it(
@@ -175,6 +179,7 @@ def test_min_max_touches_the_honest_diameter_and_never_exceeds_it(
         assert reach(rows[0], honest) >= diameter * (1 - 1e-6)
 
 
+@pytest.mark.oracle("min_max")
 @pytest.mark.parametrize("direction", DIRECTIONS)
 @given(oracles.updates((2, 12)))
 def test_min_max_equals_the_exact_gamma_and_the_bisected_one(direction: str, honest: Array) -> None:
@@ -189,6 +194,7 @@ def test_min_max_equals_the_exact_gamma_and_the_bisected_one(direction: str, hon
     assert np.abs(row - halved).max() <= 1e-7 * diameter
 
 
+@pytest.mark.trap("min_max")
 @given(oracles.updates((2, 12)))
 def test_min_max_in_float32_is_the_row_of_float64_rounded(honest: Array) -> None:
     single = agrbench.forge("min_max", honest.astype(np.float32), 2)
@@ -197,6 +203,7 @@ def test_min_max_in_float32_is_the_row_of_float64_rounded(honest: Array) -> None
     assert (single == agrbench.forge("min_max", honest, 2).astype(np.float32)).all()
 
 
+@pytest.mark.trap("min_max")
 @pytest.mark.parametrize("direction", DIRECTIONS)
 def test_min_max_of_equal_updates_is_their_mean(direction: str) -> None:
     honest = np.tile([1.0, -2.0, 0.5], (4, 1))
@@ -204,12 +211,14 @@ def test_min_max_of_equal_updates_is_their_mean(direction: str) -> None:
     assert agrbench.forge(f"min_max(direction={direction!r})", honest, 2) == pytest.approx(honest[:2], rel=1e-15)
 
 
+@pytest.mark.trap("min_max")
 @pytest.mark.parametrize("direction", ["sign", "unit"])
 def test_min_max_without_a_direction_is_the_mean(direction: str) -> None:
     honest = np.array([[1.0, 2.0], [-1.0, -2.0]])
     assert agrbench.forge(f"min_max(direction={direction!r})", honest, 1).tolist() == [[0.0, 0.0]]
 
 
+@pytest.mark.trap("min_max")
 @pytest.mark.parametrize("direction", DIRECTIONS)
 def test_min_max_of_one_honest_update_is_that_update(direction: str) -> None:
     # gamma is 0 but for the rounding of a unit vector.
@@ -217,6 +226,7 @@ def test_min_max_of_one_honest_update_is_that_update(direction: str) -> None:
     assert rows == pytest.approx(np.array([[3.0, -1.0]] * 2), rel=1e-15)
 
 
+@pytest.mark.trap("min_max")
 def test_min_max_is_the_same_for_either_divisor_of_the_variance() -> None:
     """The direction's length cancels out of `gamma p`, so that dividing by `n` or by `n - 1` cannot show."""
     honest = normal(3, 4)
@@ -229,6 +239,7 @@ def test_min_max_is_the_same_for_either_divisor_of_the_variance() -> None:
         assert row == pytest.approx(oracles.min_max(honest, divided), rel=1e-9)
 
 
+@pytest.mark.trap("min_max")
 def test_min_max_compares_unsquared_distances_with_an_unsquared_diameter() -> None:
     """In units where distances are 100, a squared distance against an unsquared diameter leaves a tenth of the way."""
     honest = 100 * normal(6, 4)
@@ -240,6 +251,7 @@ def test_min_max_compares_unsquared_distances_with_an_unsquared_diameter() -> No
     assert mixed_up < 0.5 * oracles.bisect_gamma(honest, p)
 
 
+@pytest.mark.trap("min_max")
 def test_min_max_is_centred_on_the_mean_of_the_honest_and_not_on_the_attackers_own() -> None:
     honest = normal(6, 4)
     alone = agrbench.forge("min_max", honest, 2)
@@ -247,12 +259,14 @@ def test_min_max_is_centred_on_the_mean_of_the_honest_and_not_on_the_attackers_o
     assert (alone == with_own).all()
 
 
+@pytest.mark.trap("min_max")
 def test_min_max_goes_against_the_mean() -> None:
     honest = 5 + 0.1 * normal(8, 3)
     for direction in DIRECTIONS:
         assert (agrbench.forge(f"min_max(direction={direction!r})", honest, 1)[0] < honest.mean(axis=0)).all()
 
 
+@pytest.mark.trap("min_max")
 @given(oracles.updates((2, 8), (1, 10), ties=False), st.integers(-20, 20))
 def test_min_max_scales_with_the_updates(honest: Array, exponent: int) -> None:
     factor = 2.0**exponent
@@ -271,6 +285,7 @@ def test_min_max_refuses_another_direction_with_the_three_it_has() -> None:
 # ---------------------------------------------------------------- what malicious clients train on
 
 
+@pytest.mark.oracle("label_flip")
 @pytest.mark.parametrize("attack", ["label_flip", "flip_ascent"])
 @given(st.integers(1, 60), st.integers(0, 1000), st.integers(0, 9))
 def test_label_flip_permutes_the_labels_and_keeps_their_multiset(
@@ -283,6 +298,7 @@ def test_label_flip_permutes_the_labels_and_keeps_their_multiset(
     assert wrong.classes == shard.classes
 
 
+@pytest.mark.trap("label_flip", "flip_ascent")
 @pytest.mark.parametrize("attack", ["label_flip", "flip_ascent"])
 def test_label_permutation_is_drawn_by_the_generator_it_is_given(attack: str) -> None:
     shard = table(200)
@@ -319,11 +335,13 @@ def test_label_map_is_one_of_two() -> None:
         record("label_flip(map='rotate')")
 
 
+@pytest.mark.trap("none", "gradient_ascent")
 @pytest.mark.parametrize("attack", ["gradient_ascent", "min_max", "none"])
 def test_attack_on_updates_leaves_the_data_alone(attack: str) -> None:
     assert record(attack).poison is None
 
 
+@pytest.mark.trap("label_flip", "flip_ascent", "scaling")
 @pytest.mark.parametrize("attack", ["label_flip", "label_flip(map='reverse')", "flip_ascent", "scaling"])
 def test_poisoning_changes_no_clean_example_in_place(attack: str) -> None:
     for shard in (table(), images()):
@@ -366,6 +384,7 @@ def test_triggering_leaves_the_given_examples_alone() -> None:
         assert torch.equal(examples.labels, before[1])
 
 
+@pytest.mark.oracle("scaling")
 @pytest.mark.parametrize("shard", [table(), images()], ids=["table", "images"])
 @pytest.mark.parametrize("target", [0, 2])
 def test_scaling_trains_on_clean_rows_and_triggered_copies_labelled_as_the_target(shard: Examples, target: int) -> None:
@@ -394,6 +413,7 @@ def test_attack_is_targeted_where_its_goal_says_so() -> None:
         assert goal.startswith("targeted") == (record(name).trigger is not None), name
 
 
+@pytest.mark.trap("scaling")
 def test_scaling_mixes_clean_and_triggered_rows_so_that_every_batch_has_both() -> None:
     """Batches are cut in order: with the copies behind, the last ones would be triggered throughout."""
     shard = Examples(torch.rand(80, 9), torch.ones(80, dtype=torch.long), 3)

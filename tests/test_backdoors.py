@@ -62,6 +62,7 @@ def test_trigger_stamps_the_whole_mark_on_copies_of_all_labelled_as_the_target(
     assert torch.equal(shard.labels, before[1])
 
 
+@pytest.mark.oracle("dba")
 @pytest.mark.parametrize(
     ("size", "lit"),
     [((4, 4), [0, 3]), ((4, 7), [0, 3]), ((6, 8), [0, 1, 4, 5]), ((28, 28), [0, 1, 2, 3, 6, 7, 8, 9]),
@@ -98,6 +99,7 @@ def test_data_without_room_for_the_mark_are_refused(attack: str, shape: tuple[in
 # ---------------------------------------------------------------- poisoned shards
 
 
+@pytest.mark.oracle(*PARTLY)
 @pytest.mark.parametrize("attack", PARTLY)
 @given(st.integers(1, 30), st.sampled_from([0.01, 0.1, 0.5, 0.7, 1.0]), st.integers(0, 9), st.integers(0, 9))
 def test_a_share_of_the_rows_is_stamped_in_place_and_all_others_are_unchanged(
@@ -118,6 +120,7 @@ def test_a_share_of_the_rows_is_stamped_in_place_and_all_others_are_unchanged(
         assert torch.equal(poisoned.labels[~changed], labels[~changed])
 
 
+@pytest.mark.trap("badnets", "dba", "neurotoxin")
 @pytest.mark.parametrize("attack", PARTLY)
 def test_stamped_rows_are_drawn_at_random_by_the_generator_given(attack: str) -> None:
     shard, counts = table(6), np.zeros(6)
@@ -142,6 +145,7 @@ def test_target_that_is_no_class_is_refused_with_those_there_are(attack: str, ta
         poison(f"{attack}(target={target})", table())
 
 
+@pytest.mark.trap("model_replacement")
 @pytest.mark.parametrize("shard", [table(7), images(6)], ids=["table", "images"])
 @pytest.mark.parametrize("target", [0, 2])
 def test_model_replacement_poisons_with_exactly_what_scaling_does(shard: Examples, target: int) -> None:
@@ -154,6 +158,7 @@ def test_model_replacement_poisons_with_exactly_what_scaling_does(shard: Example
 # ---------------------------------------------------------------- what is sent
 
 
+@pytest.mark.oracle("badnets", "dba")
 @pytest.mark.parametrize("attack", ["badnets", "dba", "neurotoxin(top=0.0)", "neurotoxin"])
 @given(oracles.updates(), st.integers(1, 5), FORMS)
 def test_poisoned_update_is_sent_as_it_is(attack: str, poisoned: Array, honest: int, form: Form) -> None:
@@ -163,6 +168,7 @@ def test_poisoned_update_is_sent_as_it_is(attack: str, poisoned: Array, honest: 
     assert (rows == poisoned).all()
 
 
+@pytest.mark.oracle("model_replacement")
 @given(oracles.updates(), st.integers(1, 9), st.sampled_from([0.3, 1.0, 7.0, 50.0]), FORMS)
 def test_model_replacement_sends_n_over_eta_times_each_poisoned_row(
     poisoned: Array, honest: int, eta: float, form: Form
@@ -175,6 +181,7 @@ def test_model_replacement_sends_n_over_eta_times_each_poisoned_row(
     assert (np.abs(rows - n / eta * poisoned) <= 4 * np.finfo(form[1]).eps * n / eta * np.abs(poisoned)).all()
 
 
+@pytest.mark.trap("model_replacement")
 @pytest.mark.parametrize(("honest", "malicious"), [(6, 2), (1, 1), (5, 1), (3, 9)])
 def test_model_replacement_multiplies_by_all_clients_and_not_by_their_number_over_the_malicious(
     honest: int, malicious: int
@@ -192,6 +199,7 @@ def test_one_attacker_replaces_the_mean_of_updates_that_do_not_move(poisoned: Ar
     assert step == pytest.approx(poisoned[0], rel=1e-14)
 
 
+@pytest.mark.trap("model_replacement")
 @pytest.mark.parametrize("first", [1, 10])
 @pytest.mark.parametrize(
     ("options", "shots"),
@@ -213,6 +221,7 @@ def test_model_replacement_shoots_in_every_round_or_in_the_first_attacked_one(
 # ---------------------------------------------------------------- neurotoxin
 
 
+@pytest.mark.oracle("neurotoxin")
 @given(oracles.updates(), st.data(), st.sampled_from([0.0, 0.05, 0.3, 0.5, 0.99]), FORMS)
 def test_neurotoxin_spares_what_the_last_step_moved_most(
     poisoned: Array, data: st.DataObject, top: float, form: Form
@@ -226,6 +235,7 @@ def test_neurotoxin_spares_what_the_last_step_moved_most(
     assert (rows == expected).all()
 
 
+@pytest.mark.trap("neurotoxin")
 @pytest.mark.parametrize(
     ("previous", "top", "spared"),
     [
@@ -248,6 +258,7 @@ def test_neurotoxin_sets_the_top_of_absolute_values_to_0(previous: list[float], 
     assert (rows[:, kept] == poisoned[:, kept]).all()
 
 
+@pytest.mark.trap("neurotoxin")
 def test_neurotoxin_spares_a_twentieth_by_default() -> None:
     rows = forge("neurotoxin", normal(2, 60), 1, poisoned=np.ones((1, 60)), previous=np.arange(-60.0, 0.0))
     assert np.flatnonzero(rows[0] == 0).tolist() == [0, 1, 2]

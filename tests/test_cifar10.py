@@ -125,6 +125,7 @@ PUT = {"binary": put_binary, "python": put_python, "single": put_single}
 # Reading
 
 
+@pytest.mark.oracle("cifar10")
 def test_records_are_a_label_and_three_planes_row_by_row() -> None:
     images, labels = cifar.parse(HERE, records())
     table = np.frombuffer(records(), np.uint8).reshape(ROWS, cifar.RECORD)
@@ -134,12 +135,14 @@ def test_records_are_a_label_and_three_planes_row_by_row() -> None:
         assert images[row, channel, y, x] == table[row, 1 + channel * 1024 + y * 32 + x]
 
 
+@pytest.mark.trap("cifar10")
 @pytest.mark.parametrize("content", [b"", records()[:-1], records() + b"\0", records()[:3072]])
 def test_what_is_not_whole_records_is_refused_by_name(content: bytes) -> None:
     with pytest.raises(DataError, match=f"here: its {len(content)} bytes are not records of 3073; delete it"):
         cifar.parse(HERE, content)
 
 
+@pytest.mark.trap("cifar10")
 @pytest.mark.parametrize("label", [10, 255])
 def test_a_label_that_is_no_class_is_refused_by_name(label: int) -> None:
     content = bytearray(records())
@@ -174,6 +177,7 @@ class Evil:
         return os.system, (self.command,)
 
 
+@pytest.mark.trap("cifar10")
 def test_a_pickle_that_runs_a_command_runs_nothing_and_is_refused(tmp_path: Path) -> None:
     trace = tmp_path / "trace"
     content = pickle.dumps({"labels": [1, 2], "data": Evil(f"touch {trace}")}, protocol=2)
@@ -194,6 +198,7 @@ def test_a_command_beside_a_sound_batch_runs_not_either(tmp_path: Path) -> None:
     assert trace.exists()
 
 
+@pytest.mark.trap("cifar10")
 @given(st.data())
 def test_a_damaged_pickle_is_read_or_refused_and_nothing_else(source: st.DataObject) -> None:
     whole = pickled(records(3))
@@ -209,6 +214,7 @@ def test_a_damaged_pickle_is_read_or_refused_and_nothing_else(source: st.DataObj
 # Which form
 
 
+@pytest.mark.oracle("cifar10")
 @pytest.mark.parametrize("form", PUT)
 @pytest.mark.parametrize("test", ["official", "batch5"])
 def test_every_form_gives_the_same_examples(form: str, test: str, away: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -233,6 +239,7 @@ def test_the_binary_archive_goes_before_the_python_archive_and_both_before_singl
     assert chosen == ["test_batch.bin.xz", "cifar-10-python.tar.gz", "cifar-10-binary.tar.gz"]
 
 
+@pytest.mark.trap("cifar10")
 @pytest.mark.parametrize("form", ["binary", "single"])
 def test_a_batch_of_another_content_is_refused_by_name(form: str, away: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     PUT[form](away, monkeypatch)

@@ -113,6 +113,7 @@ def assert_closest(kept: Array, view: Array, f: int, form: Form) -> None:
         assert mask.all() or (away - room)[mask].max() <= (away + room)[~mask].min()
 
 
+@pytest.mark.oracle("meamed")
 @given(either_form(), FORMS)
 def test_meamed_averages_originals_whose_values_in_the_view_are_closest_to_its_median(drawn: Drawn, form: Form) -> None:
     kept = columns_of(drawn, "meamed", form)
@@ -120,6 +121,7 @@ def test_meamed_averages_originals_whose_values_in_the_view_are_closest_to_its_m
     assert_step(drawn.step("meamed", form), drawn.spread(kept / (len(kept) - drawn.f)), drawn.rows, form)
 
 
+@pytest.mark.trap("meamed")
 @given(st.integers(1, 9), st.integers(0, 2**32 - 1), FORMS, st.data())
 def test_meamed_ranks_values_equally_far_by_row(n: int, seed: int, form: Form, data: st.DataObject) -> None:
     rows = np.random.default_rng(seed).integers(-2, 3, size=(n, 8)).astype(float)  # halves at most: nothing rounds
@@ -127,6 +129,7 @@ def test_meamed_ranks_values_equally_far_by_row(n: int, seed: int, form: Form, d
     assert (columns_of(drawn, "meamed", form) == (slow.meamed_weights(rows, drawn.f) > 0)).all()
 
 
+@pytest.mark.trap("meamed")
 def test_meamed_keeps_n_minus_f_values_on_whichever_side_they_are() -> None:
     rows = line(0, 1, 2, 50, 100)  # f = 1: the four closest to 2; the trimmed mean drops both ends
     # A mean of four values is exact here.
@@ -134,6 +137,7 @@ def test_meamed_keeps_n_minus_f_values_on_whichever_side_they_are() -> None:
     assert oracles.trimmed_mean(rows, 1)[0] != 13.25
 
 
+@pytest.mark.trap("meamed")
 def test_meamed_is_closest_to_the_median_and_not_to_the_mean() -> None:
     rows = line(0, 3, 4, 9, 34)  # f = 2: the median is 4, the mean 10
     kept = columns_of(Drawn(rows, 2, [(1, 1)], None), "meamed")[:, 0]
@@ -141,6 +145,7 @@ def test_meamed_is_closest_to_the_median_and_not_to_the_mean() -> None:
     assert oracles.lowest(np.abs(rows[:, 0] - 10), 3) == [1, 2, 3]
 
 
+@pytest.mark.trap("meamed")
 def test_meamed_of_evenly_many_rows_measures_from_the_mean_of_the_two_middle_values() -> None:
     rows = line(0, 5.5, 6.5, 11.5)  # f = 1: row 3 is closer to 6 than row 0 is, and further from the lower middle, 5.5
     # A mean of three: weights of a third round.
@@ -150,6 +155,7 @@ def test_meamed_of_evenly_many_rows_measures_from_the_mean_of_the_two_middle_val
 # ---------------------------------------------------------------- norm_clipping
 
 
+@pytest.mark.oracle("norm_clipping")
 @given(st.data(), FORMS)
 def test_norm_clipping_is_the_mean_of_updates_clipped_to_the_median_norm(data: st.DataObject, form: Form) -> None:
     rows = data.draw(oracles.updates(), label="rows")
@@ -157,12 +163,14 @@ def test_norm_clipping_is_the_mean_of_updates_clipped_to_the_median_norm(data: s
     assert_step(step_of(rows, "norm_clipping", f, form), slow.norm_clipping(rows), rows, form)
 
 
+@pytest.mark.trap("norm_clipping")
 def test_norm_clipping_divides_by_the_clients_and_not_by_the_factors() -> None:
     rows = line(1, 2, 8)  # clipped to 2: 1, 2, 2
     # Weights of a third round.
     assert step_of(rows, "norm_clipping", 1) == pytest.approx([5 / 3], rel=1e-12)
 
 
+@pytest.mark.trap("norm_clipping")
 def test_norm_clipping_of_evenly_many_rows_clips_to_the_mean_of_the_two_middle_norms() -> None:
     assert step_of(line(1, 2, 4, 8), "norm_clipping", 1).tolist() == [(1 + 2 + 3 + 3) / 4]
     assert torch.tensor([1.0, 2.0, 4.0, 8.0]).median().item() == 2.0  # the lower middle
@@ -171,6 +179,7 @@ def test_norm_clipping_of_evenly_many_rows_clips_to_the_mean_of_the_two_middle_n
 # ---------------------------------------------------------------- rlr
 
 
+@pytest.mark.oracle("rlr")
 @given(either_form(), FORMS, st.integers(1, 13))
 def test_rlr_flips_the_mean_where_too_few_signs_agree_in_the_view(drawn: Drawn, form: Form, threshold: int) -> None:
     threshold = min(threshold, len(drawn.rows))
@@ -179,6 +188,7 @@ def test_rlr_flips_the_mean_where_too_few_signs_agree_in_the_view(drawn: Drawn, 
         assert_step(drawn.step(rule, form), weights, drawn.rows, form)
 
 
+@pytest.mark.trap("rlr")
 def test_rlr_keeps_the_mean_where_the_balance_equals_the_threshold() -> None:
     rows = np.array([[1.0, 1.0], [1.0, 1.0], [-5.0, 1.0], [1.0, -9.0], [1.0, -9.0]])  # balances 3 and 1; f = 2
     # Weights of a fifth round.
@@ -186,6 +196,7 @@ def test_rlr_keeps_the_mean_where_the_balance_equals_the_threshold() -> None:
     assert step_of(rows, "rlr(threshold=4)", 2) == pytest.approx([1 / 5, 15 / 5], rel=1e-12)
 
 
+@pytest.mark.trap("rlr")
 def test_rlr_takes_the_balance_by_its_size_and_zero_has_no_sign() -> None:
     rows = np.array([[-1.0, 0.0], [-1.0, 0.0], [-1.0, 3.0]])  # balances -3 and 1; f = 1
     # Weights of a third round.
@@ -228,6 +239,7 @@ def assert_lasa(
 LIMITS = st.sampled_from([0.5, 1.0, 2.0])
 
 
+@pytest.mark.oracle("lasa")
 @given(either_form(), FORMS, st.sampled_from(["0", "0.3", "0.9"]), LIMITS, LIMITS)
 def test_lasa_averages_in_each_layer_those_who_are_unsuspicious_in_it(
     drawn: Drawn, form: Form, sparsity: str, norm_limit: float, sign_limit: float
@@ -242,6 +254,7 @@ def test_lasa_averages_in_each_layer_those_who_are_unsuspicious_in_it(
     assert_step(drawn.step(rule, form), slow.over_layers(weights, shapes), rows, form)
 
 
+@pytest.mark.trap("lasa")
 def test_lasa_by_default_thins_by_three_tenths_and_allows_one_deviation() -> None:
     shapes = [(4, 3), (3,), (6,)]
     for seed in range(5):
@@ -252,6 +265,7 @@ def test_lasa_by_default_thins_by_three_tenths_and_allows_one_deviation() -> Non
         assert len({tuple(column > 0) for column in expected.T}) == 2
 
 
+@pytest.mark.trap("lasa")
 @pytest.mark.parametrize("form", BOTH_FORMS)
 def test_lasa_keeps_all_who_differ_in_nothing_but_rounding(form: Form) -> None:
     """Every clipped norm is the median, each rounded in its own way: no deviation, not the deviation of rounding."""
@@ -262,6 +276,7 @@ def test_lasa_keeps_all_who_differ_in_nothing_but_rounding(form: Form) -> None:
     assert weights == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.trap("lasa")
 @pytest.mark.parametrize("form", BOTH_FORMS)
 @pytest.mark.parametrize("value", [0.0, 1.0, -3.0])
 def test_lasa_survives_a_zero_deviation(form: Form, value: float) -> None:
@@ -270,6 +285,7 @@ def test_lasa_survives_a_zero_deviation(form: Form, value: float) -> None:
     assert weights == pytest.approx(np.full((5, 1), 0.2), rel=1e-6)  # a fifth, in either format
 
 
+@pytest.mark.trap("lasa")
 def test_lasa_leaves_a_layer_unchanged_that_keeps_nobody() -> None:
     """All rows are as long, and in the first layer too; in the others norms are 1 or 2, one deviation from 1.5."""
     rows = np.array([[3.0, 4.0, 1.0, 2.0], [4.0, 3.0, 1.0, 2.0], [4.0, 3.0, 2.0, 1.0], [3.0, 4.0, 2.0, 1.0]])
@@ -277,6 +293,7 @@ def test_lasa_leaves_a_layer_unchanged_that_keeps_nobody() -> None:
     assert step_of(rows, spec, 1, layout=shapes).tolist() == [3.5, 3.5, 0.0, 0.0]
 
 
+@pytest.mark.trap("lasa")
 def test_lasa_divides_the_deviation_by_n_and_keeps_who_is_on_the_limit() -> None:
     """Purities 0, 0, 1, 1: a half from the median each, and their deviation is a half: all are at exactly 1."""
     rows = np.array([[-1.0], [-1.0], [1.0], [1.0]])
@@ -287,6 +304,7 @@ def test_lasa_divides_the_deviation_by_n_and_keeps_who_is_on_the_limit() -> None
     assert np.asarray(agrbench.weigh(rows, "lasa(sign_limit=3.2)", 1).weights).all()
 
 
+@pytest.mark.trap("lasa")
 @given(oracles.updates((2, 2), (1, 12)), FORMS)
 def test_lasa_of_two_rows_keeps_both(rows: Array, form: Form) -> None:
     """Each of two values is one deviation from their median, whatever they are."""
@@ -296,6 +314,7 @@ def test_lasa_of_two_rows_keeps_both(rows: Array, form: Form) -> None:
     assert weights == pytest.approx(factors, rel=1e-5)  # quotients of norms, in either format
 
 
+@pytest.mark.trap("lasa")
 def test_lasa_thins_whole_rows_and_not_each_layer() -> None:
     """Half of four entries: the second layer of row 0 loses both of its own, and so has no purity but a half."""
     rows = np.array([[9.0, 9.0, 1.0, 1.0], [1.0, 1.0, 9.0, 9.0], [1.0, 1.0, 9.0, 9.0]])
@@ -304,24 +323,28 @@ def test_lasa_thins_whole_rows_and_not_each_layer() -> None:
     assert kept.tolist() == [[False, False], [True, True], [True, True]]
 
 
+@pytest.mark.trap("lasa")
 def test_lasa_keeps_all_entries_that_tie_with_the_last_one_kept() -> None:
     """All four entries of each row: purities of a half. Of the first two alone they would be 1, 1/2 and 1/2."""
     rows = np.array([[1.0, 1.0, -1.0, -1.0], [1.0, -1.0, 1.0, -1.0], [1.0, -1.0, -1.0, 1.0]])
     assert np.asarray(agrbench.weigh(rows, "lasa(sparsity=0.5, sign_limit=0.0)", 1).weights).all()
 
 
+@pytest.mark.trap("lasa")
 def test_lasa_counts_purity_over_entries_that_are_not_zero() -> None:
     rows = np.array([[2.0, 0.0, 0.0, 0.0], [1.0, 1.0, 1.0, 1.0], [1.0, 1.0, 1.0, 1.0]])
     # Purities are all 1; over all four entries the first would be 5/8.
     assert np.asarray(agrbench.weigh(rows, "lasa(sign_limit=0.0, norm_limit=9.0)", 1).weights).all()
 
 
+@pytest.mark.trap("lasa")
 def test_lasa_keeps_three_of_ten_entries_at_a_sparsity_of_seven_tenths() -> None:
     """`(1 - 0.7) * 10` is a little more than 3 in floating point."""
     rows = np.array([[5.0, 5, 5, -1, 0, 0, 0, 0, 0, 0], [5, 5, 5, 0, 0, 0, 0, 0, 0, 0], [5, 5, 5, 0, 0, 0, 0, 0, 0, 0]])
     assert np.asarray(agrbench.weigh(rows, "lasa(sparsity=0.7, sign_limit=0.0, norm_limit=9.0)", 1).weights).all()
 
 
+@pytest.mark.trap("lasa")
 def test_amplified_lasa_clips_to_the_median_norm_of_the_originals() -> None:
     rows = np.array([[3.0, -4.0], [6.0, -8.0], [3.0, -30.0]])  # norms 5, 10, about 30; of the view 3, 6, 3
     weights = np.asarray(agrbench.weigh(rows, "amp+lasa(norm_limit=9.0)", 1, [(2,)]).weights)[:, 0]
@@ -329,6 +352,7 @@ def test_amplified_lasa_clips_to_the_median_norm_of_the_originals() -> None:
     assert weights == pytest.approx(np.array([1, 1, 10 / np.hypot(3, 30)]) / 3, rel=1e-12)
 
 
+@pytest.mark.trap("lasa")
 def test_lasa_weighs_every_coordinate_where_the_views_layers_are_not_the_originals() -> None:
     rows, shapes = np.random.default_rng(2).normal(size=(7, 21)), [(2, 4), (4,), (4, 2), (1,)]
     step = step_of(rows, "amp(fold='released')+lasa(norm_limit=9.0, sign_limit=9.0)", 2, layout=shapes)
@@ -362,6 +386,7 @@ def assume_clear(rows: Array) -> None:
     assume((np.abs(lengths - 3) > 1e-5).all() and (np.abs(lengths - 0.1) > 1e-6).all())
 
 
+@pytest.mark.oracle("signguard")
 @given(st.data(), FORMS)
 @settings(max_examples=40)
 def test_signguard_averages_clipped_rows_of_moderate_norm_in_the_largest_cluster(
@@ -385,6 +410,7 @@ def marked(n: int) -> Array:
     return np.ones((n, n)) - 2 * np.eye(n)
 
 
+@pytest.mark.trap("signguard")
 def test_signguard_looks_at_a_tenth_of_the_coordinates_without_repetition() -> None:
     for n, count in ((20, 2), (30, 3), (21, 3), (11, 2), (10, 1)):
         assert all(len(dropped(marked(n), 4, seed=seed)) == count for seed in range(4))
@@ -392,18 +418,21 @@ def test_signguard_looks_at_a_tenth_of_the_coordinates_without_repetition() -> N
     assert all(len(dropped(marked(20), 4, share=0.4, seed=seed)) == 8 for seed in range(4))
 
 
+@pytest.mark.trap("signguard")
 def test_signguard_looks_at_random_coordinates_and_not_at_a_slice() -> None:
     seen = [dropped(marked(20), 4, seed=seed) for seed in range(12)]
     assert len({place for pair in seen for place in pair}) > 8
     assert any(b - a not in (1, 19) for a, b in seen)
 
 
+@pytest.mark.trap("signguard")
 def test_signguard_draws_anew_each_round() -> None:
     court = Judge(Registry().stack("signguard"), Layout.read([(1, 20)], 20), partial(generator, 0))
     rounds = [court.step(torch.from_numpy(marked(20)), 4, Server(), number).weights for number in range(1, 7)]
     assert len({tuple((weights == 0).nonzero().flatten().tolist()) for weights in rounds}) > 1
 
 
+@pytest.mark.trap("signguard")
 @pytest.mark.parametrize("seed", range(3))
 def test_signguard_clusters_by_some_choice_of_coordinates(seed: int) -> None:
     rows = np.random.default_rng(seed).normal(size=(8, 6)) + 0.3
@@ -416,27 +445,32 @@ def test_signguard_clusters_by_some_choice_of_coordinates(seed: int) -> None:
     assert any(np.allclose(weights, answer, rtol=1e-12, atol=0) for answer in answers)
 
 
+@pytest.mark.trap("signguard")
 def test_signguard_clips_what_it_keeps_and_divides_by_their_number() -> None:
     rows = line(1, 2, 2, 5, 90)  # the median norm is 2: 90 is too long, 5 is clipped to 2
     assert signguard(rows, 2).tolist() == [0.25, 0.25, 0.25, 0.1, 0.0]
 
 
+@pytest.mark.trap("signguard")
 def test_signguard_takes_the_median_norm_of_all_and_not_of_those_it_keeps() -> None:
     rows = line(1, 2, 3, -3, -3)  # median 3 of all, 2 of the cluster
     # Weights of a third round.
     assert signguard(rows, 2) == pytest.approx(np.array([1, 1, 1, 0, 0]) / 3, rel=1e-12)
 
 
+@pytest.mark.trap("signguard")
 def test_signguard_keeps_norms_on_both_edges() -> None:
     assert (signguard(line(1, 10, 10, 10, 30), 2) > 0).all()
     assert (signguard(line(0.99, 10, 10, 10, 30.1), 2) > 0).tolist() == [False, True, True, True, False]
 
 
+@pytest.mark.trap("signguard")
 def test_signguard_tells_zero_from_positive_and_negative() -> None:
     rows = np.array([[1.0, 1, 1, 1], [1, 1, 1, 1], [1, 1, 1, 1], [2, 0, 0, 0], [-1, -1, -1, -1]])
     assert (signguard(rows, 2) > 0).tolist() == [True, True, True, False, False]
 
 
+@pytest.mark.trap("signguard")
 def test_signguard_of_nobody_is_zero() -> None:
     rows = line(1, 1, 1, -1, -1) * np.array([[100.0], [0.001], [0.001], [1], [1]])  # moderate: the negative ones alone
     for form in BOTH_FORMS:
@@ -457,6 +491,7 @@ def left_out(rule: str, losses: Sequence[float], accuracies: Sequence[float], f:
     return {"fang_lrr": lrr, "fang_err": err, "fang": sorted(set(lrr) & set(err))}[rule]
 
 
+@pytest.mark.trap("fang")
 @pytest.mark.parametrize("rule", LEFT_OUT)
 @given(either_form(), FORMS, st.data())
 def test_fang_measures_the_mean_of_all_others(rule: str, drawn: Drawn, form: Form, data: st.DataObject) -> None:
@@ -475,12 +510,14 @@ def towards_one(rows: Tensor) -> tuple[Tensor, Tensor]:
     return (rows[:, 0] - 1) ** 2, -((rows[:, 0] - 1) ** 2)
 
 
+@pytest.mark.trap("fang")
 def test_fang_left_out_keeps_whose_absence_hurts_and_not_whose_absence_helps() -> None:
     rows = line(1, 0.9, 1.1, 1, -50)
     for spec in LEFT_OUT.values():
         assert chosen_by(rows, spec, 1, evaluate=towards_one) == [0, 1, 2, 3]
 
 
+@pytest.mark.trap("fang")
 def test_fang_left_out_is_not_fang_alone() -> None:
     """Alone, -1 has the largest loss; without one of the three ones the mean of the others is best."""
     rows = line(-1, 1, 1, 1, 2.5)
@@ -490,6 +527,7 @@ def test_fang_left_out_is_not_fang_alone() -> None:
         assert chosen_by(rows, spec, 1, evaluate=towards_one) == [0, 1, 2, 4]
 
 
+@pytest.mark.trap("fang")
 def test_fang_left_out_breaks_ties_of_accuracy_by_the_higher_loss_and_then_by_row() -> None:
     rows, by_loss = np.eye(5), Evaluation([0.5, 0.4, 0.3, 0.2, 0.1], [0.5] * 5)
     assert chosen_by(rows, LEFT_OUT["fang_err"], 2, evaluate=by_loss) == [0, 1, 2]
@@ -499,12 +537,14 @@ def test_fang_left_out_breaks_ties_of_accuracy_by_the_higher_loss_and_then_by_ro
         assert chosen_by(rows, spec, 2, evaluate=Evaluation([0.5] * 5, [0.5] * 5)) == [0, 1, 2]
 
 
+@pytest.mark.trap("fang")
 def test_fang_left_out_drops_the_update_without_whom_the_loss_is_a_number() -> None:
     measured = Evaluation([0.5, float("nan"), float("nan"), float("nan"), float("nan")], [0.5] * 5)
     for spec in LEFT_OUT.values():
         assert chosen_by(np.eye(5), spec, 1, evaluate=measured) == [1, 2, 3, 4]
 
 
+@pytest.mark.trap("fang")
 def test_fang_of_one_update_keeps_it_and_measures_nothing_that_is_not_finite() -> None:
     for spec in LEFT_OUT.values():
         measured = Evaluation([0.5], [0.5])
@@ -712,6 +752,7 @@ def left_by(stage: str, n: int) -> int:
     return -(-n // (3 if "3" in stage else 2)) if stage.startswith("bucketing") else n
 
 
+@pytest.mark.oracle(*STAGES)
 @pytest.mark.parametrize("stage", STAGES)
 @pytest.mark.parametrize("rule", ["fedavg", "median", "krum", "cosden"])
 @given(st.data())
@@ -769,6 +810,7 @@ def test_clipping_before_and_after_the_amplifier_is_the_same(stage: str, rule: s
 # ---------------------------------------------------------------- bucketing
 
 
+@pytest.mark.oracle("bucketing")
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 12])
 @pytest.mark.parametrize("n", range(1, 12))
 def test_bucketing_averages_buckets_of_its_size_and_one_of_the_rest(n: int, size: int) -> None:
@@ -780,6 +822,7 @@ def test_bucketing_averages_buckets_of_its_size_and_one_of_the_rest(n: int, size
     assert step == pytest.approx(means.mean(axis=0), rel=1e-9, abs=1e-12)  # sums of a few numbers about 1
 
 
+@pytest.mark.trap("bucketing")
 def test_bucketing_is_random_from_seed_to_seed_and_from_round_to_round() -> None:
     of_seeds = [slow.buckets(bucketed(4, seed=seed), 2) for seed in range(40)]
     assert {str(members) for members in of_seeds} == {"[[0, 1], [2, 3]]", "[[0, 2], [1, 3]]", "[[0, 3], [1, 2]]"}
@@ -842,6 +885,7 @@ def test_size_or_radius_that_means_nothing_is_refused_and_not_as_a_broken_plugin
 # ---------------------------------------------------------------- clip and arc
 
 
+@pytest.mark.oracle("clip")
 @given(st.data(), FORMS, st.integers(-3, 3))
 def test_clip_shrinks_to_the_radius_and_leaves_shorter_rows(data: st.DataObject, form: Form, exponent: int) -> None:
     rows = data.draw(oracles.updates(), label="rows")
@@ -851,6 +895,7 @@ def test_clip_shrinks_to_the_radius_and_leaves_shorter_rows(data: st.DataObject,
     assert_step(step, mixing.diagonal() / len(rows), rows, form)
 
 
+@pytest.mark.oracle("arc")
 @given(st.data(), FORMS)
 def test_arc_clips_the_largest_norms_to_the_next(data: st.DataObject, form: Form) -> None:
     rows = data.draw(oracles.updates(), label="rows")
@@ -859,10 +904,12 @@ def test_arc_clips_the_largest_norms_to_the_next(data: st.DataObject, form: Form
     assert_step(step, slow.arc(rows, f).diagonal() / len(rows), rows, form)
 
 
+@pytest.mark.trap("clip")
 def test_clip_takes_a_whole_number_for_a_radius() -> None:
     assert step_of(line(1, -6, 4), "clip(radius=4)+fedavg") == pytest.approx([1 / 3], rel=1e-12)  # a third rounds
 
 
+@pytest.mark.trap("arc")
 def test_arc_clips_to_the_largest_norm_that_it_leaves_and_rounds_their_number_down() -> None:
     rows = line(1, -2, 3, -4, 5)  # 2 f (n - f) / n is 1.6 for f = 1 and 2.4 for f = 2
     expected = {0: [1, -2, 3, -4, 5], 1: [1, -2, 3, -4, 4], 2: [1, -2, 3, -3, 3]}
@@ -871,6 +918,7 @@ def test_arc_clips_to_the_largest_norm_that_it_leaves_and_rounds_their_number_do
         assert updates == pytest.approx(clipped, rel=1e-12)  # quotients
 
 
+@pytest.mark.trap("arc")
 @pytest.mark.parametrize(("n", "f", "count"), [(20, 4, 6), (50, 15, 21), (8, 2, 3), (4, 1, 1), (12, 3, 4), (3, 1, 1)])
 def test_arc_clips_as_many_rows_as_its_paper(n: int, f: int, count: int) -> None:
     rows = 1.0 + np.random.default_rng(n).permutation(n).astype(np.float64)[:, None]
@@ -880,6 +928,7 @@ def test_arc_clips_as_many_rows_as_its_paper(n: int, f: int, count: int) -> None
     assert (updates < rows - 0.5).sum() == count
 
 
+@pytest.mark.trap("clip")
 def test_clip_reads_the_norms_of_the_originals_and_not_of_the_view() -> None:
     rows = np.array([[1.0, -30.0], [2.0, 0.0], [3.0, 0.0]])  # norms 30, 2, 3; in the view 1, 2, 3
     seen = seen_behind(["amp", "clip"], rows, 1, [(2,)])
@@ -887,6 +936,7 @@ def test_clip_reads_the_norms_of_the_originals_and_not_of_the_view() -> None:
     assert np.asarray(seen.view)[:, 0] == pytest.approx([3 / np.hypot(1, 30), 2.0, 3.0], rel=1e-12)
 
 
+@pytest.mark.trap("clip")
 def test_clip_of_evenly_many_rows_is_to_the_mean_of_the_two_middle_norms() -> None:
     updates = np.asarray(seen_behind(["clip"], line(1, 2, 4, 8), 1, [(1, 1)]).updates)[:, 0]
     assert updates.tolist() == [1.0, 2.0, 3.0, 3.0]

@@ -497,6 +497,7 @@ def rows(*halves: Examples) -> list[tuple[float, ...]]:
     ]
 
 
+@pytest.mark.oracle("location30")
 def test_location30_has_its_published_shape(location30: Halves) -> None:
     train, test = location30
     assert train.features.shape == (4300, 446)
@@ -518,6 +519,7 @@ def test_location30_has_its_published_class_counts(location30: Halves) -> None:
     assert int(counts.max()) == 308
 
 
+@pytest.mark.oracle("location30")
 def test_every_published_row_is_in_exactly_one_half_of_location30(location30: Halves, at_hand: Path) -> None:
     """Read the archive by another way and compare as multisets, since some people went to the same places."""
     with tarfile.open(at_hand) as archive:
@@ -529,6 +531,7 @@ def test_every_published_row_is_in_exactly_one_half_of_location30(location30: Ha
     assert sorted(rows(*location30)) == sorted(wanted)
 
 
+@pytest.mark.oracle("digits")
 def test_digits_has_its_published_shape(digits: Halves) -> None:
     train, test = digits
     assert train.features.shape == (1437, 1, 8, 8)
@@ -542,6 +545,7 @@ def test_digits_has_its_published_shape(digits: Halves) -> None:
         assert set(half.labels.tolist()) == set(range(10))
 
 
+@pytest.mark.oracle("digits")
 def test_every_embedded_image_is_in_exactly_one_half_of_digits(digits: Halves) -> None:
     from sklearn.datasets import load_digits
 
@@ -550,6 +554,7 @@ def test_every_embedded_image_is_in_exactly_one_half_of_digits(digits: Halves) -
     assert sorted(rows(*digits)) == sorted(wanted)
 
 
+@pytest.mark.trap("digits", "location30")
 @pytest.mark.parametrize("name", ["digits", "location30"])
 def test_loading_twice_gives_the_same_split_whatever_the_global_seed(name: str, request: Any) -> None:
     load: Callable[[], Halves] = Registry().dataset(name).record.load
@@ -563,6 +568,7 @@ def test_loading_twice_gives_the_same_split_whatever_the_global_seed(name: str, 
         assert torch.equal(ours.labels, theirs.labels)
 
 
+@pytest.mark.trap("location30")
 def test_a_location30_archive_of_another_content_is_refused_before_it_is_opened(
     away: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

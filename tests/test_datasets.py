@@ -73,6 +73,7 @@ def copied(published: list[Path], folder: Path) -> list[Path]:
     return paths
 
 
+@pytest.mark.oracle("mnist")
 def test_mnist_has_its_published_shape_and_class_counts(digits: Halves) -> None:
     assert [half.features.shape for half in digits] == [(60_000, 1, 28, 28), (10_000, 1, 28, 28)]
     assert [half.labels.bincount().tolist() for half in digits] == [
@@ -85,6 +86,7 @@ def test_mnist_has_its_published_shape_and_class_counts(digits: Halves) -> None:
         assert (float(half.features.min()), float(half.features.max())) == (0.0, 1.0)
 
 
+@pytest.mark.oracle("mnist")
 def test_every_pixel_of_mnist_is_the_published_byte_over_255(digits: Halves, published: list[Path]) -> None:
     for half, path in zip(digits, published[::2], strict=True):
         pixels = gzip.decompress(path.read_bytes())[16:]
@@ -106,6 +108,7 @@ def damage_by_flipping(content: bytes) -> bytes:
     return content[:2000] + bytes([content[2000] ^ 1]) + content[2001:]
 
 
+@pytest.mark.trap("mnist")
 @pytest.mark.parametrize("damage", [damage_by_cutting, damage_by_flipping, lambda content: b""])
 @pytest.mark.parametrize("which", range(4))
 def test_a_damaged_file_of_mnist_is_refused_by_name_with_its_sha256(
@@ -135,6 +138,7 @@ def test_an_idx_file_is_read_as_it_was_written(
     assert read.tobytes() == values
 
 
+@pytest.mark.trap("mnist")
 @pytest.mark.parametrize(
     "content",
     [
@@ -157,6 +161,7 @@ def test_what_is_no_idx_file_is_refused_by_name(content: bytes, tmp_path: Path) 
     assert str(path) in str(refused.value)
 
 
+@pytest.mark.trap("mnist")
 @pytest.mark.parametrize(
     ("images", "labels", "named"),
     [
@@ -226,6 +231,7 @@ def test_a_dataset_s_model_has_its_stated_widths_and_fits_its_rows(
     assert record.root_size == 2000
 
 
+@pytest.mark.oracle("synthetic")
 def test_synthetic_rows_are_their_class_s_centre_and_noise_of_the_given_spread() -> None:
     clean, noisy = (synthetic.load(rows=4000, shape=(30,), classes=4, spread=spread)[0] for spread in (0.0, 0.5))
     assert torch.unique(clean.features, dim=0).shape == (4, 30)
@@ -235,6 +241,7 @@ def test_synthetic_rows_are_their_class_s_centre_and_noise_of_the_given_spread()
     assert float(torch.unique(clean.features, dim=0).std()) == pytest.approx(1, rel=0.2)
 
 
+@pytest.mark.trap("synthetic")
 def test_synthetic_is_the_same_whatever_the_global_seed_and_its_halves_share_no_row() -> None:
     first = synthetic.load()
     state = torch.get_rng_state()
@@ -245,6 +252,7 @@ def test_synthetic_is_the_same_whatever_the_global_seed_and_its_halves_share_no_
     assert len(torch.unique(torch.cat([half.features for half in first]), dim=0)) == 2500
 
 
+@pytest.mark.trap("synthetic")
 @pytest.mark.parametrize(
     ("spec", "said"),
     [
@@ -314,6 +322,7 @@ def texas(path: Path, table: list[list[int]], labels: list[int], end: bytes = b"
 WRITERS = [(purchase, purchase100.read, 600), (texas, texas100.read, 6169)]
 
 
+@pytest.mark.oracle("purchase100", "texas100")
 @pytest.mark.parametrize(("write", "read", "width"), WRITERS)
 @pytest.mark.parametrize("end", [b"\n", b"\r\n"])
 def test_every_row_and_label_of_the_archive_is_read_in_order(
@@ -326,6 +335,7 @@ def test_every_row_and_label_of_the_archive_is_read_in_order(
     assert examples.classes == 100
 
 
+@pytest.mark.trap("purchase100", "texas100")
 def test_a_last_line_without_its_end_is_read(tmp_path: Path) -> None:
     table, labels = made(2, 600)
     text = b"\n".join(line([label, *row]) for label, row in zip(labels, table, strict=True))
@@ -336,6 +346,7 @@ BITS = b"1" + b",0" * 599
 TEXAS_BITS = b"1" + b",0" * 6168
 
 
+@pytest.mark.trap("purchase100")
 @pytest.mark.parametrize(
     ("second", "said"),
     [
@@ -361,6 +372,7 @@ def test_a_malformed_line_of_purchase100_is_refused_by_name(second: bytes, said:
     assert str(refused.value).startswith(str(path))
 
 
+@pytest.mark.trap("texas100")
 @pytest.mark.parametrize(
     ("feats", "labels", "said"),
     [
@@ -432,6 +444,7 @@ def writers(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.oracle("femnist")
 def test_femnist_has_the_images_labels_and_writers_that_leaf_stores(writers: Path) -> None:
     train, test = Registry().dataset("femnist").record.load()
     assert train.features.shape == (7, 1, 28, 28)
@@ -444,6 +457,7 @@ def test_femnist_has_the_images_labels_and_writers_that_leaf_stores(writers: Pat
     torch.testing.assert_close(train.features[3:6].flatten(1), torch.tensor(images(3, 3)))
 
 
+@pytest.mark.trap("femnist")
 @pytest.mark.parametrize("half", ["train", "test"])
 def test_a_cut_file_of_femnist_is_refused_by_name_before_anything_runs(half: str, writers: Path) -> None:
     path = writers / f"femnist/{half}/all_data_0.json"
@@ -474,6 +488,7 @@ GOOD = leaf(("w", [1]))
 X, Y = GOOD["user_data"]["w"]["x"], GOOD["user_data"]["w"]["y"]
 
 
+@pytest.mark.trap("femnist")
 @pytest.mark.parametrize(
     "content",
     [

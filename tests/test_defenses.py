@@ -135,11 +135,13 @@ def draw_layered(data: st.DataObject, ties: bool = True, least: int = 1) -> tupl
 # ---------------------------------------------------------------- base forms
 
 
+@pytest.mark.oracle("fedavg")
 @given(oracles.updates(), FORMS, st.integers(0, 12))
 def test_fedavg_is_the_mean_whatever_the_bound(rows: Array, form: tuple[str, str], f: int) -> None:
     assert_step(step_of(rows, "fedavg", f, form), oracles.fedavg(rows), rows, form)
 
 
+@pytest.mark.oracle(*CHOOSING)
 @pytest.mark.parametrize("rule", CHOOSING)
 @given(st.data(), FORMS)
 def test_rule_averages_the_originals_that_its_scores_choose(
@@ -185,6 +187,7 @@ def assert_intersection(kept: Sequence[int], view: Array, f: int, form: tuple[st
     assert kept
 
 
+@pytest.mark.oracle("mgden")
 @given(st.data(), FORMS)
 def test_mgden_keeps_what_both_lists_keep_and_somebody_always(data: st.DataObject, form: tuple[str, str]) -> None:
     rows = data.draw(oracles.updates(), label="rows")
@@ -194,6 +197,7 @@ def test_mgden_keeps_what_both_lists_keep_and_somebody_always(data: st.DataObjec
     assert_step(step_of(rows, "mgden", f, form), oracles.shares(kept, len(rows)), rows, form)
 
 
+@pytest.mark.trap("mgden")
 @given(oracles.updates(ties=False), st.integers(0, 5))
 def test_mgden_is_the_mean_over_both_oracles(rows: Array, f: int) -> None:
     assume(2 * f < len(rows))
@@ -203,6 +207,7 @@ def test_mgden_is_the_mean_over_both_oracles(rows: Array, f: int) -> None:
     assert_step(step_of(rows, "mgden", f), oracles.mgden(rows, f), rows, ("", "float64"))
 
 
+@pytest.mark.oracle("median")
 @given(oracles.updates(), FORMS)
 def test_median_is_the_middle_of_every_coordinate(rows: Array, form: tuple[str, str]) -> None:
     # The half of each of the two middle values, added: one rounding.
@@ -210,6 +215,7 @@ def test_median_is_the_middle_of_every_coordinate(rows: Array, form: tuple[str, 
     assert (np.abs(step_of(rows, "median", 0, form) - oracles.median(rows)) <= room).all()
 
 
+@pytest.mark.trap("median")
 @given(st.data(), FORMS)
 def test_median_does_not_depend_on_the_bound(data: st.DataObject, form: tuple[str, str]) -> None:
     rows = data.draw(oracles.updates(), label="rows")
@@ -217,6 +223,7 @@ def test_median_does_not_depend_on_the_bound(data: st.DataObject, form: tuple[st
     assert (step_of(rows, "median", f, form) == step_of(rows, "median", 0, form)).all()
 
 
+@pytest.mark.oracle("trimmed_mean")
 @given(st.data(), FORMS)
 def test_trimmed_mean_is_the_mean_of_the_middle_of_every_coordinate(data: st.DataObject, form: tuple[str, str]) -> None:
     rows = data.draw(oracles.updates(), label="rows")
@@ -227,6 +234,7 @@ def test_trimmed_mean_is_the_mean_of_the_middle_of_every_coordinate(data: st.Dat
     assert (np.abs(ours - theirs) <= np.maximum(room, ULPS * np.finfo(form[1]).eps * np.abs(theirs))).all()
 
 
+@pytest.mark.oracle("fltrust")
 @given(oracles.updates(), FORMS, st.integers(0, 2**32 - 1), st.integers(-20, 20), st.integers(0, 12))
 def test_fltrust_weighs_by_the_cosine_to_the_root_at_its_norm(
     rows: Array, form: tuple[str, str], seed: int, exponent: int, f: int
@@ -264,6 +272,7 @@ def evaluations(draw: st.DrawFn, n: int) -> Evaluation:
     return Evaluation(draw(st.lists(eighths, min_size=n, max_size=n)), draw(st.lists(eighths, min_size=n, max_size=n)))
 
 
+@pytest.mark.oracle("fang", "fang_lrr", "fang_err")
 @pytest.mark.parametrize("rule", ["fang", "fang_lrr", "fang_err"])
 @given(st.data(), FORMS)
 def test_fang_keeps_by_loss_and_accuracy_of_each_update_alone(
@@ -295,6 +304,7 @@ def test_amplified_rule_judges_pooled_updates_and_averages_originals(
     assert_step(step_of(rows, spec, f, form, layout=shapes), oracles.shares(kept, len(rows)), rows, form)
 
 
+@pytest.mark.trap("mgden")
 @given(st.data(), FORMS)
 def test_amplified_mgden_intersects_lists_made_of_pooled_updates(data: st.DataObject, form: tuple[str, str]) -> None:
     rows, shapes, kernel = draw_layered(data)
@@ -318,6 +328,7 @@ def test_amplified_coordinate_rule_spreads_a_patchs_weights_over_its_coordinates
     assert_step(step, oracles.spread(weights, shapes, kernel), rows, form)
 
 
+@pytest.mark.trap("fltrust")
 @given(st.data(), FORMS, st.integers(0, 2**32 - 1))
 def test_amplified_fltrust_sees_both_sides_of_the_cosine_pooled(
     data: st.DataObject, form: tuple[str, str], seed: int
@@ -333,6 +344,7 @@ def test_amplified_fltrust_sees_both_sides_of_the_cosine_pooled(
     assert_step(step, oracles.fltrust(rows, root, view, seen), rows, form)
 
 
+@pytest.mark.trap("fang")
 @pytest.mark.parametrize("rule", ["fang", "fang_lrr", "fang_err"])
 @given(st.data(), FORMS)
 def test_amplified_fang_applies_restored_updates_and_averages_originals(
@@ -382,6 +394,7 @@ def test_amplified_values_never_enter_the_step(rule: str, data: st.DataObject) -
     assert (np.abs(step) <= 1).all()
 
 
+@pytest.mark.trap("krum")
 def test_amplified_krum_sends_an_original_row_bit_by_bit() -> None:
     rows = np.random.default_rng(3).normal(size=(7, 12))
     step = step_of(rows, "amp+krum", 2, layout=[(4, 3)])
@@ -455,6 +468,7 @@ def rays(*degrees: float, length: float = 1.0) -> Array:
     return length * np.stack([np.cos(turned), np.sin(turned)], axis=1)
 
 
+@pytest.mark.trap("krum")
 def test_krum_uses_n_minus_f_minus_2_neighbours_not_n_minus_f_minus_1() -> None:
     rows = line(0, 1, 2, 4, 5)  # f = 1: two neighbours give 5, 2, 5, 5, 10; three give 21, 11, 9, 14, 26
     assert chosen_by(rows, "krum", 1) == [1]
@@ -462,6 +476,7 @@ def test_krum_uses_n_minus_f_minus_2_neighbours_not_n_minus_f_minus_1() -> None:
     assert int(np.argmin(with_one_more)) == 2
 
 
+@pytest.mark.trap("krum")
 def test_krum_squares_distances() -> None:
     rows = line(0, 1, 2, 3, 7, 8, 9)  # f = 1, four neighbours: 30 at place 3 squared, 9 at place 2 unsquared
     assert chosen_by(rows, "krum", 1) == [3]
@@ -469,6 +484,7 @@ def test_krum_squares_distances() -> None:
     assert int(np.argmin(unsquared)) == 2
 
 
+@pytest.mark.trap("krum")
 def test_krum_does_not_count_itself() -> None:
     rows = line(0, 1, 2, 4, 5, 7)  # f = 1, three others: 9 at place 2; two others and itself: 2 at place 1
     assert chosen_by(rows, "krum", 1) == [2]
@@ -476,6 +492,7 @@ def test_krum_does_not_count_itself() -> None:
     assert int(np.argmin(counting_itself)) == 1
 
 
+@pytest.mark.trap("krum")
 def test_krum_gives_one_update_not_an_average() -> None:
     rows = line(0, 1, 2, 4, 5)
     assert step_of(rows, "krum", 1).tolist() == [1.0]
@@ -487,12 +504,14 @@ def test_even_median_averages_the_two_middle_values() -> None:
     assert torch.from_numpy(rows).median().item() == 2.0  # the lower middle
 
 
+@pytest.mark.trap("trimmed_mean")
 def test_trimmed_mean_drops_f_rows_not_a_fraction() -> None:
     rows = line(0, 1, 2, 3, 1000)  # f = 1; a tenth of five rows would be none
     # A mean of three: weights of a third round.
     assert step_of(rows, "trimmed_mean", 1) == pytest.approx(2.0, rel=1e-12)
 
 
+@pytest.mark.trap("trimmed_mean")
 def test_trimmed_mean_drops_f_on_each_side() -> None:
     rows = line(-1000, 0, 1, 5, 1000)
     # A mean of three: weights of a third round. Of one nothing does.
@@ -500,17 +519,20 @@ def test_trimmed_mean_drops_f_on_each_side() -> None:
     assert step_of(rows, "trimmed_mean", 2).tolist() == [1.0]
 
 
+@pytest.mark.trap("trimmed_mean")
 def test_trimmed_mean_without_a_bound_is_the_mean_and_not_an_empty_slice() -> None:
     # A mean of three: weights of a third round.
     assert step_of(line(1, 2, 6), "trimmed_mean", 0) == pytest.approx(3.0, rel=1e-12)
 
 
+@pytest.mark.trap("cosden")
 def test_cosden_averages_originals_not_normalised_rows() -> None:
     rows = np.array([[1.0, 0.0], [2.0, 0.0], [9.0, 0.0]])
     # A mean of three: weights of a third round; the mean of normalised rows would be 1.
     assert step_of(rows, "cosden") == pytest.approx([4.0, 0.0], rel=1e-12)
 
 
+@pytest.mark.trap("cosden")
 def test_cosden_scores_sums_to_neighbours_not_pairs_inside() -> None:
     rows = rays(0, 10, 40, 60, 70)  # f = 1, three neighbours
     assert chosen_by(rows, "cosden", 1) == [1, 2, 3, 4]
@@ -520,6 +542,7 @@ def test_cosden_scores_sums_to_neighbours_not_pairs_inside() -> None:
     assert oracles.highest(pairs, 4) == [0, 1, 3, 4]
 
 
+@pytest.mark.trap("cosden", "euden")
 def test_density_counts_the_row_itself_among_its_neighbours() -> None:
     rows = rays(0, 10, 40, 50, 70)  # f = 1, three neighbours: two others and itself, not three others
     assert chosen_by(rows, "cosden", 1) == [1, 2, 3, 4]
@@ -535,11 +558,13 @@ def test_density_is_of_a_majority_by_default_not_of_35() -> None:
     assert chosen_by(rows, "cosden", 15) == majority
 
 
+@pytest.mark.trap("cosden")
 def test_cosden_ignores_norms() -> None:
     rows = rays(0, 10, 40, 60, 70) * np.array([[1e-3], [1], [1e3], [5], [1e6]])
     assert chosen_by(rows, "cosden", 1) == [1, 2, 3, 4]
 
 
+@pytest.mark.trap("euden")
 def test_euden_sums_unsquared_distances() -> None:
     rows = line(0, 1, 4, 8, 9)  # f = 1, three neighbours
     assert chosen_by(rows, "euden", 1) == [0, 1, 3, 4]
@@ -547,6 +572,7 @@ def test_euden_sums_unsquared_distances() -> None:
     assert oracles.lowest(squared, 4) == [0, 1, 2, 3]
 
 
+@pytest.mark.trap("mgden")
 def test_mgden_intersects_and_does_not_unite() -> None:
     rows = np.vstack([rays(0, 5, 10, 15), [[-2.0, 0.0]], rays(8, length=50)])
     cosine, euclidean = chosen_by(rows, "cosden", 1), chosen_by(rows, "euden", 1)
@@ -564,6 +590,7 @@ def test_amplifier_kernel_reaches_cosden_and_is_not_always_three() -> None:
     assert kept[2] != kept[3]
 
 
+@pytest.mark.trap("fedavg")
 @pytest.mark.parametrize("rule", ALL_RULES)
 @pytest.mark.parametrize("amplified", ["", "amp+"])
 def test_no_rule_silently_does_nothing(rule: str, amplified: str) -> None:
@@ -576,6 +603,7 @@ def test_no_rule_silently_does_nothing(rule: str, amplified: str) -> None:
     assert (np.abs(step_of(rows, "fedavg", 1) - 1) > 100).all()
 
 
+@pytest.mark.trap("fang_lrr", "fang_err")
 def test_lrr_keeps_the_lowest_losses_and_err_the_highest_accuracies() -> None:
     rows = np.eye(5)
     measured = Evaluation([0.1, 0.9, 0.2, 0.3, 0.4], [0.5, 0.9, 0.1, 0.6, 0.7])
@@ -584,6 +612,7 @@ def test_lrr_keeps_the_lowest_losses_and_err_the_highest_accuracies() -> None:
     assert chosen_by(rows, "fang", 1, evaluate=measured) == [0, 3, 4]
 
 
+@pytest.mark.trap("fang_err")
 def test_err_breaks_ties_by_loss_and_then_by_row() -> None:
     rows = np.eye(5)
     by_loss = Evaluation([0.5, 0.4, 0.3, 0.2, 0.1], [0.5] * 5)
@@ -593,18 +622,21 @@ def test_err_breaks_ties_by_loss_and_then_by_row() -> None:
     assert chosen_by(rows, "fang_lrr", 2, evaluate=by_row) == [0, 1, 2]
 
 
+@pytest.mark.trap("fang")
 def test_fang_never_keeps_an_update_whose_loss_is_not_a_number() -> None:
     measured = Evaluation([float("nan"), 0.5, 0.5, 0.5, 0.5], [0.5] * 5)
     for rule in ("fang", "fang_lrr", "fang_err"):
         assert chosen_by(np.eye(5), rule, 1, evaluate=measured) == [1, 2, 3, 4]
 
 
+@pytest.mark.trap("fang")
 def test_fang_measures_each_update_alone_not_left_out() -> None:
     rows = np.array([[0.0, 0.0], [0.0, 1.0], [9.0, 9.0]])
     distance = lambda applied: (applied.square().sum(1), -applied.square().sum(1))  # noqa: E731
     assert chosen_by(rows, "fang", 1, evaluate=distance) == [0, 1]
 
 
+@pytest.mark.trap("fltrust")
 @pytest.mark.parametrize("form", [("torch", "float32"), ("numpy", "float64")])
 @pytest.mark.parametrize("size", [1.0, 10.0, 1e6])
 def test_fltrust_gives_a_zero_update_no_weight(form: tuple[str, str], size: float) -> None:
@@ -615,6 +647,7 @@ def test_fltrust_gives_a_zero_update_no_weight(form: tuple[str, str], size: floa
     assert weights[0] == 0
 
 
+@pytest.mark.trap("fltrust")
 def test_fltrust_survives_an_update_too_small_to_have_a_norm() -> None:
     """1e-30 squared is 0 in float32: whoever sends it has no weight, and breaks nothing."""
     rows = np.array([[1e-30, 0.0], [2.0, 0.0]])
@@ -623,6 +656,7 @@ def test_fltrust_survives_an_update_too_small_to_have_a_norm() -> None:
     assert step == pytest.approx([10.0, 0.0], rel=1e-6)
 
 
+@pytest.mark.trap("fltrust")
 @pytest.mark.parametrize("form", [("torch", "float32"), ("numpy", "float64")])
 def test_fltrust_is_zero_not_nan_when_every_score_is_zero(form: tuple[str, str]) -> None:
     rows = np.array([[-1.0, 0.0], [0.0, 3.0], [0.0, 0.0]])
@@ -630,12 +664,14 @@ def test_fltrust_is_zero_not_nan_when_every_score_is_zero(form: tuple[str, str])
     assert step_of(rows, "fltrust", 1, form, root=np.array([0.0, 0.0])).tolist() == [0.0, 0.0]
 
 
+@pytest.mark.trap("fltrust")
 def test_fltrust_gives_an_opposed_update_no_weight_rather_than_a_negative_one() -> None:
     rows = np.array([[1.0, 0.0], [-1.0, 0.0]])
     # Exact but for a square root and a division.
     assert step_of(rows, "fltrust", root=np.array([1.0, 0.0])) == pytest.approx([1.0, 0.0], rel=1e-12)
 
 
+@pytest.mark.trap("fltrust")
 def test_fltrust_rescales_every_update_to_the_roots_norm() -> None:
     rows = np.array([[1e6, 0.0], [0.0, 1e-6]])
     # Both at 45 degrees to the root, so each has half of the trust: half of (2, 0) plus half of (0, 2).
@@ -643,18 +679,21 @@ def test_fltrust_rescales_every_update_to_the_roots_norm() -> None:
     assert step == pytest.approx([1.0, 1.0], rel=1e-12)
 
 
+@pytest.mark.trap("fltrust")
 def test_fltrust_divides_by_the_sum_of_trust_not_by_the_clients() -> None:
     rows = np.array([[3.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
     # Only the first row is trusted.
     assert step_of(rows, "fltrust", root=np.array([1.0, 0.0])) == pytest.approx([1.0, 0.0], rel=1e-12)
 
 
+@pytest.mark.trap("fltrust")
 def test_amplified_fltrust_rescales_by_original_norms() -> None:
     rows, root = np.array([[3.0, -4.0]]), np.array([6.0, 8.0])
     # The view is (3) against (8): cosine 1, so the whole weight is |root| / |row| = 10 / 5 (in the view: 8 / 3).
     assert step_of(rows, "amp+fltrust", layout=[(2,)], root=root) == pytest.approx([6.0, -8.0], rel=1e-12)
 
 
+@pytest.mark.trap("fltrust")
 def test_amplified_fltrust_gives_a_zero_view_no_weight() -> None:
     rows, root = np.array([[0.0, -4.0], [1.0, 0.0]]), np.array([1.0, 0.0])
     # The first row's largest entry is 0, so its cosine is none; the second has all the trust.

@@ -301,6 +301,7 @@ def agrees(
 # ---------------------------------------------------------------- base and amplified forms
 
 
+@pytest.mark.oracle(*RULES)
 @pytest.mark.parametrize("spec", RULES)
 @given(st.data(), FORMS)
 def test_rule_decides_as_its_oracle_and_combines_the_originals(spec: str, data: st.DataObject, form: Form) -> None:
@@ -343,6 +344,7 @@ EXACTLY: dict[str, Callable[[Array, int], list[int]]] = {
 }
 
 
+@pytest.mark.trap(*EXACTLY)
 @pytest.mark.parametrize("spec", EXACTLY)
 @given(st.data(), FORMS)
 def test_ties_of_whole_numbers_are_broken_as_the_definition_says(spec: str, data: st.DataObject, form: Form) -> None:
@@ -351,6 +353,7 @@ def test_ties_of_whole_numbers_are_broken_as_the_definition_says(spec: str, data
     assert chosen_by(rows, spec, f, form=form) == EXACTLY[spec](rows, f)
 
 
+@pytest.mark.trap("bulyan")
 @given(st.data(), FORMS)
 def test_bulyan_breaks_ties_by_the_median_of_the_remaining_rows(data: st.DataObject, form: Form) -> None:
     rows = data.draw(lattices(3), label="rows")
@@ -358,6 +361,7 @@ def test_bulyan_breaks_ties_by_the_median_of_the_remaining_rows(data: st.DataObj
     assert (marks_of(judged(rows, "bulyan", f, form)[0], rows, form) == slow.bulyan(rows, f)).all()
 
 
+@pytest.mark.trap("monna")
 @given(lattices(1), FORMS, st.data())
 def test_monna_keeps_the_first_of_rows_equally_near(rows: Array, form: Form, data: st.DataObject) -> None:
     root, f = rows[data.draw(st.integers(0, len(rows) - 1))], data.draw(st.integers(0, half(len(rows))))
@@ -381,6 +385,7 @@ def test_rule_works_up_to_the_largest_legal_bound_and_not_one_further(spec: str,
             function(rows, spec, max(largest, -1) + 1, root=rows[0])
 
 
+@pytest.mark.trap("multi_krum")
 def test_multi_krum_averages_at_most_all_rows() -> None:
     rows = np.random.default_rng(0).normal(size=(6, 3))
     assert chosen_by(rows, "multi_krum(m=6)", 1) == list(range(6))
@@ -389,6 +394,7 @@ def test_multi_krum_averages_at_most_all_rows() -> None:
             step_of(rows, f"multi_krum(m={m})", 1)
 
 
+@pytest.mark.trap("dnc")
 def test_dnc_must_leave_a_row() -> None:
     rows = np.random.default_rng(0).normal(size=(7, 3))
     assert len(chosen_by(rows, "dnc(removed=2)", 3)) == 1
@@ -522,12 +528,14 @@ def test_same_rows_give_the_same_step_whatever_the_seed(spec: str) -> None:
 # ---------------------------------------------------------------- Krum and its kin
 
 
+@pytest.mark.trap("krum")
 def test_krum_of_byzfl_sums_over_one_neighbour_more() -> None:
     rows = line(0, 1, 2, 4, 5)  # f = 1: two neighbours give 5, 2, 5, 5, 10; three give 21, 11, 9, 14, 26
     assert chosen_by(rows, "krum", 1) == chosen_by(rows, "krum(neighbours='paper',power=2)", 1) == [1]
     assert chosen_by(rows, "krum(neighbours='byzfl')", 1) == [2]
 
 
+@pytest.mark.trap("krum")
 def test_krum_powers_are_one_two_and_four() -> None:
     rows = line(0, 1, 2, 3, 7, 8, 9)  # f = 1, four neighbours: 9 at place 2, 30 at place 3
     assert chosen_by(rows, "krum(power=1)", 1) == [2]
@@ -537,6 +545,7 @@ def test_krum_powers_are_one_two_and_four() -> None:
     assert chosen_by(rows, "krum(power=4)", 1) == [3]
 
 
+@pytest.mark.trap("multi_krum")
 def test_multi_krum_does_not_count_itself_and_takes_n_minus_f_minus_2_others() -> None:
     rows = line(0, 1, 4, 5, 8, 9, 11)  # f = 1, four others: 106, 75, 42, 42, 35, 46, 98
     assert chosen_by(rows, "multi_krum", 1) == [1, 2, 3, 4, 5, 6]
@@ -545,6 +554,7 @@ def test_multi_krum_does_not_count_itself_and_takes_n_minus_f_minus_2_others() -
     assert chosen_by(rows, "multi_krum(neighbours='byzfl')", 1) == [0, 1, 2, 3, 4, 5]
 
 
+@pytest.mark.trap("multi_krum")
 def test_multi_krum_scores_once_and_does_not_score_what_remains_again() -> None:
     rows = line(2, 3, 4, 5, 6, 8, 10)  # f = 1: 30, 15, 10, 15, 18, 33, 81
     assert chosen_by(rows, "multi_krum(m=3)", 1) == [1, 2, 3]
@@ -555,6 +565,7 @@ def test_multi_krum_scores_once_and_does_not_score_what_remains_again() -> None:
     assert sorted(again) == [1, 2, 4]
 
 
+@pytest.mark.trap("multi_krum")
 def test_multi_krum_of_one_is_krum_and_of_all_is_the_mean() -> None:
     rows = np.random.default_rng(1).normal(size=(9, 4))
     assert (step_of(rows, "multi_krum(m=1)", 3) == step_of(rows, "krum", 3)).all()
@@ -580,6 +591,7 @@ def one_by_one(rows: Array, pick: Callable[[list[int]], int], f: int = 1) -> lis
     return sorted(selected)
 
 
+@pytest.mark.trap("bulyan")
 def test_bulyan_scores_again_after_each_removal() -> None:
     rows = line(0, 5, 6, 8, 10, 11, 12)
     once = oracles.lowest(slow.krum_scores(rows, 1), 5)
@@ -587,6 +599,7 @@ def test_bulyan_scores_again_after_each_removal() -> None:
     assert_bulyan(rows, 1, [1, 2, 3, 4, 5], once)
 
 
+@pytest.mark.trap("bulyan")
 def test_bulyan_indexes_all_rows_not_those_that_remain() -> None:
     rows = line(2, 6, 7, 4, 1, 11, 0)
     table, places = oracles.distances(rows), []
@@ -602,6 +615,7 @@ def test_bulyan_indexes_all_rows_not_those_that_remain() -> None:
     assert np.mean(sorted(shrunk, key=lambda x: abs(x - 6))[:3]) == pytest.approx(19 / 3)
 
 
+@pytest.mark.trap("bulyan")
 def test_bulyan_breaks_ties_by_the_median_and_not_by_the_first_row() -> None:
     rows = line(0, 1, 4, 6, 8, 9, 11)
     table = oracles.distances(rows)
@@ -610,6 +624,7 @@ def test_bulyan_breaks_ties_by_the_median_and_not_by_the_first_row() -> None:
     assert_bulyan(rows, 1, [1, 2, 3, 4, 5], first)
 
 
+@pytest.mark.trap("bulyan")
 def test_bulyan_takes_the_median_of_the_remaining_rows_not_of_all() -> None:
     rows = line(0, 1, 2, 3, 4, 6, 13)
     table, middle = oracles.distances(rows), oracles.median(rows)
@@ -622,6 +637,7 @@ def test_bulyan_takes_the_median_of_the_remaining_rows_not_of_all() -> None:
     assert_bulyan(rows, 1, [1, 2, 3, 4, 5], [0, 1, 2, 3, 4])
 
 
+@pytest.mark.trap("bulyan")
 @pytest.mark.parametrize(
     ("neighbours", "rows", "right", "wrong"),
     [
@@ -647,6 +663,7 @@ def test_bulyan_counts_as_many_neighbours_as_the_remaining_rows_allow_and_one_at
     assert_bulyan(places, 1, right, wrong)
 
 
+@pytest.mark.trap("bulyan")
 def test_bulyan_trims_what_it_selected() -> None:
     rows = np.array([[0.0, 0], [1, 1], [2, 2], [3, 3], [40, 4], [5, 50], [900, 900]])
     marks = marks_of(judged(rows, "bulyan", 1)[0], rows, EXACT)
@@ -658,6 +675,7 @@ def test_bulyan_trims_what_it_selected() -> None:
 # ---------------------------------------------------------------- subsets
 
 
+@pytest.mark.oracle("mda")
 @given(st.integers(0, 2**32 - 1), st.integers(1, 5), st.sampled_from(["normal", "whole", "clustered"]))
 def test_mda_of_twelve_is_the_best_of_all_subsets(seed: int, f: int, kind: str) -> None:
     rng = np.random.default_rng(seed)
@@ -675,6 +693,7 @@ def crowd(kind: str, rng: np.random.Generator) -> Array:
     return rows + 6 * rng.integers(0, 3, size=(50, 1)) if kind == "clustered" else rows
 
 
+@pytest.mark.trap("mda")
 @pytest.mark.parametrize("kind", ["random", "clustered", "duplicated"])
 @pytest.mark.parametrize("seed", range(4))
 def test_mda_of_fifty_cannot_be_improved_by_a_swap_nor_at_all(kind: str, seed: int) -> None:
@@ -689,6 +708,7 @@ def test_mda_of_fifty_cannot_be_improved_by_a_swap_nor_at_all(kind: str, seed: i
     assert kept == slow.mda_of_many(rows, 15)
 
 
+@pytest.mark.trap("mda")
 def test_mda_takes_the_first_of_subsets_of_equal_diameter() -> None:
     assert chosen_by(line(9, 0, 1, 3, 4), "mda", 2) == [1, 2, 3]  # 0, 1, 3 before 1, 3, 4
     # A diameter of 4 leaves a choice of the rows inside.
@@ -701,6 +721,7 @@ def first_by(score: Callable[[list[int]], float], n: int, f: int) -> list[int]:
     return list(slow.subsets(n, f)[int(np.argmin(scores))])
 
 
+@pytest.mark.trap("mda")
 def test_mda_measures_the_longest_distance_not_their_sum() -> None:
     rows = line(1, 8, 11, 12, 17, 19)
     assert chosen_by(rows, "mda", 2) == [2, 3, 4, 5]  # 11 to 19; 8 to 17 is longer
@@ -708,6 +729,7 @@ def test_mda_measures_the_longest_distance_not_their_sum() -> None:
     assert first_by(lambda each: float(table[np.ix_(each, each)].sum()), 6, 2) == [1, 2, 3, 4]
 
 
+@pytest.mark.trap("smea")
 def test_smea_centres_each_subset_on_its_own_mean() -> None:
     rows = np.array([[2.0, 0], [1, 7], [3, 6], [4, 7], [7, 2], [4, 1]])
     assert chosen_by(rows, "smea", 2) == [0, 2, 4, 5]
@@ -715,18 +737,21 @@ def test_smea_centres_each_subset_on_its_own_mean() -> None:
     assert first_by(lambda each: float(np.linalg.norm(centred[each], 2)), 6, 2) == [2, 3, 4, 5]
 
 
+@pytest.mark.trap("smea")
 def test_smea_takes_the_top_eigenvalue_not_the_trace() -> None:
     rows = np.array([[2.0, 2], [6, 5], [4, 1], [3, 4], [7, 3], [0, 7]])
     assert chosen_by(rows, "smea", 2) == [1, 2, 3, 4]
     assert first_by(lambda each: float(rows[each].var(axis=0).sum()), 6, 2) == [0, 1, 2, 3]
 
 
+@pytest.mark.trap("smea")
 def test_smea_searches_all_subsets_unless_told_to_be_greedy() -> None:
     rows = np.array([[2.0, 1], [5, 4], [3, 0], [3, 6], [7, 7], [5, 4]])
     assert chosen_by(rows, "smea", 2) == chosen_by(rows, "smea(search='exact')", 2) == [1, 3, 4, 5]
     assert chosen_by(rows, "smea(search='greedy')", 2) == [0, 1, 3, 5]
 
 
+@pytest.mark.trap("smea")
 def test_smea_knows_that_equal_rows_have_no_spread_whatever_their_mean_rounds_to() -> None:
     rows = np.array([[1.0, 2.0], [0.1, 0.7], [0.3, 0.1], [0.1, 0.7], [0.3, 0.1], [0.1, 0.7], [0.3, 0.1]])
     assert chosen_by(rows, "smea(search='greedy')", 3) in ([1, 2, 3, 5], [2, 4, 5, 6], [1, 3, 5, 6])
@@ -750,6 +775,7 @@ def filtered(rows: Array, f: int, dead_rows_count: bool = False, give_the_last: 
     return kept
 
 
+@pytest.mark.trap("caf")
 @pytest.mark.parametrize(
     ("mistake", "places"),
     [
@@ -767,6 +793,7 @@ def test_caf_scales_by_rows_that_have_weight_and_returns_the_best_iterate(
     assert np.abs(filtered(rows, 2, **mistake) - ours).max() > 0.1
 
 
+@pytest.mark.trap("caf")
 @pytest.mark.parametrize("form", [("torch", "float32"), EXACT])
 @pytest.mark.parametrize(
     ("places", "expected"),
@@ -785,6 +812,7 @@ def test_caf_leaves_nothing_to_rows_that_tie_for_the_longest_projection(
     assert weights == pytest.approx(expected, abs=1e-4)  # as many digits as are written here
 
 
+@pytest.mark.trap("caf")
 def test_caf_does_not_depend_on_the_order_of_rows_of_which_some_are_equal() -> None:
     """As colluding clients may well send."""
     for seed in range(60, 100):
@@ -797,6 +825,7 @@ def test_caf_does_not_depend_on_the_order_of_rows_of_which_some_are_equal() -> N
         assert others == pytest.approx(ours[order], abs=1e-6), seed
 
 
+@pytest.mark.trap("caf")
 def test_caf_gives_weights_between_none_and_all() -> None:
     rows = np.vstack([np.random.default_rng(0).normal(size=(8, 3)), [[50.0, 0, 0], [0, 60.0, 0]]])
     weights = numbers_of(judged(rows, "caf", 3)[0])
@@ -804,6 +833,7 @@ def test_caf_gives_weights_between_none_and_all() -> None:
     assert len(np.unique(weights[:8].round(6))) > 2
 
 
+@pytest.mark.trap("dnc")
 def test_dnc_projects_on_the_first_row_of_vh_and_squares() -> None:
     rows = np.array([[8.0, 7, 5], [6, 7, 8], [5, 4, 5], [8, 4, 8], [0, 2, 5], [6, 8, 4]])
     assert chosen_by(rows, "dnc", 2) == slow.dnc(rows, 2) == [1, 2, 3, 5]
@@ -814,6 +844,7 @@ def test_dnc_projects_on_the_first_row_of_vh_and_squares() -> None:
     assert oracles.lowest((rows @ right[0]) ** 2, 4) == [1, 2, 3, 4]  # not centred
 
 
+@pytest.mark.trap("dnc")
 @pytest.mark.parametrize(("removed", "f", "left"), [(1.0, 3, 7), (1.5, 3, 6), (0.5, 3, 9), (0.5, 1, 10), (0.0, 3, 10)])
 def test_dnc_drops_a_multiple_of_the_bound_rounded_down(removed: float, f: int, left: int) -> None:
     rows = np.random.default_rng(3).normal(size=(10, 5))
@@ -830,6 +861,7 @@ def dropped_by(spec: str, rows: Array, seed: int) -> set[int]:
     return set(range(len(rows))) - set(chosen_by(rows, spec, 1, seed=seed))
 
 
+@pytest.mark.trap("dnc")
 def test_dnc_looks_at_random_columns_anew_in_every_iteration() -> None:
     rows = one_suspect_a_column(9)
     looked = [dropped_by("dnc(coordinates=1)", rows, seed) for seed in range(60)]
@@ -841,11 +873,13 @@ def test_dnc_looks_at_random_columns_anew_in_every_iteration() -> None:
     assert sum(len(each) == 2 for each in twice) > 15
 
 
+@pytest.mark.trap("dnc")
 def test_dnc_that_dropped_everybody_keeps_what_its_last_iteration_kept() -> None:
     rows = one_suspect_a_column(5)
     assert {len(dropped_by("dnc(coordinates=1,iterations=60)", rows, seed)) for seed in range(4)} == {1}
 
 
+@pytest.mark.trap("dnc")
 def test_dnc_draws_columns_without_replacement() -> None:
     """With one column left out of three, two suspects that are conspicuous together stay visible in each pair."""
     rows = np.random.default_rng(1).uniform(-0.1, 0.1, size=(7, 3))
@@ -856,6 +890,7 @@ def test_dnc_draws_columns_without_replacement() -> None:
     assert all(kept in found for kept in pairs)
 
 
+@pytest.mark.trap("dnc")
 def test_dnc_of_all_columns_or_more_leaves_nothing_to_chance() -> None:
     rows = np.random.default_rng(4).normal(size=(9, 6))
     for spec in ("dnc", "dnc(coordinates=6)", "dnc(coordinates=7,iterations=4)"):
@@ -865,6 +900,7 @@ def test_dnc_of_all_columns_or_more_leaves_nothing_to_chance() -> None:
 # ---------------------------------------------------------------- moving centres
 
 
+@pytest.mark.trap("geometric_median")
 def test_geometric_median_starts_from_the_mean_and_not_from_zero() -> None:
     rows = line(10, 11, 12, 51)  # the mean is 21
     pulls = 1 / np.array([11.0, 10.0, 9.0, 30.0])
@@ -874,6 +910,7 @@ def test_geometric_median_starts_from_the_mean_and_not_from_zero() -> None:
     assert np.abs(from_zero / from_zero.sum() - weights).max() > 0.03
 
 
+@pytest.mark.trap("geometric_median")
 @pytest.mark.parametrize("exponent", [-40, -20, 0, 20, 40])
 def test_geometric_median_smooths_relative_to_the_distances(exponent: int) -> None:
     """The middle row lies on the mean, where its distance is replaced by a millionth of the median one."""
@@ -883,6 +920,7 @@ def test_geometric_median_smooths_relative_to_the_distances(exponent: int) -> No
     assert weights == pytest.approx(expected / expected.sum(), rel=1e-6)
 
 
+@pytest.mark.trap("geometric_median")
 def test_geometric_median_goes_on_until_the_pulls_balance() -> None:
     rows = np.random.default_rng(0).normal(size=(9, 4))
     rows[0] *= 100
@@ -897,27 +935,32 @@ def test_geometric_median_goes_on_until_the_pulls_balance() -> None:
     assert pull(step_of(rows, "geometric_median(steps=8)", 4)) > 1e-4
 
 
+@pytest.mark.trap("geometric_median")
 def test_geometric_median_does_not_depend_on_the_bound() -> None:
     rows = np.random.default_rng(0).normal(size=(9, 4))
     assert (step_of(rows, "geometric_median", 4) == step_of(rows, "geometric_median", 0)).all()
 
 
+@pytest.mark.trap("geometric_median")
 @pytest.mark.parametrize("rows", [line(7, 7, 7, 7, -90, 1000), line(0, 0, 0, 5), line(3, 3, 3, 3, 3)])
 def test_geometric_median_of_a_majority_in_one_place_is_there(rows: Array) -> None:
     # Half of the digits are left where distances vanish; see `geometric_median` above.
     assert step_of(rows, "geometric_median", 1) == pytest.approx(rows[0], abs=1e-5 * np.abs(rows).max())
 
 
+@pytest.mark.trap("centered_clipping")
 def test_centered_clipping_clips_to_the_mean_of_the_two_middle_distances() -> None:
     rows = line(1, 2, 3, 100)  # from 0, by a radius of 2.5: 1 + 2 + 2.5 + 2.5; the lower middle would give 1.75
     assert step_of(rows, "centered_clipping", 1) == pytest.approx(2.0, rel=1e-9)
 
 
+@pytest.mark.trap("centered_clipping")
 def test_centered_clipping_measures_its_radius_again_at_every_step() -> None:
     rows = line(1, 2, 3, 100)  # at 2 the distances are 1, 0, 1, 98; by the first radius it would reach 2.625
     assert step_of(rows, "centered_clipping(steps=2)", 1) == pytest.approx(2.25, rel=1e-9)
 
 
+@pytest.mark.trap("centered_clipping")
 def test_centered_clipping_starts_from_the_last_step() -> None:
     rows = line(9, 10, 12, 100)  # from 10: 1, 0, 2, 90, and a radius of 1.5
     verdict, step = judged(rows, "centered_clipping", 1, previous=np.array([10.0]))
@@ -928,6 +971,7 @@ def test_centered_clipping_starts_from_the_last_step() -> None:
     assert np.abs(step_of(rows, "centered_clipping", 1) - step) > 0.2
 
 
+@pytest.mark.trap("centered_clipping")
 def test_centered_clipping_is_not_the_mean_unless_the_radius_is_large() -> None:
     rows = line(1, 2, 3, 100)
     assert step_of(rows, "centered_clipping(tau=10)", 1) == pytest.approx(4.0, rel=1e-9)  # 1 + 2 + 3 + 10
@@ -935,6 +979,7 @@ def test_centered_clipping_is_not_the_mean_unless_the_radius_is_large() -> None:
     assert step_of(rows, "centered_clipping", 1) < 3
 
 
+@pytest.mark.trap("centered_clipping")
 def test_centered_clipping_lets_a_row_at_the_centre_stay_there() -> None:
     verdict, step = judged(line(0, 0, 0, 5), "centered_clipping", 1)
     assert numbers_of(verdict).tolist() == [0.25, 0.25, 0.25, 0]
@@ -942,6 +987,7 @@ def test_centered_clipping_lets_a_row_at_the_centre_stay_there() -> None:
     assert step_of(line(0, 0, 0, 5), "centered_clipping(tau=1)", 1) == pytest.approx(0.25, rel=1e-9)
 
 
+@pytest.mark.trap("centered_clipping")
 def test_amplified_centered_clipping_measures_from_the_last_step_as_seen() -> None:
     rows, previous = np.array([[4.0, 1], [5, 0], [2, -7], [1, 1]]), np.array([3.0, -4])
     # Seen: 4, 5, 2, 1 from 3, so the radius is 1.5 and the factors are 1, 3/4, 1, 3/4.
@@ -955,6 +1001,7 @@ def judge(spec: str, shapes: Shapes) -> Judge:
     return Judge(Registry(()).stack(spec), layers, partial(generator, 0))
 
 
+@pytest.mark.trap("centered_clipping")
 @pytest.mark.parametrize("steps", [1, 2, 4])
 @pytest.mark.parametrize("tau", ["'median'", "2.0"])
 @pytest.mark.parametrize("amplified", [False, True])
@@ -975,6 +1022,7 @@ def test_centered_clipping_moves_on_from_round_to_round(steps: int, tau: str, am
         assert last.numpy() == pytest.approx(expected, abs=1e-8)
 
 
+@pytest.mark.trap("geometric_median")
 @pytest.mark.parametrize("spec", ["geometric_median", "amp+geometric_median", "geometric_median(steps=3)"])
 def test_geometric_median_begins_every_round_anew(spec: str) -> None:
     shapes, rng = [(3, 4), (4,)], np.random.default_rng(7)
@@ -986,12 +1034,14 @@ def test_geometric_median_begins_every_round_anew(spec: str) -> None:
         assert torch.equal(last, alone)
 
 
+@pytest.mark.trap("monna")
 def test_monna_measures_from_the_servers_own_update_and_not_among_the_rows() -> None:
     rows = line(0, 1, 2, 50, 51)
     assert chosen_by(rows, "monna", 2, root=np.array([49.0])) == [2, 3, 4]
     assert chosen_by(rows, "monna", 2, root=np.array([-1.0])) == [0, 1, 2]
 
 
+@pytest.mark.trap("monna")
 def test_amplified_monna_sees_the_servers_own_update_pooled() -> None:
     rows = np.array([[5.0, -9], [0, 5], [1, 1], [-7, -8], [4, 4]])
     # Seen: 5, 5, 1, -7, 4 from 5; unseen, row 2 is nearer to (5, 5) than row 0.

@@ -175,6 +175,7 @@ def global_models(draw: st.DrawFn, rows: Array) -> Array:
     return np.asarray(size * np.abs(rows).max() * direction, dtype=np.float32).astype(np.float64)
 
 
+@pytest.mark.oracle("flame")
 @given(st.data(), FORMS)
 def test_flame_admits_the_first_connected_majority_of_local_models(data: st.DataObject, form: Form) -> None:
     rows = data.draw(oracles.updates((2, 12)), label="rows")
@@ -183,6 +184,7 @@ def test_flame_admits_the_first_connected_majority_of_local_models(data: st.Data
     check_flame(rows, rows, model, model, f, form, "flame(noise=0.25)")
 
 
+@pytest.mark.trap("flame")
 @given(st.data(), FORMS)
 def test_amplified_flame_adds_pooled_updates_to_the_pooled_model_and_clips_originals(
     data: st.DataObject, form: Form
@@ -195,6 +197,7 @@ def test_amplified_flame_adds_pooled_updates_to_the_pooled_model_and_clips_origi
     check_flame(rows, seen, model, seen_model, 0, form, f"amp(kernel={kernel})+flame(noise=0.25)", layout=shapes)
 
 
+@pytest.mark.trap("flame")
 @pytest.mark.parametrize("seed", range(40))
 def test_flame_admits_whom_hdbscan_does(seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -214,6 +217,7 @@ def test_flame_admits_whom_hdbscan_does(seed: int) -> None:
     assert ours == theirs or seed % 4 == 0
 
 
+@pytest.mark.trap("flame")
 @pytest.mark.parametrize("form", [("torch", "float32"), ("numpy", "float64")])
 @pytest.mark.parametrize("width", [30, 3000])
 def test_flame_tells_updates_apart_that_are_tiny_against_the_model(form: Form, width: int) -> None:
@@ -233,6 +237,7 @@ def test_flame_tells_updates_apart_that_are_tiny_against_the_model(form: Form, w
     assert (weights[[0, 3, 4, 8]] == 0).all()
 
 
+@pytest.mark.trap("flame")
 def test_flame_compares_models_not_updates() -> None:
     rows, model = np.array([[1.0, 0], [-1, 0], [0.5, 0], [0, 2], [0, 2]]), np.array([10.0, 0.0])
     assert np.flatnonzero(shares_of(weigh(rows, "flame", 2, model=model))).tolist() == [0, 1, 2]
@@ -240,11 +245,13 @@ def test_flame_compares_models_not_updates() -> None:
     assert updates_alone != {0, 1, 2}
 
 
+@pytest.mark.trap("flame")
 def test_flame_admits_the_least_majority_a_chain_of_neighbours_makes() -> None:
     rows = rays(0, 10, 21, 33, 90)  # steps of 10, 11, 12 and 57 degrees: 11 join three of five
     assert np.flatnonzero(shares_of(weigh(rows, "flame", 2, model=np.zeros(2)))).tolist() == [0, 1, 2]
 
 
+@pytest.mark.trap("flame")
 def test_flame_clips_to_the_median_of_all_norms_not_of_the_admitted() -> None:
     rows = np.array([[2.0, 0], [4, 0], [6, 0], [0, 1], [-1, 0]])  # the median of all is 2, of the admitted 4
     verdict = weigh(rows, "flame(noise=0.5)", 2, model=np.zeros(2))
@@ -253,12 +260,14 @@ def test_flame_clips_to_the_median_of_all_norms_not_of_the_admitted() -> None:
     assert verdict.noise == pytest.approx(1.0, rel=1e-12)
 
 
+@pytest.mark.trap("flame")
 def test_flame_averages_the_two_middle_norms_of_an_even_number() -> None:
     rows = line(1, 2, 4, 10)  # S = 3
     # Quarters of factors 1, 1, 3/4 and 3/10.
     assert shares_of(weigh(rows, "flame", 1, model=np.zeros(1))) == pytest.approx([0.25, 0.25, 0.1875, 0.075])
 
 
+@pytest.mark.trap("flame")
 def test_amplified_flame_pools_the_model_apart_from_the_update() -> None:
     model, shapes = np.array([0.0, 10.0, 10.0]), [(2,), (1,)]
     rows = np.array([[9.0, 0, 5], [9, 0, 5], [0, 9, 5], [9, 0, 0], [9, 0, 0]])
@@ -268,6 +277,7 @@ def test_amplified_flame_pools_the_model_apart_from_the_update() -> None:
     assert slow.majority(slow.model_distances(together))[1] == {2, 3, 4}
 
 
+@pytest.mark.trap("flame")
 def test_flame_gives_a_model_of_zero_the_cosine_zero_to_all() -> None:
     model = np.array([3.0, 4.0])
     rows = np.array([-model, model, 2 * model, -2 * model, -3 * model])  # models 0, 2m, 3m, -m, -2m
@@ -276,6 +286,7 @@ def test_flame_gives_a_model_of_zero_the_cosine_zero_to_all() -> None:
     assert np.flatnonzero(shares_of(weigh(rows, "flame", 2, model=model))).tolist() == [1, 2, 3]
 
 
+@pytest.mark.trap("flame")
 def test_flame_adds_noise_of_its_share_of_the_median_norm_to_the_step() -> None:
     rows, model = normal(7, 5, 1), normal(1, 5, 2)[0]
     limit = float(np.median(np.linalg.norm(rows, axis=1)))
@@ -287,6 +298,7 @@ def test_flame_adds_noise_of_its_share_of_the_median_norm_to_the_step() -> None:
     assert weigh(rows, "flame(noise=0.0)", 2, model=model).noise == 0
 
 
+@pytest.mark.trap("flame")
 @pytest.mark.parametrize("form", [("torch", "float32"), ("numpy", "float64")])
 def test_flame_leaves_zero_updates_at_factor_one(form: Form) -> None:
     rows = np.array([[0.0, 0], [0, 0], [0, 0], [1, 0], [0, 5]])
@@ -319,6 +331,7 @@ def sybil_rounds(draw: st.DrawFn, width: int) -> list[Array]:
     return played
 
 
+@pytest.mark.oracle("foolsgold")
 @pytest.mark.parametrize("amplified", [False, True])
 @given(st.data(), st.sampled_from(["float32", "float64"]))
 def test_foolsgold_weighs_by_cosines_of_histories_round_after_round(
@@ -347,16 +360,19 @@ def test_foolsgold_weighs_by_cosines_of_histories_round_after_round(
         assert np.abs(outcome.weights.double().numpy() - expected).max() <= room
 
 
+@pytest.mark.trap("foolsgold")
 def test_foolsgold_silences_sybils_and_hears_the_rest() -> None:
     rows = np.array([[1.0, 0, 0], [2, 0, 0], [0, 1, 0], [0, 0, 1]])
     assert shares_of(weigh(rows, "foolsgold")).tolist() == [0, 0, 0.5, 0.5]
 
 
+@pytest.mark.trap("foolsgold")
 def test_foolsgold_divides_by_the_sum_of_alpha_and_keeps_norms() -> None:
     rows = 100 * np.eye(4)  # neither normalised rows, nor alphas of 1 each, nor a share of a half
     assert step_of(rows, "foolsgold").tolist() == [25.0, 25.0, 25.0, 25.0]
 
 
+@pytest.mark.trap("foolsgold")
 def test_foolsgold_compares_histories_not_rounds() -> None:
     course, (aim, third) = Course("foolsgold", 3), np.eye(3)[:2]
     away = np.array([0.0, 0.0, 5.0])
@@ -366,6 +382,7 @@ def test_foolsgold_compares_histories_not_rounds() -> None:
     assert second.weights.tolist() == [0, 0, 1]
 
 
+@pytest.mark.trap("foolsgold")
 def test_foolsgold_knows_clients_by_id_where_rows_are_left_out() -> None:
     course, rows = Course("foolsgold", 3), np.eye(3)
     course.play(rows)
@@ -377,6 +394,7 @@ def test_foolsgold_knows_clients_by_id_where_rows_are_left_out() -> None:
     assert course.play(lame).weights.tolist() == [0, 0.5, 0.5]
 
 
+@pytest.mark.trap("foolsgold")
 def test_foolsgold_pardons_whoever_is_less_similar_than_its_likeness() -> None:
     rows = np.array([[1.0, 0, 0], [1, 0, 0], [0.6, 0.8, 0], [0, 0, 1]])
     # v = 1, 1, 0.6, 0. Client 2's cosine 0.6 is pardoned to 0.36: alpha 0.64, logit 1.08, clipped to 1. Not pardoned
@@ -390,6 +408,7 @@ def test_foolsgold_pardons_whoever_is_less_similar_than_its_likeness() -> None:
     assert shares_of(weigh(rows, "foolsgold")) == pytest.approx([0, 0, logit / (1 + logit), 1 / (1 + logit)], abs=1e-12)
 
 
+@pytest.mark.trap("foolsgold")
 def test_foolsgold_rescales_by_the_largest_alpha() -> None:
     rows = rays(0, 60)  # both have alpha 0.5: rescaled to 1 each, not ln(1) + 0.5 = 0.5 of two in three
     assert shares_of(weigh(rows, "foolsgold")) == pytest.approx([0.5, 0.5], abs=1e-12)
@@ -399,12 +418,14 @@ def test_foolsgold_rescales_by_the_largest_alpha() -> None:
     )
 
 
+@pytest.mark.trap("foolsgold")
 @pytest.mark.parametrize("form", [("torch", "float32"), ("numpy", "float64")])
 @pytest.mark.parametrize("n", [2, 5])
 def test_foolsgold_hears_nobody_where_all_are_one(form: Form, n: int) -> None:
     assert shares_of(weigh(np.repeat(normal(1, 7, n), n, axis=0), "foolsgold", 0, form)).tolist() == [0] * n
 
 
+@pytest.mark.trap("foolsgold")
 def test_foolsgold_hears_a_client_alone_and_clients_that_send_nothing() -> None:
     assert shares_of(weigh(np.array([[3.0, 1.0]]), "foolsgold")).tolist() == [1]
     assert shares_of(weigh(np.zeros((3, 2)), "foolsgold")) == pytest.approx(1 / 3)
@@ -414,6 +435,7 @@ def test_foolsgold_hears_a_client_alone_and_clients_that_send_nothing() -> None:
 # ---------------------------------------------------------------- fldetector
 
 
+@pytest.mark.oracle("fldetector")
 @pytest.mark.parametrize("amplified", [False, True])
 @given(st.data(), st.sampled_from(["run", "round"]))
 def test_fldetector_drops_whom_the_hessian_does_not_predict(amplified: bool, data: st.DataObject, exclude: str) -> None:
@@ -459,6 +481,7 @@ def learning(n: int, width: int, liars: Sequence[int], seed: int = 0) -> Callabl
     return updates
 
 
+@pytest.mark.trap("fldetector")
 def test_fldetector_hears_all_for_two_rounds_and_a_window_and_then_bans_for_good() -> None:
     liars, course, model = [1, 6, 7], Course("fldetector", 8), np.zeros(8)
     updates, detector = learning(10, 8, liars), slow.FLDetector()
@@ -473,6 +496,7 @@ def test_fldetector_hears_all_for_two_rounds_and_a_window_and_then_bans_for_good
         model = model + course.previous
 
 
+@pytest.mark.trap("fldetector")
 def test_fldetector_of_one_round_drops_anew_each_round_and_bans_nobody() -> None:
     liars, course, model = [0, 4], Course("fldetector(window=3, exclude='round')", 6), np.zeros(6)
     updates = learning(9, 6, liars, 1)
@@ -487,6 +511,7 @@ def still(*rows: Sequence[float]) -> Array:
     return np.array(rows, dtype=np.float64)
 
 
+@pytest.mark.trap("fldetector")
 def test_fldetector_predicts_by_last_update_and_hessian_times_the_step() -> None:
     """The steps (1, 0), (3, 0) teach the Hessian 2 along the first axis: it predicts a change of 6 after the second."""
     course = Course("fldetector(window=1)", 2)
@@ -497,6 +522,7 @@ def test_fldetector_predicts_by_last_update_and_hessian_times_the_step() -> None
     assert course.play(moved, 1, np.array([3.0, 0])).exclude == (4, 5)
 
 
+@pytest.mark.trap("fldetector")
 @pytest.mark.parametrize("window", [1, 2, 3, 4])
 def test_fldetector_measures_errors_from_where_all_pairs_of_its_window_put_a_client(window: int) -> None:
     """Around its prediction each client lies in a direction of its own: a little off, honest and liars would mix."""
@@ -513,6 +539,7 @@ def test_fldetector_measures_errors_from_where_all_pairs_of_its_window_put_a_cli
         assert course.play(rows + change + away, previous=steps[-1]).exclude == (2, 5, 6)
 
 
+@pytest.mark.trap("fldetector")
 def test_fldetector_pairs_a_step_with_the_change_that_follows_it() -> None:
     """Of the steps p = 1, 2, 6, 12 the pairs are (1, 1), (2, 4), (6, 6): the last says that the Hessian is 1."""
     course = Course("fldetector(window=3)", 1)
@@ -524,6 +551,7 @@ def test_fldetector_pairs_a_step_with_the_change_that_follows_it() -> None:
     assert outcome.exclude == (4,)
 
 
+@pytest.mark.trap("fldetector")
 def test_fldetector_predicts_no_change_where_no_step_was_made() -> None:
     course = Course("fldetector(window=1)", 2)
     for _ in range(2):
@@ -532,6 +560,7 @@ def test_fldetector_predicts_no_change_where_no_step_was_made() -> None:
     assert outcome.exclude == (3,)
 
 
+@pytest.mark.trap("fldetector")
 def test_fldetector_averages_shares_of_error_not_errors() -> None:
     """A loud round in which client 0 is a little worse weighs no more than two quiet ones in which client 5 is."""
     course = Course("fldetector(window=3)", 1)
@@ -545,6 +574,7 @@ def test_fldetector_averages_shares_of_error_not_errors() -> None:
     assert outcome.exclude == (5,)
 
 
+@pytest.mark.trap("fldetector")
 def test_fldetector_forgets_scores_older_than_its_window() -> None:
     course = Course("fldetector(window=2, exclude='round')", 1)
     for _ in range(2):
@@ -559,6 +589,7 @@ def test_fldetector_forgets_scores_older_than_its_window() -> None:
     assert dropped[4] == [4]
 
 
+@pytest.mark.trap("fldetector")
 def test_fldetector_does_not_judge_a_client_that_was_never_scored() -> None:
     """Somebody who kept silent has no score, which is not a low one: low would get all others banned."""
     course = Course("fldetector(window=3)", 200)
@@ -571,6 +602,7 @@ def test_fldetector_does_not_judge_a_client_that_was_never_scored() -> None:
     assert (outcome.weights > 0).all()
 
 
+@pytest.mark.trap("fldetector")
 def test_fldetector_averages_the_last_rounds_in_which_a_client_was_scored() -> None:
     """Client 3 was far off in the last round that it was heard in before; a round's silence does not outlast that."""
     course = Course("fldetector(window=2, exclude='round')", 1)
@@ -584,6 +616,7 @@ def test_fldetector_averages_the_last_rounds_in_which_a_client_was_scored() -> N
     assert [client for client in range(5) if outcome.weights[client] == 0] == [3]
 
 
+@pytest.mark.trap("fldetector")
 @pytest.mark.parametrize("n", [1, 2, 5])
 def test_fldetector_hears_all_where_all_score_alike(n: int) -> None:
     course = Course("fldetector(window=2)", 3)
@@ -593,6 +626,7 @@ def test_fldetector_hears_all_where_all_score_alike(n: int) -> None:
         assert outcome.exclude == ()
 
 
+@pytest.mark.trap("fldetector")
 def test_fldetector_takes_two_clients_that_score_differently() -> None:
     course = Course("fldetector(window=1)", 2)
     for number in range(1, 40):
@@ -614,6 +648,7 @@ def assert_lomar(kept: Sequence[int], view: Array, f: int, dtype: str, neighbour
     assert not dropped or max(bounds[i][0] for i in kept) <= min(dropped) + room
 
 
+@pytest.mark.oracle("lomar")
 @given(st.data(), FORMS)
 def test_lomar_keeps_the_smallest_factors(data: st.DataObject, form: Form) -> None:
     rows = data.draw(oracles.updates((2, 12)), label="rows")
@@ -623,6 +658,7 @@ def test_lomar_keeps_the_smallest_factors(data: st.DataObject, form: Form) -> No
     assert_lomar(kept_by(rows, spec, f, form), rows, f, form[1], neighbours)
 
 
+@pytest.mark.trap("lomar")
 @given(st.data(), FORMS)
 def test_amplified_lomar_sees_pooled_updates_and_averages_originals(data: st.DataObject, form: Form) -> None:
     shapes, kernel = data.draw(oracles.layouts(), label="layout"), data.draw(st.integers(1, 3), label="kernel")
@@ -638,6 +674,7 @@ def test_amplified_lomar_sees_pooled_updates_and_averages_originals(data: st.Dat
     assert np.abs(step - rows[kept].mean(axis=0)).max() <= room
 
 
+@pytest.mark.oracle("lomar")
 @given(oracles.updates((3, 12), ties=False), st.integers(0, 5))
 def test_lomar_is_its_oracle_where_nothing_ties(rows: Array, f: int) -> None:
     assume(2 * f < len(rows))
@@ -648,6 +685,7 @@ def test_lomar_is_its_oracle_where_nothing_ties(rows: Array, f: int) -> None:
     assert kept_by(rows, "lomar", f) == slow.lomar_kept(rows, f)
 
 
+@pytest.mark.trap("lomar")
 @pytest.mark.parametrize("form", [("torch", "float32"), ("numpy", "float64")])
 def test_lomar_does_not_underflow_at_a_hundred_thousand_dimensions(form: Form) -> None:
     rows = normal(7, 100_000).astype(np.float32).astype(np.float64)
@@ -659,6 +697,7 @@ def test_lomar_does_not_underflow_at_a_hundred_thousand_dimensions(form: Form) -
     assert_lomar(kept_by(rows, "lomar", 3, form), rows, 3, form[1])
 
 
+@pytest.mark.trap("lomar")
 def test_lomar_compares_a_density_with_that_around_it() -> None:
     rows = line(0, 0.1, 0.2, 0.3, 2, 100, 105, 110)  # row 4 is off its neighbours; the last three are only sparse
     assert kept_by(rows, "lomar(neighbours=2)", 1) == [0, 1, 2, 3, 5, 6, 7]
@@ -666,6 +705,7 @@ def test_lomar_compares_a_density_with_that_around_it() -> None:
     assert int(np.argmax(sparse)) in (5, 6, 7)
 
 
+@pytest.mark.trap("lomar")
 def test_lomar_counts_half_of_the_clients_as_neighbours() -> None:
     rows = normal(9, 2, 5)
     picks = {k: kept_by(rows, f"lomar(neighbours={k})", 3) for k in range(1, 9)}
@@ -675,6 +715,7 @@ def test_lomar_counts_half_of_the_clients_as_neighbours() -> None:
     assert len({tuple(pick) for pick in picks.values()}) > 1
 
 
+@pytest.mark.trap("lomar")
 @pytest.mark.parametrize("form", [("torch", "float32"), ("numpy", "float64")])
 def test_lomar_of_equal_rows_and_of_most_equal_rows_has_no_kernel_but_an_answer(form: Form) -> None:
     assert kept_by(np.ones((5, 3)), "lomar", 2, form) == [0, 1, 2]
@@ -685,6 +726,7 @@ def test_lomar_of_equal_rows_and_of_most_equal_rows_has_no_kernel_but_an_answer(
     assert kept_by(line(0, 5), "lomar", 0, form) == [0, 1]
 
 
+@pytest.mark.trap("lomar")
 def test_lomar_takes_the_earlier_of_rows_that_are_equally_near() -> None:
     compared = 0
     for seed in range(6):
@@ -699,12 +741,14 @@ def test_lomar_takes_the_earlier_of_rows_that_are_equally_near() -> None:
     assert compared > 50
 
 
+@pytest.mark.trap("lomar")
 def test_lomar_takes_the_median_of_distances_not_of_their_squares() -> None:
     rows = line(24, 3, 26, 17, 10, 25)  # distances to the second neighbour: 1, 14, 2, 7, 7, 1: their median is 4.5
     assert kept_by(rows, "lomar(neighbours=2)", 1) == [0, 1, 2, 4, 5]  # the median of the squares would drop row 1
     assert slow.lomar_kept(rows, 1, 2) == [0, 1, 2, 4, 5]
 
 
+@pytest.mark.trap("lomar")
 def test_lomar_ranks_pairs_apart_by_row_where_most_rows_are_equal() -> None:
     """The kernel has no width, so the pair's densities are both the floor, and each is as dense as its neighbour."""
     rows = np.ones((7, 2))
@@ -712,6 +756,7 @@ def test_lomar_ranks_pairs_apart_by_row_where_most_rows_are_equal() -> None:
     assert kept_by(rows, "lomar(neighbours=1)", 2) == [0, 1, 2, 3, 4]
 
 
+@pytest.mark.trap("lomar")
 @pytest.mark.parametrize("rule", ["lomar", "lomar(neighbours=2)"])
 def test_lomar_judges_the_rows_that_remain(rule: str) -> None:
     rows = normal(8, 4, 2)
@@ -767,6 +812,7 @@ def assert_fedinv(kept: Sequence[int], scores: Sequence[float], count: int, dtyp
     assert not dropped or max(scores[i] for i in kept) <= min(dropped) + room
 
 
+@pytest.mark.oracle("fedinv")
 @pytest.mark.parametrize(
     ("spec", "more"),
     [
@@ -788,6 +834,7 @@ def test_fedinv_inverts_each_update_and_keeps_those_of_near_data(spec: str, more
             assert_fedinv(kept, slow.fedinv_scores(distances, f), 6 - f, dtype)
 
 
+@pytest.mark.trap("fedinv")
 def test_fedinv_drops_the_client_whose_update_is_the_gradient_of_very_different_data() -> None:
     for seed in range(8):
         model, odd = Softmax(seed), seed % 7
@@ -799,6 +846,7 @@ def test_fedinv_drops_the_client_whose_update_is_the_gradient_of_very_different_
         assert step_of(rows, "fedinv", 1, gradients=model.given()) == pytest.approx(expected, rel=1e-9, abs=1e-12)
 
 
+@pytest.mark.trap("fedinv")
 def test_fedinv_hears_a_run_through_the_servers_gradients_and_draws_anew_each_round() -> None:
     model = Softmax(1)
     rows = clients_of(model, 6, [2], 1)
@@ -823,6 +871,7 @@ def test_fedinv_asks_for_the_gradients_of_as_many_rows_as_it_is_told() -> None:
     assert sum(shape[0] for shape in model.asked) == 3 * 4
 
 
+@pytest.mark.trap("fedinv")
 def test_fedinv_matches_the_direction_of_an_update_and_not_its_size() -> None:
     model = Softmax(2)
     rows = clients_of(model, 5, [3], 2)
@@ -833,6 +882,7 @@ def test_fedinv_matches_the_direction_of_an_update_and_not_its_size() -> None:
         )
 
 
+@pytest.mark.trap("fedinv")
 def test_fedinv_of_equal_and_of_zero_updates_keeps_the_first() -> None:
     model = Softmax(0)
     rows = np.repeat(clients_of(model, 1, [], 0), 5, axis=0)
@@ -842,6 +892,7 @@ def test_fedinv_of_equal_and_of_zero_updates_keeps_the_first() -> None:
     assert kept_by(rows[:2], "fedinv", 0, gradients=model.given()) == [0, 1]
 
 
+@pytest.mark.trap("fedinv")
 def test_fedinv_leaves_torchs_own_randomness_and_gradient_mode_alone() -> None:
     model, before = Softmax(0), torch.get_rng_state()
     rows = clients_of(model, 4, [], 0)
@@ -876,6 +927,7 @@ def test_rule_works_up_to_the_largest_legal_bound_and_not_one_further(rule: str,
             function(rows, rule, largest + 1, **more)
 
 
+@pytest.mark.trap("foolsgold")
 def test_foolsgold_takes_any_bound() -> None:
     assert step_of(np.eye(2), "foolsgold", 50).tolist() == [0.5, 0.5]
 
@@ -927,6 +979,7 @@ def test_amplifier_of_kernel_one_changes_nothing_on_linear_layers(rule: str) -> 
     assert (plain == amplified).all()
 
 
+@pytest.mark.trap("fldetector")
 def test_fldetector_excludes_once_and_then_leaves_honest_clients_alone() -> None:
     """Judged round after round, honest clients would go one by one: two clusters are seen in one now and then."""
     rng = np.random.default_rng(0)
@@ -940,6 +993,7 @@ def test_fldetector_excludes_once_and_then_leaves_honest_clients_alone() -> None
     assert bans == [{0, 1, 2}]
 
 
+@pytest.mark.trap("foolsgold")
 @pytest.mark.parametrize("n", [2, 5, 20])
 def test_foolsgold_of_equal_rows_is_zero_however_their_cosines_round(n: int) -> None:
     for seed in range(30):
@@ -947,6 +1001,7 @@ def test_foolsgold_of_equal_rows_is_zero_however_their_cosines_round(n: int) -> 
         assert not agrbench.aggregate(rows, "foolsgold").any()
 
 
+@pytest.mark.trap("foolsgold")
 def test_foolsgold_tells_rows_apart_that_nearly_point_the_same_way() -> None:
     """One minus a cosine of 1 - 1e-8 has no digits left in float32, and follows from distances, which have."""
     rows = normal(1, 1000, 0) + 1e-4 * normal(20, 1000, 1)

@@ -65,23 +65,27 @@ def line(*values: float) -> Array:
 # ---------------------------------------------------------------- equal
 
 
+@pytest.mark.peer("trimmed_mean", of="byzfl.TrMean")
 @given(oracles.updates(), st.data())
 def test_trimmed_mean_equals_the_peer(byzfl: Any, rows: Array, data: st.DataObject) -> None:
     f = bound(data, rows)
     compare(rows, "trimmed_mean", f, byzfl.TrMean(f))
 
 
+@pytest.mark.peer("median", of="byzfl.Median")
 @given(oracles.updates())
 def test_median_equals_the_peer_for_odd_and_even_numbers_of_rows(byzfl: Any, rows: Array) -> None:
     """On tensors too: byzfl asks for the quantile of a half, not for `torch.median`, the lower middle."""
     compare(rows, "median", 0, byzfl.Median())
 
 
+@pytest.mark.peer("fedavg", of="byzfl.Average")
 @given(oracles.updates())
 def test_mean_equals_the_peer(byzfl: Any, rows: Array) -> None:
     compare(rows, "fedavg", 0, byzfl.Average())
 
 
+@pytest.mark.peer("meamed", of="byzfl.Meamed")
 @given(oracles.updates(), st.data())
 def test_meamed_equals_the_peer_where_the_nearest_values_are_clear(
     byzfl: Any, rows: Array, data: st.DataObject
@@ -94,6 +98,7 @@ def test_meamed_equals_the_peer_where_the_nearest_values_are_clear(
     compare(rows[:, clear], "meamed", f, byzfl.Meamed(f))
 
 
+@pytest.mark.peer("nnm", of="byzfl.NNM")
 @given(oracles.updates(ties=False), st.data())
 def test_nnm_equals_the_peer(byzfl: Any, rows: Array, data: st.DataObject) -> None:
     f = bound(data, rows)
@@ -106,6 +111,7 @@ def test_nnm_equals_the_peer(byzfl: Any, rows: Array, data: st.DataObject) -> No
     compare(rows, "nnm+median", f, lambda given: byzfl.Median()(byzfl.NNM(f)(given)))
 
 
+@pytest.mark.peer("mda", of="byzfl.MDA")
 @given(oracles.updates((1, 9), ties=False), st.data())
 def test_mda_equals_the_peer(byzfl: Any, rows: Array, data: st.DataObject) -> None:
     """With one row left too, whose diameter is that of no pair."""
@@ -115,6 +121,7 @@ def test_mda_equals_the_peer(byzfl: Any, rows: Array, data: st.DataObject) -> No
     compare(rows, "mda", f, byzfl.MDA(f))
 
 
+@pytest.mark.peer("monna", of="byzfl.MoNNA")
 @given(oracles.updates((1, 12), ties=False), st.data())
 def test_monna_equals_the_peer_where_the_server_sent_the_first_row(
     byzfl: Any, rows: Array, data: st.DataObject
@@ -124,6 +131,7 @@ def test_monna_equals_the_peer_where_the_server_sent_the_first_row(
     compare(rows, "monna", f, byzfl.MoNNA(f, idx=0), root=rows[0])
 
 
+@pytest.mark.peer("clip", of="byzfl.Clipping")
 @given(oracles.updates(), st.data())
 def test_clipping_equals_the_peer_at_its_radius(byzfl: Any, rows: Array, data: st.DataObject) -> None:
     radius = float(np.abs(rows).max()) * data.draw(st.sampled_from([0.1, 1.0, 10.0])) or 2.0
@@ -133,6 +141,7 @@ def test_clipping_equals_the_peer_at_its_radius(byzfl: Any, rows: Array, data: s
         )
 
 
+@pytest.mark.peer("arc", of="byzfl.ARC")
 @given(oracles.updates(), st.data())
 def test_arc_equals_the_peer(byzfl: Any, rows: Array, data: st.DataObject) -> None:
     f = bound(data, rows)
@@ -196,6 +205,7 @@ def test_our_variant_equals_the_peers_krum(byzfl: Any, rows: Array, data: st.Dat
     compare(rows, 'krum(neighbours="byzfl")', f, byzfl.Krum(f))
 
 
+@pytest.mark.peer("multi_krum", of="byzfl.MultiKrum")
 @given(oracles.updates((3, 12), ties=False), st.data())
 def test_our_variant_equals_the_peers_multi_krum(byzfl: Any, rows: Array, data: st.DataObject) -> None:
     f = bound(data, rows, 3)
@@ -203,6 +213,7 @@ def test_our_variant_equals_the_peers_multi_krum(byzfl: Any, rows: Array, data: 
     compare(rows, 'multi_krum(neighbours="byzfl")', f, byzfl.MultiKrum(f))
 
 
+@pytest.mark.peer("krum", of="byzfl.Krum")
 @given(oracles.updates((5, 12), ties=False), st.data())
 def test_krum_equals_the_peers_krum_told_of_one_row_more(byzfl: Any, rows: Array, data: st.DataObject) -> None:
     """`n - (f + 1) - 1` is `n - f - 2`: given a bound larger by one, byzfl computes the published scores."""
@@ -277,6 +288,7 @@ def test_peers_geometric_median_depends_on_the_unit_and_on_the_origin(byzfl: Any
         assert (ours - shift) / scale == pytest.approx(0, abs=1e-5)  # a step of 1e-6 of the median distance ends it
 
 
+@pytest.mark.peer("geometric_median", of="byzfl.GeometricMedian")
 @given(oracles.updates((3, 12), (2, 40), ties=False), st.sampled_from([3, 8]))
 def test_geometric_median_equals_the_peers_started_at_the_mean_with_a_small_radius(
     byzfl: Any, rows: Array, steps: int
@@ -301,6 +313,7 @@ def test_geometric_median_equals_the_peers_started_at_the_mean_with_a_small_radi
 # ---------------------------------------------------------------- centered_clipping
 
 
+@pytest.mark.peer("centered_clipping", of="byzfl.CenteredClipping")
 @given(oracles.updates(), st.data())
 def test_centered_clipping_equals_the_peer_round_after_round(byzfl: Any, rows: Array, data: st.DataObject) -> None:
     """The peer keeps the last aggregate in the object; ours is given it."""
@@ -414,6 +427,7 @@ def test_the_peer_draws_smea_and_caf_from_the_global_state_and_ours_draw_nothing
     assert len({tuple(agrbench.aggregate(rows, spec, 2, seed=seed)) for seed in range(20)}) == 1
 
 
+@pytest.mark.peer("smea", of="byzfl.SMEA")
 @given(SEEDS, st.integers(3, 9), st.data())
 def test_smea_equals_the_peer_where_there_is_but_one_direction(
     byzfl: Any, seed: int, n: int, data: st.DataObject
@@ -425,6 +439,7 @@ def test_smea_equals_the_peer_where_there_is_but_one_direction(
     compare(rows, "smea", f, byzfl.SMEA(f))
 
 
+@pytest.mark.peer("caf", of="byzfl.CAF")
 @given(SEEDS, st.integers(3, 9), st.data())
 def test_caf_equals_the_peer_where_there_is_but_one_direction_and_one_step(
     byzfl: Any, seed: int, n: int, data: st.DataObject
@@ -489,6 +504,7 @@ def test_one_far_row_keeps_the_peers_caf_busy_for_good(byzfl: Any) -> None:
 # ---------------------------------------------------------------- bucketing
 
 
+@pytest.mark.peer("bucketing", of="byzfl.Bucketing")
 @given(st.integers(1, 12), st.integers(1, 13), SEEDS)
 def test_bucketing_equals_the_peer_but_for_what_is_drawn_and_in_which_order(
     byzfl: Any, n: int, size: int, seed: int
@@ -597,3 +613,46 @@ def test_of_the_peers_rules_some_pass_on_one_row_that_is_not_finite(
         theirs = peer(rows)
     assert np.isfinite(theirs).all() != spoiled
     assert np.isfinite(agrbench.aggregate(rows, OURS[name], 1, root=np.zeros(1))).all()
+
+
+# ---------------------------------------------------------------- attacks
+
+
+@pytest.mark.peer("ipm", of="byzfl.InnerProductManipulation")
+@given(oracles.updates(), st.sampled_from([0.1, 0.5, 100.0]))
+def test_ipm_equals_the_peer(byzfl: Any, rows: Array, epsilon: float) -> None:
+    (ours,) = agrbench.forge(f"ipm(epsilon={epsilon})", rows, 1)
+    assert same(ours, epsilon * byzfl.InnerProductManipulation(1.0)(rows), max(epsilon, 1) * rows, "float64")
+
+
+@pytest.mark.peer("lie", of="byzfl.ALittleIsEnough")
+@given(oracles.updates((2, 12)), st.sampled_from([0.25, 1.5]))
+def test_lie_equals_the_peer_told_of_the_opposite_factor(byzfl: Any, rows: Array, z: float) -> None:
+    """Theirs adds its factor times the deviation, and so goes above the mean; the published attack goes below."""
+    (ours,) = agrbench.forge(f"lie(z={z})", rows, 1)
+    assert same(ours, byzfl.ALittleIsEnough(-z)(rows), rows, "float64", 512)
+
+
+@pytest.mark.peer("sign_flip", of="byzfl.SignFlipping")
+@given(oracles.updates())
+def test_peers_sign_flip_reverses_the_honest_mean_and_ours_each_own_update(byzfl: Any, rows: Array) -> None:
+    mean = rows.mean(axis=0, keepdims=True)
+    (ours,) = agrbench.forge("sign_flip", rows, 1, clean=mean)
+    assert same(ours, byzfl.SignFlipping()(rows), rows, "float64")
+
+
+@pytest.mark.peer("mimic", of="byzfl.Mimic")
+def test_peers_mimic_copies_whom_it_is_told_and_ours_who_stands_out(byzfl: Any) -> None:
+    rows = np.array([[0.0, 0.1], [0.1, 0.0], [9.0, 9.0], [0.0, 0.0]])
+    assert (byzfl.Mimic()(rows) == rows[0]).all()
+    ours = agrbench.forge("mimic(warmup=0)", rows, 1, clean=rows[:1])
+    assert (ours == byzfl.Mimic(2)(rows)).all()
+
+
+@pytest.mark.peer("gaussian", of="byzfl.Gaussian")
+def test_gaussian_draws_from_the_peers_distribution(byzfl: Any) -> None:
+    """Two samples of 4,000: deviations of a mean by a fifth of a percent of 200 and of a deviation by five percent."""
+    rows = np.zeros((1, 4000))
+    for draws in (byzfl.Gaussian(0.0, 200.0)(rows), agrbench.forge("gaussian", rows, 1)[0]):
+        assert abs(np.mean(draws)) < 20
+        assert abs(np.std(draws) - 200) < 10

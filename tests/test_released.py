@@ -153,6 +153,7 @@ def draw_bound_and_count(data: st.DataObject, n: int) -> tuple[int, int]:
     return data.draw(st.integers(0, (n - 1) // 2), label="f"), data.draw(st.integers(n // 2 + 1, n), label="neighbours")
 
 
+@pytest.mark.peer(*DENSE, of="AgrAmplifier's code, restated")
 @pytest.mark.parametrize("rule", COSTS)
 @given(st.data(), oracles.updates((1, 9), (1, 12)), DTYPES)
 def test_released_density_counts_every_pair_of_a_neighbourhood_and_averages_unit_rows(
@@ -176,6 +177,7 @@ def test_amplified_released_density_judges_pooled_rows_and_averages_originals_at
     assert_keeps_and_averages(rule, spec, view, rows, f, count, dtype, layout=shapes)
 
 
+@pytest.mark.peer("mgden", of="AgrAmplifier's code, restated")
 @given(st.data(), oracles.updates((1, 9), (2, 12), ties=False), st.booleans())
 def test_released_mgden_averages_the_unit_rows_that_both_released_lists_keep(
     data: st.DataObject, rows: Array, amplified: bool
@@ -397,6 +399,7 @@ def colluders(draw: st.DrawFn) -> tuple[Array, Array]:
     return honest.astype(np.float32).astype(np.float64), clean.astype(np.float32).astype(np.float64)
 
 
+@pytest.mark.peer("min_max", of="AgrAmplifier's code, restated")
 @pytest.mark.parametrize("direction", DIRECTIONS)
 @given(colluders())
 def test_released_min_max_goes_from_each_clean_update_as_far_as_a_squared_distance_stays_below_the_diameter(
@@ -522,6 +525,7 @@ def shard_of(rows: int, classes: int = 1000) -> Examples:
     return Examples(features, torch.from_numpy(rng.integers(0, classes, size=rows)), classes)
 
 
+@pytest.mark.peer(*POOLED, of="AgrAmplifier's code, restated")
 @pytest.mark.parametrize("attack", POOLED)
 @given(st.integers(1, 30), st.integers(0, 30), st.integers(0, 2**31), st.integers(0, 9))
 def test_pooled_labels_are_drawn_without_replacement_from_those_of_all_clients(
@@ -629,6 +633,7 @@ def test_triggered_images_alone_have_a_white_square_in_the_lower_right() -> None
     assert wrong.labels.tolist() == [0] * 4
 
 
+@pytest.mark.peer("scaling", of="AgrAmplifier's code, restated")
 @given(oracles.updates((1, 12), (1, 10)), st.integers(1, 6), DTYPES)
 def test_triggered_scaling_sends_the_clean_update_and_the_poisoned_one_times_all_clients_over_the_malicious(
     honest: Array, malicious: int, dtype: str
@@ -688,6 +693,7 @@ def test_weighted_fedavg_weighs_each_client_by_its_examples_whatever_the_bound(
     assert_weighted(step, by_size(sizes), rows, dtype)
 
 
+@pytest.mark.trap("fedavg")
 @given(oracles.updates(), SIZES)
 def test_plain_fedavg_does_not_look_at_the_examples(rows: Array, sizes: Array) -> None:
     plain = aggregate(rows, "fedavg")
@@ -696,6 +702,7 @@ def test_plain_fedavg_does_not_look_at_the_examples(rows: Array, sizes: Array) -
     assert_weighted(plain, oracles.fedavg(rows), rows, "float64")
 
 
+@pytest.mark.trap("fedavg")
 @given(oracles.updates(), st.integers(1, 1000))
 def test_weighted_fedavg_of_equal_clients_is_the_mean(rows: Array, size: int) -> None:
     step = aggregate(rows, WEIGHTED, sizes=np.full(len(rows), size))

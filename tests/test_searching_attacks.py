@@ -40,6 +40,7 @@ def own_rounding(honest: Array) -> float:
     return float(8 * EPS * np.abs(honest).max() * honest.shape[1] ** 0.5)
 
 
+@pytest.mark.oracle("min_sum")
 @pytest.mark.parametrize("direction", DIRECTIONS)
 @given(oracles.updates(), st.integers(1, 5))
 def test_min_sum_touches_the_largest_sum_of_an_honest_row_and_never_exceeds_it(
@@ -56,6 +57,7 @@ def test_min_sum_touches_the_largest_sum_of_an_honest_row_and_never_exceeds_it(
         assert reached >= bound * (1 - 1e-6)
 
 
+@pytest.mark.trap("min_sum")
 @pytest.mark.parametrize("direction", DIRECTIONS)
 @given(oracles.updates((2, 12)), FORMS)
 def test_min_sum_is_as_far_from_the_mean_as_the_furthest_honest_row(direction: str, honest: Array, form: Form) -> None:
@@ -72,6 +74,7 @@ def test_min_sum_is_as_far_from_the_mean_as_the_furthest_honest_row(direction: s
         assert oracles.distance(row, mean) == pytest.approx(furthest, abs=room * len(p) ** 0.5)
 
 
+@pytest.mark.trap("min_sum")
 @pytest.mark.parametrize("direction", DIRECTIONS)
 @given(oracles.updates())
 def test_min_sum_in_float32_is_the_row_of_float64_rounded_once(direction: str, honest: Array) -> None:
@@ -79,6 +82,7 @@ def test_min_sum_in_float32_is_the_row_of_float64_rounded_once(direction: str, h
     assert (single == double.astype(np.float32)).all()
 
 
+@pytest.mark.trap("min_sum")
 def test_min_sum_takes_the_largest_sum_of_squares() -> None:
     """To all three rows the squares add up to 9, 9 and 18, and from the mean 1 to 6, which leaves (18 - 6) / 3."""
     for direction in DIRECTIONS:
@@ -87,6 +91,7 @@ def test_min_sum_takes_the_largest_sum_of_squares() -> None:
         assert row == pytest.approx(-1.0, rel=1e-14)
 
 
+@pytest.mark.trap("min_sum")
 @pytest.mark.parametrize("direction", DIRECTIONS)
 @pytest.mark.parametrize("honest", [[[3.0, -1.0]], [[1.0, -2.0]] * 4, [[0.0, 0.0]] * 3, [[0.1, 0.7]] * 3])
 @pytest.mark.parametrize("malicious", [0, 1, 7])
@@ -98,6 +103,7 @@ def test_min_sum_of_rows_that_are_alike_is_their_mean(
     assert rows == pytest.approx(np.array(honest[:1] * malicious).reshape(malicious, 2), rel=1e-15)
 
 
+@pytest.mark.trap("min_sum")
 @pytest.mark.parametrize("direction", ["sign", "unit"])
 def test_min_sum_without_a_direction_is_the_mean(direction: str) -> None:
     honest = np.array([[1.0, 2.0], [-1.0, -2.0]])
@@ -184,6 +190,7 @@ def assert_searched(victim: Victim, shapes: Shapes, kernel: int, evaluations: in
     assert (victim.met(first.row)[0] == sent).all()
 
 
+@pytest.mark.oracle("adaptive")
 @pytest.mark.parametrize("kind", [rejecting, clipping, breaking])
 @settings(max_examples=40)
 @given(oracles.layouts(), st.data(), st.integers(1, 3), st.integers(1, 20))
@@ -218,6 +225,7 @@ def answers(honest: Array, stack: str, malicious: int, shapes: Shapes, **more: A
     return answer
 
 
+@pytest.mark.trap("adaptive")
 @pytest.mark.parametrize("stack", STACKS)
 @settings(max_examples=8)
 @given(oracles.layouts(), st.data())
@@ -231,6 +239,7 @@ def test_adaptive_searches_through_any_stack_on_any_updates(
     assert_searched(Victim(honest, malicious, answers(honest, stack, malicious, shapes)), shapes, 2, 20)
 
 
+@pytest.mark.trap("adaptive")
 def test_adaptive_contracts_from_the_first_gamma_that_was_too_far_and_not_from_the_last_good_one() -> None:
     """All three lines lead from 2 downwards by 1 at first, and the stack throws out whatever is beyond 5."""
     honest, mean = np.array([[1.0], [3.0]]), np.array([2.0])
@@ -246,6 +255,7 @@ def test_adaptive_contracts_from_the_first_gamma_that_was_too_far_and_not_from_t
         assert len(gone) == 3 * evaluations
 
 
+@pytest.mark.trap("adaptive")
 def test_adaptive_stops_doubling_where_damage_is_no_larger_and_sends_the_first_of_equals() -> None:
     victim = Victim(np.array([[1.0], [3.0]]), 1, lambda row: np.array([7.0]))
     assert victim.attacked("evaluations=4", [(1,)]) == pytest.approx([1.0], rel=1e-12)
@@ -254,17 +264,20 @@ def test_adaptive_stops_doubling_where_damage_is_no_larger_and_sends_the_first_o
     )
 
 
+@pytest.mark.trap("adaptive")
 def test_adaptive_measures_damage_from_the_honest_mean_and_not_from_nothing() -> None:
     """The further the row is out the smaller is the step, though not the damage."""
     victim = Victim(np.array([[1.0], [3.0]]), 1, lambda row: np.array([2.0 / (3.0 - row[0])]))
     assert victim.attacked("evaluations=5", [(1,)]) == pytest.approx([2.0 - 16], rel=1e-12)
 
 
+@pytest.mark.trap("adaptive")
 def test_adaptive_never_sends_a_row_for_a_damage_that_is_no_number() -> None:
     victim = Victim(np.array([[1.0], [3.0]]), 1, breaking(np.array([2.0]), 3.0))
     assert victim.attacked("evaluations=4", [(1,)]) == pytest.approx([2.0 - 2], rel=1e-12)
 
 
+@pytest.mark.trap("adaptive")
 @pytest.mark.parametrize("kernel", [1, 2, 3])
 def test_adaptive_goes_down_the_blind_spot_of_the_kernel_it_supposes(kernel: int) -> None:
     shapes, honest = [(4, 4)], normal(5, 16)
@@ -292,6 +305,7 @@ def adapted(honest: Array, stack: str, malicious: int, form: Form = EXACT, optio
     return forge(f"adaptive({options})", honest, malicious, form, layout=SHAPES, defense=stack, **more)
 
 
+@pytest.mark.trap("adaptive")
 @pytest.mark.parametrize("stack", STACKS)
 @pytest.mark.parametrize("seed", [0, 1])
 def test_adaptive_sends_the_worst_row_of_the_search_by_the_whole_stack(stack: str, seed: int) -> None:
@@ -310,6 +324,7 @@ def test_adaptive_sends_the_worst_row_of_the_search_by_the_whole_stack(stack: st
     assert (rows == adapted(honest, stack, malicious, rng=seed)).all()
 
 
+@pytest.mark.trap("adaptive")
 @pytest.mark.parametrize("stack", [*STACKS, "fltrust", "amp+fltrust", "geometric_median", "centered_clipping"])
 @pytest.mark.parametrize("direction", DIRECTIONS)
 def test_adaptive_does_at_least_the_damage_of_min_max_to_the_same_stack(stack: str, direction: str) -> None:
@@ -326,6 +341,7 @@ def test_adaptive_does_at_least_the_damage_of_min_max_to_the_same_stack(stack: s
     assert ours >= theirs * (1 - 1e-9)
 
 
+@pytest.mark.trap("adaptive")
 @pytest.mark.parametrize("stack", ["amp+krum", "amp+cosden"])
 def test_adaptive_is_unbounded_where_an_amplified_stack_cannot_see(stack: str) -> None:
     honest, malicious = 0.2 + normal(10, WIDTH), STACKS[stack]
@@ -338,6 +354,7 @@ def test_adaptive_is_unbounded_where_an_amplified_stack_cannot_see(stack: str) -
     assert view == pytest.approx(target, abs=1e-12)
 
 
+@pytest.mark.trap("adaptive")
 @pytest.mark.parametrize(
     "stage", ["amp(kernel=3)", "amp(shuffle=True)", "amp(fold='released')", "sample", "amp(shuffle=True)+nnm"]
 )
@@ -351,6 +368,7 @@ def test_adaptive_finds_the_blind_spot_of_whatever_view_shows_some_entries_only(
     assert stage == "amp(kernel=3)" or oracles.distance(answer(supposed), mean) < 100
 
 
+@pytest.mark.trap("adaptive")
 @pytest.mark.parametrize("stage", ["amp(by='magnitude')", "mean_pool"])
 def test_adaptive_finds_no_blind_spot_where_every_entry_shows_once_it_is_large(stage: str) -> None:
     honest, stack = 0.2 + normal(10, WIDTH), f"{stage}+krum"
@@ -358,6 +376,7 @@ def test_adaptive_finds_no_blind_spot_where_every_entry_shows_once_it_is_large(s
     assert oracles.distance(answer(adapted(honest, stack, 2)[0]), honest.mean(axis=0)) < 100
 
 
+@pytest.mark.trap("adaptive")
 @pytest.mark.parametrize("stack", ["amp+krum", "nnm+krum"])
 def test_adaptive_attacks_the_whole_stack_and_not_its_rule_alone(stack: str) -> None:
     honest = 0.2 + normal(10, WIDTH)
@@ -367,6 +386,7 @@ def test_adaptive_attacks_the_whole_stack_and_not_its_rule_alone(stack: str) -> 
     assert oracles.distance(answer(whole[0]), mean) > oracles.distance(answer(rule[0]), mean)
 
 
+@pytest.mark.trap("adaptive")
 def test_adaptive_respects_the_servers_bound_where_it_is_not_the_number_of_malicious_clients() -> None:
     honest = 0.2 + normal(10, WIDTH)
     rows = {bound: adapted(honest, "trimmed_mean", 2, byzantine=bound) for bound in (1, 2, 4)}
@@ -375,6 +395,7 @@ def test_adaptive_respects_the_servers_bound_where_it_is_not_the_number_of_malic
     assert (rows[2] != rows[4]).any()
 
 
+@pytest.mark.trap("adaptive")
 @pytest.mark.parametrize("form", [EXACT, ("torch", "float32")])
 def test_adaptive_of_rows_that_are_alike_goes_by_the_size_of_their_mean(form: Form) -> None:
     for alike in ([[1.0, -2.0, 0.5, 3.0]] * 4, [[1.0, -2.0, 0.5, 3.0]], [[0.1, 0.7, -0.3, 0.2]] * 3):
@@ -385,6 +406,7 @@ def test_adaptive_of_rows_that_are_alike_goes_by_the_size_of_their_mean(form: Fo
             assert oracles.distance(rows[0], honest[0]) == pytest.approx(2**19 * oracles.norm(honest[0]), rel=1e-4)
 
 
+@pytest.mark.trap("adaptive")
 @pytest.mark.parametrize("alike", [[[0.1, 0.7, -0.3]] * 3, [[-0.5227484414807474, -0.41306354339189344]] * 11])
 def test_adaptive_takes_the_rounding_of_a_mean_for_no_distance(alike: list[list[float]]) -> None:
     """Rows that are equal have a mean that is not quite theirs; the first gamma is still that of their size."""
@@ -396,6 +418,7 @@ def test_adaptive_takes_the_rounding_of_a_mean_for_no_distance(alike: list[list[
     assert gone == pytest.approx([1, 1], rel=1e-12)
 
 
+@pytest.mark.trap("adaptive")
 @pytest.mark.parametrize("form", [EXACT, ("numpy", "float32")])
 @pytest.mark.parametrize("honest", [1, 4])
 def test_adaptive_sends_the_mean_where_no_line_leads_anywhere(honest: int, form: Form) -> None:
@@ -407,6 +430,7 @@ def test_adaptive_sends_the_mean_where_no_line_leads_anywhere(honest: int, form:
     assert not victim.asked
 
 
+@pytest.mark.trap("adaptive")
 def test_adaptive_in_float32_computes_in_float64() -> None:
     """Averaging takes any row, so that every line doubles to its end, and the furthest is sent."""
     honest = normal(10, WIDTH)
@@ -418,6 +442,7 @@ def test_adaptive_in_float32_computes_in_float64() -> None:
     assert adapted(honest, "fedavg", 3, ("torch", "float32"))[0] == pytest.approx(furthest, rel=0.51 * 2**-23)
 
 
+@pytest.mark.trap("adaptive")
 @pytest.mark.parametrize("stack", ["krum", "amp+cosden"])
 @pytest.mark.parametrize("form", [EXACT, ("numpy", "float32"), ("torch", "float32"), ("torch", "float64")])
 def test_adaptive_sends_finite_rows_in_the_form_of_the_honest_ones(stack: str, form: Form) -> None:

@@ -93,6 +93,7 @@ def mixable(draw: st.DrawFn) -> tuple[Array, list[tuple[int, ...]], int]:
     return rows, shapes, draw(st.integers(0, (len(rows) - 3) // 2))
 
 
+@pytest.mark.oracle("nnm")
 @given(mixable())
 def test_nnm_krum_picks_among_mixed_rows(drawn: tuple[Array, list[tuple[int, ...]], int]) -> None:
     rows, _, f = drawn
@@ -119,6 +120,7 @@ def test_nnm_amp_krum_amplifies_mixed_rows(drawn: tuple[Array, list[tuple[int, .
     assert_close(agrbench.aggregate(rows, "nnm+amp+krum", f, shapes), expected, rows)
 
 
+@pytest.mark.trap("nnm")
 def test_amp_nnm_and_nnm_amp_differ() -> None:
     rows, shapes = normal(7, 12, seed=1), [(4, 3)]
     first = agrbench.aggregate(rows, "amp+nnm+krum", 2, shapes)
@@ -126,6 +128,7 @@ def test_amp_nnm_and_nnm_amp_differ() -> None:
     assert np.abs(first - second).max() > 0.01
 
 
+@pytest.mark.oracle("nnm")
 @given(mixable())
 def test_nnm_trimmed_mean_trims_mixed_rows(drawn: tuple[Array, list[tuple[int, ...]], int]) -> None:
     rows, _, f = drawn

@@ -78,6 +78,7 @@ def everything(malicious: int, d: int) -> dict[str, Any]:
 # ---------------------------------------------------------------- all of them
 
 
+@pytest.mark.trap("zero", "sign_flip")
 @pytest.mark.parametrize("spec", ALL)
 def test_attack_on_updates_poisons_no_data_and_has_no_trigger(spec: str) -> None:
     record = REGISTRY.attack(spec).record
@@ -95,6 +96,7 @@ def test_forged_rows_are_finite_for_no_one_and_as_many_attackers_as_honest_clien
             assert np.isfinite(rows).all()
 
 
+@pytest.mark.trap(*ALL)
 @pytest.mark.parametrize("spec", ALL)
 @given(oracles.updates(width=(2, 40)))
 def test_float32_rows_are_those_of_float64_rounded_once(spec: str, honest: Array) -> None:
@@ -120,6 +122,7 @@ def test_colluders_without_own_data_or_draws_send_one_row(spec: str) -> None:
     assert (rows == rows[0]).all()
 
 
+@pytest.mark.trap("gaussian", "fang_trimmed_mean")
 @pytest.mark.parametrize("spec", RANDOM)
 def test_every_attacker_draws_for_itself(spec: str) -> None:
     rows = forge(spec, normal(6, 50), 4, **everything(4, 50))
@@ -156,6 +159,7 @@ SIMPLE: dict[str, Callable[[Array, Array], Array]] = {
 }
 
 
+@pytest.mark.oracle(*SIMPLE)
 @pytest.mark.parametrize("spec", SIMPLE)
 @given(oracles.updates(), FORMS)
 def test_rows_are_own_clean_updates_negated_or_nothing_or_scaled_draws(spec: str, clean: Array, form: Form) -> None:
@@ -167,6 +171,7 @@ def test_rows_are_own_clean_updates_negated_or_nothing_or_scaled_draws(spec: str
 # ---------------------------------------------------------------- ipm
 
 
+@pytest.mark.oracle("ipm")
 @given(oracles.updates(), st.sampled_from([0.1, 0.5, 1.0, 100.0]), FORMS)
 def test_ipm_is_antiparallel_to_the_honest_mean_in_the_ratio_epsilon(honest: Array, epsilon: float, form: Form) -> None:
     row = forge(f"ipm(epsilon={epsilon})", honest, 1, form)[0]
@@ -178,6 +183,7 @@ def test_ipm_is_antiparallel_to_the_honest_mean_in_the_ratio_epsilon(honest: Arr
         assert oracles.norm(row) == pytest.approx(epsilon * oracles.norm(mean), rel=1e-6)
 
 
+@pytest.mark.trap("ipm")
 def test_ipm_halves_the_mean_of_updates_and_never_looks_at_the_weights() -> None:
     honest = np.array([[1.0, 4.0], [3.0, -8.0]])
     for model in (np.zeros(2), np.array([100.0, -100.0])):
@@ -187,6 +193,7 @@ def test_ipm_halves_the_mean_of_updates_and_never_looks_at_the_weights() -> None
 # ---------------------------------------------------------------- lie
 
 
+@pytest.mark.oracle("lie")
 @given(oracles.updates(), st.data(), FORMS)
 def test_lie_stays_within_z_deviations_of_the_honest_mean(honest: Array, data: st.DataObject, form: Form) -> None:
     malicious = data.draw(st.integers(1, len(honest)), label="malicious")
@@ -202,6 +209,7 @@ def test_lie_stays_within_z_deviations_of_the_honest_mean(honest: Array, data: s
     assert (np.abs(row - honest.mean(axis=0)) <= reach * oracles.deviation(honest) + rounding(size, size, form)).all()
 
 
+@pytest.mark.trap("lie")
 @pytest.mark.parametrize(("n", "malicious", "z"), [(50, 15, 0.484), (50, 10, 0.253), (50, 25, 1.751), (3, 1, 0.0)])
 def test_lie_takes_the_quantile_of_the_share_and_not_the_share_of_the_share(n: int, malicious: int, z: float) -> None:
     share = slow.lie_share(n, malicious)
@@ -214,11 +222,13 @@ def test_lie_takes_the_quantile_of_the_share_and_not_the_share_of_the_share(n: i
     assert abs(slow.normal_share(share) - z) > 0.1  # Phi in place of its inverse, such as 0.726 for 0.253
 
 
+@pytest.mark.trap("lie")
 def test_lie_divides_the_variance_by_one_less_than_the_honest_and_goes_below_the_mean() -> None:
     # One square root and one product.
     assert forge("lie(z=1.0)", np.array([[0.0], [2.0]]), 1)[0, 0] == pytest.approx(1 - 2**0.5, rel=1e-14)
 
 
+@pytest.mark.trap("lie")
 @pytest.mark.parametrize(("honest", "malicious"), [(1, 2), (4, 5), (4, 20)])
 def test_lie_needs_a_supporter_to_make_a_majority(honest: int, malicious: int) -> None:
     with pytest.raises(AgrbenchError, match="needs fewer") as error:
@@ -230,6 +240,7 @@ def test_lie_needs_a_supporter_to_make_a_majority(honest: int, malicious: int) -
 # ---------------------------------------------------------------- fang_krum
 
 
+@pytest.mark.oracle("fang_krum")
 @given(oracles.updates(), st.integers(1, 8), FORMS)
 def test_fang_krum_halves_lambda_from_its_bound_until_krum_picks_it(honest: Array, malicious: int, form: Form) -> None:
     row = forge("fang_krum", honest, malicious, form)[0]
@@ -253,6 +264,7 @@ def test_fang_krum_halves_lambda_from_its_bound_until_krum_picks_it(honest: Arra
         assert earlier.size >= 1e-5
 
 
+@pytest.mark.trap("krum")
 @pytest.mark.parametrize(("honest", "malicious"), [(35, 15), (12, 4), (8, 1), (5, 2)])
 def test_krum_picks_what_fang_krum_sends(honest: int, malicious: int) -> None:
     updates = 0.3 + normal(honest, 6)
@@ -264,6 +276,7 @@ def test_krum_picks_what_fang_krum_sends(honest: int, malicious: int) -> None:
     assert malicious == 1 or not lambda_ended
 
 
+@pytest.mark.trap("fang_krum")
 def test_fang_krum_divides_by_all_clients_less_twice_the_malicious_and_one() -> None:
     honest, m = 0.3 + normal(12, 5), 4
     size = np.abs(forge("fang_krum", honest, m)[0]).max()
@@ -280,6 +293,7 @@ def test_fang_krum_divides_by_all_clients_less_twice_the_malicious_and_one() -> 
         assert abs(halvings(wrong) - round(halvings(wrong))) > 1e-3
 
 
+@pytest.mark.trap("fang_krum")
 def test_fang_krum_loses_ties_to_the_honest() -> None:
     """Of two rows each is as far from the other, so that Krum stays with the first however small lambda is."""
     row = forge("fang_krum", np.array([[3.0, -1.0, 0.0]]), 1)[0]
@@ -287,6 +301,7 @@ def test_fang_krum_loses_ties_to_the_honest() -> None:
     assert 5e-6 <= np.abs(row).max() < 1e-5
 
 
+@pytest.mark.trap("fang_krum")
 @pytest.mark.parametrize("malicious", [2, 3, 30])
 def test_fang_krum_sends_the_bound_itself_where_colluders_are_their_own_neighbours(malicious: int) -> None:
     honest = np.array([[3.0, 4.0], [3.0, 2.0]])
@@ -297,6 +312,7 @@ def test_fang_krum_sends_the_bound_itself_where_colluders_are_their_own_neighbou
 # ---------------------------------------------------------------- fang_trimmed_mean
 
 
+@pytest.mark.oracle("fang_trimmed_mean")
 @pytest.mark.parametrize("space", ["models", "updates"])
 @given(oracles.updates(), st.data(), st.integers(1, 5), st.sampled_from([1.0, 2.0, 10.0]), FORMS)
 def test_fang_trimmed_mean_draws_beyond_all_honest_values_against_their_mean(
@@ -321,6 +337,7 @@ def test_fang_trimmed_mean_draws_beyond_all_honest_values_against_their_mean(
     assert np.where(falling, rows >= honest.max(axis=0) - room, rows <= honest.min(axis=0) + room).all()
 
 
+@pytest.mark.trap("fang_trimmed_mean")
 def test_fang_trimmed_mean_draws_between_the_extreme_and_its_double_or_half() -> None:
     """Both directions, extremes of both signs, and a mean of zero, which counts as going up."""
     honest = np.array([[-3.0, -3, 1, 1, 1, 0], [-1.0, 2, 3, -0.5, -1, 0]])
@@ -374,6 +391,7 @@ def copied(spec: str, rounds: Sequence[Array], warmup: int, form: Form = EXACT, 
     return candidates
 
 
+@pytest.mark.oracle("mimic")
 @given(oracles.updates(width=(4, 40)), st.integers(0, 3), st.integers(0, 99), st.integers(1, 5), FORMS)
 def test_mimic_copies_the_client_furthest_along_the_direction_it_learned(
     wide: Array, warmup: int, seed: int, first: int, form: Form
@@ -389,6 +407,7 @@ def test_mimic_copies_the_client_furthest_along_the_direction_it_learned(
     assert any(scores[i] >= max(scores) - room for i in victims)
 
 
+@pytest.mark.trap("mimic")
 @pytest.mark.parametrize("seed", range(8))
 @pytest.mark.parametrize("victim", [0, 3, 9])
 def test_mimic_finds_the_clear_direction_of_the_largest_variance(seed: int, victim: int) -> None:
@@ -408,6 +427,7 @@ def test_mimic_finds_the_clear_direction_of_the_largest_variance(seed: int, vict
     assert abs(direction[0]) > 0.95
 
 
+@pytest.mark.trap("mimic")
 @pytest.mark.parametrize(("size", "width"), [(2, 3), (5, 7), (9, 33), (13, 1000)])
 @pytest.mark.parametrize("first", [0, 1])
 def test_mimic_copies_the_first_of_clients_that_were_alike(size: int, width: int, first: int) -> None:
@@ -417,12 +437,14 @@ def test_mimic_copies_the_first_of_clients_that_were_alike(size: int, width: int
     assert copied("mimic(warmup=3)", [*alike, normal(size, width, 9)], 3) == {first}
 
 
+@pytest.mark.trap("mimic")
 def test_mimic_hardly_turns_for_a_round_of_little_variance() -> None:
     large, small, later = np.array([[2.0, 0], [-1, 0], [-1, 0]]), np.zeros((3, 2)), normal(3, 2)
     small[1] = 1e-9, 1e-3  # a step from scratch would turn to the second axis, where client 1 alone has moved
     assert copied("mimic(warmup=2)", [large, small, later], 2) == {0}
 
 
+@pytest.mark.trap("mimic")
 def test_mimic_draws_its_first_direction() -> None:
     rounds = [normal(8, 20, 1)]
     victims = [copied("mimic(warmup=0)", rounds, 0, seed=seed) for seed in range(20)]
@@ -433,6 +455,7 @@ def test_mimic_draws_its_first_direction() -> None:
 # ---------------------------------------------------------------- blind_spot
 
 
+@pytest.mark.oracle("blind_spot")
 @given(oracles.layouts(), st.integers(1, 3), st.data(), FORMS)
 def test_blind_spot_looks_like_the_mean_honest_view_at_any_strength(
     shapes: list[tuple[int, ...]], kernel: int, data: st.DataObject, form: Form
@@ -456,11 +479,13 @@ def test_blind_spot_looks_like_the_mean_honest_view_at_any_strength(
             assert_near(rows[0], honest.mean(axis=0), np.abs(honest).max(axis=0), form)
 
 
+@pytest.mark.trap("blind_spot")
 def test_blind_spot_lowers_all_but_the_first_entry_of_each_patch_by_one() -> None:
     honest = np.array([[1.0, 2, 0, 5, 4, 3], [3.0, 0, 1, 0, 0, 2]])  # 2 x 3: a full patch, and a ragged one
     assert forge("blind_spot", honest, 1, layout=[(2, 3)])[0].tolist() == [4, 3, 2.5, 3, 3, 1.5]
 
 
+@pytest.mark.trap("blind_spot")
 def test_blind_spot_hides_in_layers_that_torch_stores_output_first() -> None:
     layout = Layout.of(nn.Sequential(nn.Conv2d(2, 3, 3), nn.Flatten(), nn.Linear(5, 4), nn.LayerNorm(4)))
     honest = normal(4, layout.parameters)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import torch
-from hypothesis import assume
 from torch import Tensor
 
-from agrbench.conformance.cases import Violation
+from agrbench.conformance.cases import Violation, require
 from agrbench.conformance.laws import few
 from agrbench.conformance.scenes import Scene
 from agrbench.federation import Examples
@@ -72,7 +71,7 @@ def moves(scene: Scene) -> None:
         torch.equal(poisoned.features, shard.features) and torch.equal(poisoned.labels, shard.labels)
     ):
         return
-    assume(scene.clean.any() and scene.honest.any())
+    require(scene.clean.any() and scene.honest.any())
     usual = scene.mean(scene.clean)
     if all(torch.equal(scene.mean(rows), usual) for rows in _played(scene, LONG)):
         raise Violation(f"in {LONG} rounds the mean of all updates is what it is without attack, {few(usual)}")

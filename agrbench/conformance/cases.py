@@ -25,6 +25,16 @@ class Violation(AssertionError):
     """Say in a sentence how a property was violated."""
 
 
+class Silent(Exception):
+    """Say that a property does not speak of this case: where a nudge turns the verdict, rounding may too."""
+
+
+def require(condition: object) -> None:
+    """Leave a case out of which a property does not speak."""
+    if not condition:
+        raise Silent("the property does not speak of this case: a nudge of the updates turns the verdict")
+
+
 @dataclass(frozen=True, eq=False)
 class Case:
     """A stack and what it is shown in one round.

@@ -175,7 +175,7 @@ def certify(subject: Subject, examples: int = EXAMPLES, quiet: bool = False) -> 
 def compare(subject: Subject, other: str, examples: int = EXAMPLES) -> Finding:
     """Search for the smallest input on which two rules differ."""
     if subject.kind != "defense":
-        raise SpecError(f"{subject.spec} is a {subject.kind}; --against compares two defenses")
+        raise SpecError(f"{subject.spec} is no defense but of the kind {subject.kind}; --against compares two defenses")
     draws = Draws.of(subject.spec, subject.plugins, other)
     agreement = Property("agreement", laws.agreement, lambda draws: with_other(draws, other))
     for each in (*map(draws.smallest, SMALLEST), draws):

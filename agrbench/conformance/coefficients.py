@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import combinations, pairwise
 
 import torch
-from hypothesis import target
+from hypothesis import currently_in_test_context, target
 from torch import Tensor
 
 from agrbench import registry
@@ -62,7 +62,7 @@ def bounded(case: Case) -> None:
     """Come as near to every honest mean as is proven."""
     proven, proof = bound(registry.of(case.plugins).stack(case.stack), len(case.updates), case.byzantine)
     found = coefficient(case)
-    target(math.log(min(max(found, 1e-30), 1e30)))
+    _climb(found)
     if proven is not None and found > proven * (1 + 1e-6):
         raise Violation(f"the coefficient is {found:.6g}, and {proof} proves at most {proven:.6g}")
 
@@ -81,7 +81,7 @@ def measure(spec: str, plugins: tuple[str, ...], examples: int) -> Measure | Non
         seen = case.but(root=case.updates[: n - f].mean(0)) if trusting else case
         value = coefficient(seen, range(n - f) if trusting else None)
         found.append((value, seen))
-        target(math.log(min(max(value, 1e-30), 1e30)))
+        _climb(value)
 
     search(drive, alone(draws.at(n, f, SQUARE)), LONGER * examples)
     value, case = max(found, key=lambda pair: pair[0])
@@ -93,6 +93,12 @@ def measure(spec: str, plugins: tuple[str, ...], examples: int) -> Measure | Non
             return Measure(spec, n, f, values[-1], cases[-1], tuple(range(f, n)), proven, proof, how)
     how = "" if math.isfinite(value) else "where the honest agree, the step lies elsewhere"
     return Measure(spec, n, f, value, case, honest, proven, proof, how)
+
+
+def _climb(value: float) -> None:
+    """Tell Hypothesis, where it draws, that a larger coefficient is wanted."""
+    if currently_in_test_context():
+        target(math.log(min(max(value, 1e-30), 1e30)))
 
 
 def _growing(spec: str, plugins: tuple[str, ...], n: int, f: int) -> dict[str, list[Case]]:

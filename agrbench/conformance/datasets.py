@@ -110,6 +110,13 @@ def require(dataset: str, plugins: tuple[str, ...] = ()) -> None:
     for item in _loaded(dataset, plugins).record.source.files:
         if data.find(item) is None:
             raise DataError(f"{item.path} is not at hand, so {dataset} cannot be checked; {data.advice(dataset, item)}")
+    try:
+        with _unplugged():
+            _data(dataset, plugins)
+    except DataError:
+        raise  # of one of several files that may serve
+    except Exception:
+        return  # a fault for the properties to find
 
 
 def _loaded(dataset: str, plugins: tuple[str, ...]) -> Loaded[Dataset]:

@@ -99,15 +99,15 @@ class Draws:
         return case()
 
     def agreeing(self) -> Cases:
-        """Draw whole numbers where all clients agree on the first coordinate, or on none."""
+        """Draw whole numbers where all clients agree on no coordinate, on the first, or on all."""
 
-        def agree(pair: tuple[Case, bool]) -> Case:
+        def agree(pair: tuple[Case, int]) -> Case:
             case, agreed = pair
             rows = case.updates.clone()
-            rows[:, 0] = rows[0, 0] if agreed else rows[:, 0]
+            rows[:, :agreed] = rows[0, :agreed]
             return case.but(updates=rows)
 
-        return st.tuples(self.whole(layouts=LAYOUTS[1:]), st.booleans()).map(agree)
+        return st.tuples(self.whole(layouts=LAYOUTS[1:]), st.sampled_from([0, 1, 99])).map(agree)
 
     def standing(self) -> tuple[int, int] | None:
         """Choose the numbers for which coefficients are measured: 11 clients, 2 of them malicious, if it may be."""

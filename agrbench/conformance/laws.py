@@ -10,10 +10,9 @@ import copy
 from collections.abc import Sequence
 
 import torch
-from hypothesis import assume
 from torch import Tensor
 
-from agrbench.conformance.cases import Case, Violation
+from agrbench.conformance.cases import Case, Violation, require
 from agrbench.judging import Judge
 from agrbench.randomness import generator
 
@@ -68,7 +67,7 @@ def permutation(case: Case, order: Sequence[int]) -> None:
     """Give the same step in whatever order the clients stand."""
     step, other = case.step(), _ordered(case, order).step()
     if not close(step, other, case.scale):
-        assume(is_clear(case))
+        require(is_clear(case))
         raise Violation(f"the step is {few(step)}, and {few(other)} with the clients in the order {list(order)}")
 
 
@@ -91,7 +90,7 @@ def scaling(case: Case, power: int) -> None:
     scaled = case.but(updates=factor * case.updates, root=factor * case.root, previous=factor * case.previous)
     step, other = factor * case.step(), scaled.step()
     if not close(step, other, scaled.scale):
-        assume(is_clear(case))
+        require(is_clear(case))
         raise Violation(
             f"{factor:g} times the step is {few(step)}, and that of {factor:g} times the updates {few(other)}"
         )
@@ -103,7 +102,7 @@ def translation(case: Case, shift: Sequence[float]) -> None:
     moved = case.but(updates=case.updates + by, root=case.root + by, previous=case.previous + by)
     step, other = case.step() + by, moved.step()
     if not close(step, other, max(case.scale, moved.scale)):
-        assume(is_clear(case) and is_clear(moved))
+        require(is_clear(case) and is_clear(moved))
         raise Violation(f"the step, moved, is {few(step)}, and that of the moved updates {few(other)}")
 
 
@@ -170,7 +169,7 @@ def heard(case: Case) -> None:
     """Give every client a share in some row."""
     mute = (case.outcome().weights == 0).nonzero().flatten().tolist()
     if mute:
-        assume(case.updates.any(1).all())
+        require(case.updates.any(1).all())
         raise Violation(f"client {mute[0]} of {len(case.updates)} has no share in the mean of the rows")
 
 
@@ -178,7 +177,7 @@ def agreement(case: Case, other: str) -> None:
     """Give the same step as another rule."""
     step, differs = case.step(), case.but(stack=other).step()
     if not close(step, differs, case.scale):
-        assume(is_clear(case) and is_clear(case.but(stack=other)))
+        require(is_clear(case) and is_clear(case.but(stack=other)))
         raise Violation(f"{case.stack} gives {few(step)}, and {other} gives {few(differs)}")
 
 

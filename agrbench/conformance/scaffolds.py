@@ -14,14 +14,13 @@ from torch import Tensor
 
 from agrbench.plugins import Defense
 from agrbench.rounds import Round
+from agrbench.selection import smallest
 
 
 def {name}(round: Round, *, dropped: int | None = None) -> Tensor:
     """Drop the `dropped` rows (by default `f`) with the largest sum of distances to all others: `(rows,)`."""
     sums = round.geometry.distances.sqrt().sum(1)
-    count = round.byzantine if dropped is None else dropped
-    kept = sums.argsort(stable=True)[: len(sums) - count]
-    return (sums * 0).index_fill(0, kept, 1.0) / len(kept)
+    return smallest(sums, len(sums) - (round.byzantine if dropped is None else dropped))
 
 
 defense = Defense(

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from hypothesis import HealthCheck, Phase, Verbosity, assume, given, settings
-from hypothesis.errors import Unsatisfiable, UnsatisfiedAssumption
+from hypothesis.errors import Unsatisfiable
 
-from agrbench.conformance.cases import literal
+from agrbench.conformance.cases import Silent, literal
 from agrbench.conformance.draws import Strategy
 
 PHASES = (Phase.generate, Phase.target, Phase.shrink)
@@ -25,7 +25,9 @@ class Counterexample:
     why: str
 
 
-def search(check: Callable[..., None], inputs: Strategy, examples: int) -> Counterexample | None:
+def search(
+    check: Callable[..., None], inputs: Strategy, examples: int, patience: int = PATIENCE
+) -> Counterexample | None:
     """Try a property on so many inputs; give the smallest that violates it, or `None`."""
     found: list[Counterexample] = []
     tried = 0
@@ -38,11 +40,11 @@ def search(check: Callable[..., None], inputs: Strategy, examples: int) -> Count
     def attempt(drawn: dict[str, Any]) -> None:
         nonlocal tried
         tried += bool(found)
-        assume(tried <= PATIENCE)
+        assume(tried <= patience)
         try:
             check(**copy.deepcopy(drawn))  # which a plugin may spoil
-        except UnsatisfiedAssumption:
-            raise
+        except Silent:
+            assume(False)
         except Exception as error:  # whatever a plugin raises is a violation, told in its own words
             found.append(Counterexample(drawn, str(error) or type(error).__name__))
             raise
