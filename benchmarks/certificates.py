@@ -2,8 +2,8 @@
 
     AGRBENCH_DATA=... python benchmarks/certificates.py
 
-takes about a quarter of an hour of one core, and uses all. What tests cover is read from their marks (`oracle`, `trap`, `peer`),
-which stand in the test files; nothing here is typed by hand.
+takes about a quarter of an hour of one core, and uses all. What tests cover is read from their marks (`oracle`,
+`trap`, `peer`), which stand in the test files; nothing here is typed by hand.
 """
 
 from __future__ import annotations

@@ -128,4 +128,5 @@ def _blind(see: Callable[[Tensor], Tensor], honest: Tensor, place: Callable[[Ten
 
 def _attack(spec: str, plugins: tuple[str, ...], row: Tensor, honest: Tensor, f: int) -> Case:
     rows = torch.cat([row.to(honest).expand(f, -1), honest])
-    return Case(spec, rows, f, SQUARE, root=honest.mean(0), plugins=plugins)
+    case = Case(spec, rows, f, SQUARE, root=honest.mean(0), plugins=plugins)
+    return case if case.trusts() else case.but(root=())

@@ -108,8 +108,10 @@ def _shown(certificate: Certificate) -> Iterator[tuple[str, str]]:
     for each in certificate.findings:
         if each.verdict == "violated":
             yield f"{each.property.name} is violated: {each.why}", each.python
+    shown = ""
     for measure in certificate.measures:
-        if measure.how:
+        if measure.how and measure.how != shown:
+            shown = measure.how
             yield f"{measure.stack} has no coefficient; this one is {measure.found:.3g}:", python(measure)
 
 
