@@ -8,10 +8,10 @@ matrix of weights never exists.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TypeVar
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -19,38 +19,56 @@ from torch import Tensor
 from agrbench.selection import Ranks
 from agrbench.threads import each, finish
 
-R = TypeVar("R")
-
 BLOCK = 1 << 17  # entries worked on at once
 
 
 @dataclass(frozen=True)
 class Spread:
-    """The coordinates of each feature, features in order; `dropped` coordinates belong to none."""
+    """The coordinates of each feature, features in order; `dropped` coordinates belong to none.
 
-    coordinates: Tensor | None
-    starts: Tensor | None
-    dropped: Tensor | None
+    `lowest` is the first coordinate of a feature and all after it, `highest` the last of it and all before.
+    """
+
+    feature_of: Tensor
+    coordinates: Tensor
+    starts: Tensor
+    lowest: Tensor
+    highest: Tensor
 
     @classmethod
     @lru_cache(maxsize=2)  # by the very map, which stages keep for a layout
-    def of(cls, feature_of: Tensor | None, features: int) -> Spread:
-        """Read a map from coordinates to features; `None` is the identity."""
-        if feature_of is None:
-            return cls(None, None, None)
+    def of(cls, feature_of: Tensor, features: int) -> Spread:
+        """Read a map from coordinates to features."""
         ordered, coordinates = feature_of.sort(stable=True)
         starts = torch.searchsorted(ordered, torch.arange(features + 1, device=feature_of.device))
-        dropped = coordinates[: int(starts[0])]
-        return cls(coordinates, starts.cpu(), dropped if len(dropped) else None)
+        first, last = (
+            coordinates[starts[:-1].clamp(max=len(coordinates) - 1)],
+            coordinates[(starts[1:] - 1).clamp(min=0)],
+        )
+        lowest, highest = first.flip(0).cummin(0).values.flip(0), last.cummax(0).values
+        return cls(feature_of, coordinates, starts.cpu(), lowest.cpu(), highest.cpu())
 
-    def place(self, weights: Tensor, first: int) -> tuple[slice | Tensor, Tensor]:
-        """Give the coordinates of the features from `first` on, and the weights of each: `(rows, coordinates)`."""
-        last = first + weights.shape[1]
-        if self.coordinates is None or self.starts is None:
-            return slice(first, last), weights
-        sizes = self.starts[first + 1 : last + 1] - self.starts[first:last]
-        where = self.coordinates[self.starts[first] : self.starts[last]]
-        return where, weights.repeat_interleave(sizes.to(weights.device), dim=1)
+    @property
+    def dropped(self) -> Tensor:
+        """Give the coordinates of no feature."""
+        return self.coordinates[: int(self.starts[0])]
+
+    def cut(self, width: int) -> list[slice]:
+        """Cut the features into blocks of about `width`, between features whose coordinates lie apart if one can."""
+        features = len(self.lowest)
+        seams = torch.cat([(self.highest[:-1] < self.lowest[1:]).nonzero().flatten() + 1, torch.tensor([features])])
+        bounds = [0]
+        while bounds[-1] < features:
+            seam = int(seams[max(int(torch.searchsorted(seams, bounds[-1] + width, right=True)) - 1, 0)])
+            bounds.append(min(seam if bounds[-1] < seam <= bounds[-1] + width else bounds[-1] + width, features))
+        return [slice(*ends) for ends in pairwise(bounds)]
+
+    def place(self, weights: Tensor, features: slice) -> tuple[slice | Tensor, Tensor]:
+        """Give the coordinates of some features, and the weights of each: `(rows, coordinates)`."""
+        where = self.coordinates[self.starts[features.start] : self.starts[features.stop]]
+        low, high = int(self.lowest[features.start]), int(self.highest[features.stop - 1]) + 1
+        together = slice(low, high) if high - low == len(where) else where
+        return together, weights.index_select(1, self.feature_of[together] - features.start)
 
 
 def shares(weights: Tensor, like: Tensor) -> Tensor:
@@ -82,12 +100,13 @@ def by_client(weights: Tensor, mixing: Tensor | None, updates: Tensor) -> tuple[
 
 
 def by_column(
-    weigh: Callable[[int, int], Tensor], features: int, spread: Spread, mixing: Tensor | None, updates: Tensor
+    weigh: Callable[[int, int], Tensor], features: int, spread: Spread | None, mixing: Tensor | None, updates: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Combine by weights that differ from feature to feature: the step, and each client's mean absolute weight.
 
     `weigh(first, last)` gives the weights of those features, `(rows, last - first)`, and may be called from several
-    threads; a coordinate of no feature gets the mean of its row's weights.
+    threads; a coordinate of no feature gets the mean of its row's weights. Without a `spread` each coordinate is its
+    own feature.
     """
     step = updates.new_zeros(updates.shape[1])
 
@@ -95,15 +114,16 @@ def by_column(
         weights = shares(weigh(columns.start, columns.stop), updates)
         if mixing is not None:
             weights = mixing.T.to(weights) @ weights
-        where, spread_weights = spread.place(weights, columns.start)
+        where, spread_weights = (columns, weights) if spread is None else spread.place(weights, columns)
         step[where] = (spread_weights * updates[:, where]).sum(0)
         return weights.sum(1) / features, spread_weights.abs().sum(1)
 
     mean, absolute = updates.new_zeros(len(updates)), updates.new_zeros(len(updates))
-    for part, size in _columns(block, features, updates):
+    blocks = _cut(features, _width(updates)) if spread is None else spread.cut(_width(updates))
+    for part, size in each(block, blocks, updates.device):
         mean += part
         absolute += size
-    if spread.dropped is not None:
+    if spread is not None and len(spread.dropped):
         step[spread.dropped] = mean @ updates[:, spread.dropped]
         absolute += mean.abs() * len(spread.dropped)
     return step, absolute / updates.shape[1]
@@ -119,14 +139,14 @@ def by_rank(choose: Callable[[Tensor], Ranks], updates: Tensor, tell: bool) -> t
         step[columns] = ranks.mean()
         return ranks.shares.sum(1) if tell else 0.0
 
-    for part in _columns(block, updates.shape[1], updates):
+    for part in each(block, _cut(updates.shape[1], _width(updates)), updates.device):
         held += part
     return step, held / updates.shape[1]
 
 
-def _columns(work: Callable[[slice], R], columns: int, updates: Tensor) -> Iterator[R]:
-    """Work on blocks of columns; a power of two would lay the entries of a column onto each other in the cache."""
-    return each(work, _cut(columns, max(BLOCK // len(updates), 64) | 1), updates.device)
+def _width(updates: Tensor) -> int:
+    """Count the columns of a block; of a power of two, the entries of a column would share one place in the cache."""
+    return max(BLOCK // len(updates), 64) | 1
 
 
 def _cut(columns: int, width: int) -> list[slice]:

@@ -63,9 +63,9 @@ class Judge:
         self._feature_of, self._features = feature_of, layout.parameters
 
     @cached_property
-    def spread(self) -> Spread:
-        """Say which coordinates each feature of the view has."""
-        return Spread.of(None if self._feature_of is None else self._feature_of.to(self.device), self._features)
+    def spread(self) -> Spread | None:
+        """Say which coordinates each feature of the view has; `None`: each its own."""
+        return None if self._feature_of is None else Spread.of(self._feature_of.to(self.device), self._features)
 
     @cached_property
     def _pooled(self) -> list[Columns | None]:
