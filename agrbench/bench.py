@@ -60,7 +60,8 @@ def run(plan: Plan, registry: Registry, tell: Tell, clock: Clock = time.perf_cou
     """
     rows: list[Cost] = []
     skips: list[Skip] = []
-    remarks: list[str] = []
+    noise = machine.noise()
+    remarks: list[str] = [noise] if noise else []
     with _threads(plan.threads):
         for size in sorted(plan.sizes, key=lambda size: size.clients * size.parameters):
             remarks += _measure(Bench(plan, size, registry, clock), rows, skips, tell)

@@ -19,6 +19,7 @@ from agrbench.grid import AMPLIFIER
 SCHEMA = 1
 LEAST = 4 << 20  # bytes of fedavg's below which no ratio is shown: the kernel counts to about a MiB
 LIKELY = 2.0, 1.0  # exponents of clients and parameters where nothing tells: a rule that looks at pairs of rows
+STEEPEST = 3.0, 2.0  # more than that is noise: a fit of three small sizes can say anything
 Times = Mapping[tuple[int, int], float]
 """Seconds by `(clients, parameters)`."""
 
@@ -140,10 +141,11 @@ def exponents(taken: Times) -> tuple[float | None, float | None]:
 
 
 def expected(taken: Times, clients: int, parameters: int) -> float | None:
-    """Guess the seconds at another size from those measured, growing at least in proportion; `None` from nothing."""
+    """Guess the seconds at another size from those measured, growing in proportion or faster; `None` from nothing."""
     if not taken:
         return None
-    powers = [likely if fit is None else max(fit, 1.0) for fit, likely in zip(exponents(taken), LIKELY, strict=True)]
+    fits = zip(exponents(taken), LIKELY, STEEPEST, strict=True)
+    powers = [likely if fit is None else min(max(fit, 1.0), most) for fit, likely, most in fits]
     (n, p), seconds = max(taken.items(), key=lambda known: math.prod(known[0]))
     return float(seconds * (clients / n) ** powers[0] * (parameters / p) ** powers[1])
 

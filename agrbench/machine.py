@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import platform
+import time
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+BUSY, MOMENT = 0.15, 0.5  # share of the processor from which on others disturb; seconds
 
 
 def environment(device: str, threads: int) -> dict[str, Any]:
@@ -22,6 +25,28 @@ def environment(device: str, threads: int) -> dict[str, Any]:
         "threads": threads,
         "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else "cpu",
     }
+
+
+def noise() -> str | None:
+    """Watch for a moment, doing nothing, and say how busy others keep the processor; `None`: not, or nobody can tell."""
+    try:
+        before = _ticks()
+        time.sleep(MOMENT)
+        idle, total = (now - then for now, then in zip(_ticks(), before, strict=True))
+    except OSError:
+        return None
+    busy = 1 - idle / max(total, 1)
+    if busy <= BUSY:
+        return None
+    return (
+        f"Other processes kept the processor {100 * busy:.0f} % busy when this began: times, and ratios too, are noisy."
+    )
+
+
+def _ticks() -> tuple[int, int]:
+    """Count the time that the processor did nothing, and all, in ticks."""
+    counts = [int(count) for count in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
+    return counts[3] + counts[4], sum(counts)
 
 
 def cpu() -> str:

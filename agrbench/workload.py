@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import cached_property, partial
 from typing import NamedTuple
 
@@ -97,8 +98,8 @@ class Workload:
         return rows
 
     def judge(self, stack: Stack) -> Judge:
-        """Put a stack to work, with nothing remembered."""
-        return Judge(stack, self.learner.layout, self.randomness, self.device)
+        """Put a stack to work, with nothing remembered, not even what a layout keeps of its folds."""
+        return Judge(stack, replace(self.learner.layout), self.randomness, self.device)
 
     def rounds(self, judge: Judge) -> Callable[[], Outcome]:
         """Give a function that plays one more round and waits for its end, the server knowing nothing of it before."""

@@ -1,8 +1,8 @@
 """Measure all that docs/performance.md says, and write it: `python benchmarks/performance.py`.
 
-Every script of this folder with a function `rows` gives rows `(what, measured, goal, remark)`, each script in a process
-of its own, so that none finds the threads or the memory of another. Then come `agrbench bench` and its comparison with
-byzfl. Run it on a quiet machine: the page says how busy it was.
+Every script of this folder with a function `rows`, tests aside, gives rows `(what, measured, goal, remark)`, each in a
+process of its own, so that none finds the threads or the memory of another. Then come `agrbench bench` and its
+comparison with byzfl. Run it on a quiet machine: the page says how busy it was.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from agrbench import execution, machine
 
 HERE = Path(__file__).parent
 TARGET = HERE.parent / "docs" / "performance.md"
-BUSY = 0.5  # load of other processes from which on the page calls its numbers noisy
 WIDTH = 120
 BESIDE = (
     "fedavg", "krum", "multi_krum", "median", "trimmed_mean", "meamed", "geometric_median", "centered_clipping", "caf",
@@ -44,7 +43,7 @@ Written by `python benchmarks/performance.py`; nothing here is typed by hand. Wh
 read it, is in [bench.md](bench.md).
 
 * {day}, {cpu}, {threads} cores; agrbench {agrbench}, torch {torch}, numpy {numpy}, Python {python}
-* {minutes:.0f} minutes in all; when it began, other processes had a load of {load:.1f}, so that {noise}
+* {minutes:.0f} minutes in all. {noise}
 
 ## Goals
 
@@ -73,12 +72,12 @@ Row = tuple[str, str, str, str]
 
 def main() -> None:
     """Measure, and write the page."""
-    load, began = os.getloadavg()[0], time.monotonic()
+    noise, began = machine.noise(), time.monotonic()
     tables = [TABLE.format(name=name, rows=written(measured(name))) for name in scripts()]
     printed = [PRINTED.format(title=title, command=given, text=output(given)) for title, given in COMMANDS.items()]
     text = PAGE.format(
-        **machine.environment("cpu", execution.cores()), day=datetime.datetime.now(datetime.UTC).date(), load=load,
-        noise="**the numbers are noisy**: they say an order of magnitude, no more" if load > BUSY else "it was quiet",
+        **machine.environment("cpu", execution.cores()), day=datetime.datetime.now(datetime.UTC).date(),
+        noise=f"**{noise}**" if noise else "The machine was quiet.",
         minutes=(time.monotonic() - began) / 60, tables="\n\n".join(tables), printed="\n\n".join(printed),
     )  # fmt: skip
     TARGET.write_text(text)
@@ -87,7 +86,8 @@ def main() -> None:
 
 def scripts() -> list[str]:
     """Name the scripts that give rows."""
-    return [path.stem for path in sorted(HERE.glob("*.py")) if "\ndef rows(" in path.read_text()]
+    paths = sorted(path for path in HERE.glob("*.py") if not path.stem.startswith("test_"))
+    return [path.stem for path in paths if "\ndef rows(" in path.read_text()]
 
 
 def measured(name: str) -> list[Row]:

@@ -6,6 +6,7 @@ import csv
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -19,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import agrbench
-from agrbench import bench, costs, memory, peers
+from agrbench import bench, costs, execution, machine, memory, peers
 from agrbench.bench import Plan
 from agrbench.cli import main
 from agrbench.costs import Cost, Report, Spread
@@ -137,6 +138,18 @@ def test_threads_are_set_back() -> None:
     assert torch.get_num_threads() == before
 
 
+def test_a_busy_processor_is_noticed() -> None:
+    spinning = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(execution.cores())]
+    try:
+        time.sleep(0.5)
+        told = machine.noise()
+        assert told is not None and "busy" in told
+    finally:
+        for process in spinning:
+            process.kill()
+            process.wait()
+
+
 # ---------------------------------------------------------------- what is timed
 
 
@@ -245,6 +258,8 @@ def test_time_at_another_size_is_guessed_from_the_fit_and_grows_at_least_in_prop
     assert costs.expected({(10, 1000): 1.0}, 20, 3000) == pytest.approx(2**2 * 3)  # nothing tells: pairs of rows
     cubic = {(n, p): n**3 * p / 1e6 for n in (10, 20) for p in (1000, 2000)}
     assert costs.expected(cubic, 40, 4000) == pytest.approx(40**3 * 4000 / 1e6)
+    wild = {(n, p): n**9.0 * p**9 for n in (10, 20) for p in (1000, 2000)}
+    assert costs.expected(wild, 40, 4000) == pytest.approx(20.0**9 * 2000.0**9 * 2**3 * 2**2)
     flat = {(n, p): 1.0 for n in (10, 20) for p in (1000, 2000)}
     assert costs.expected(flat, 40, 4000) == pytest.approx(4)
 
