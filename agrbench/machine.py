@@ -28,7 +28,7 @@ def environment(device: str, threads: int) -> dict[str, Any]:
 
 
 def noise() -> str | None:
-    """Watch for a moment, doing nothing, and say how busy others keep the processor; `None`: not, or nobody can tell."""
+    """Watch for a moment, doing nothing, and say how busy others keep the processor; `None`: not, or nobody knows."""
     try:
         before = _ticks()
         time.sleep(MOMENT)
