@@ -119,8 +119,8 @@ def _samples(base: Group, head: Group) -> Iterator[tuple[str, str, str | None, S
     for defense in (each for each in base.defenses if each in head.defenses):
         losses = {
             attack: (metrics.loss(base, defense, attack), metrics.loss(head, defense, attack))
-            for attack in base.attacks if attack in head.attacks
-        }  # fmt: skip
+            for attack in base.attacks
+        }
         both = {attack: pair for attack, pair in losses.items() if all(sample.values for sample in pair)}
         if both:
             yield (

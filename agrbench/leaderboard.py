@@ -65,10 +65,7 @@ def _section(group: Group, points: Mapping[str, Mapping[str, str]], certified: M
     triad = {row["defense"]: row for row in tables.triad(group).data}
     known = group.cell.bound == group.cell.attackers  # as in the searches for breaking points
     mine = points.get(_setting(group.cell), {}) if known else {}
-    rows, rank = [], 0
-    for row in ranked.data:
-        rank += row["defense"] != UNDEFENDED
-        rows.append(_row(rank, row, triad[row["defense"]], mine, certified))
+    rows = [_row(place, row, triad[row["defense"]], mine, certified) for place, row in enumerate(ranked.data, 1)]
     notes = [
         f"Worst of {', '.join(group.attacks)}.",
         *(note for note in ranked.notes if note.startswith(("Weaker", "One seed")) or "seeds;" in note),

@@ -15,8 +15,7 @@ from agrbench.store import plain
 
 SCHEMA = 1
 ORDER = (gate.WORSE, gate.BETTER, gate.SAME)
-SHOWN = 4  # red rows that the first line names
-HEADERS = ("defense", "what", "BASE", "HEAD", "change\n[95%]", "p", "verdict")
+SHOWN = 4  # rows or cells that the first line names
 KINDS = {
     gate.LOST: "Lost, BASE has it finished and HEAD does not",
     gate.FAILED: "Not finished in HEAD, nor in BASE",
@@ -52,11 +51,12 @@ def _headline(found: Comparison, tolerance: float) -> str:
     """Say the verdict and what it rests on."""
     count = f"{len(found.rows)} row{'s' * (len(found.rows) != 1)}"
     if found.verdict == gate.RED:
-        red = [f"{row.defense} {_what(row)} ({_change(row)})" for row in found.rows if row.red]
+        red = [f"{row.defense} {_what(row)}{_size(row)} ({_change(row)})" for row in found.rows if row.red]
         named = ", ".join(red[:SHOWN]) + (f" and {len(red) - SHOWN} more" if len(red) > SHOWN else "")
         lost = [each for each in found.findings if each.red]
         parts = [f"{len(red)} of {count} worse, beyond {_limit(found, tolerance)}: {named}"] if red else []
-        parts += [f"{len(lost)} lost: {_folded(lost, found)}"] if lost else []
+        few = f": {_folded(lost, found)}" if len(lost) <= SHOWN else ", named below"
+        parts += [f"{len(lost)} lost{few}"] if lost else []
         return f"Red: {'; '.join(parts)}."
     if found.verdict == gate.INCOMPARABLE:
         if found.refused:
@@ -88,11 +88,16 @@ def _tables(found: Comparison, form: Format) -> list[Table]:
 
     return [
         Table(
-            escape(place), HEADERS,
+            escape(place), _headers(found),
             tuple(tuple(Entry((escape(text),)) for text in _texts(row)) for row in rows), (), (),
         )
         for place, rows in places.items()
     ]  # fmt: skip
+
+
+def _headers(found: Comparison) -> tuple[str, ...]:
+    within = "[range]" if any(map(_is_ratio, found.rows)) else "[95%]"
+    return "defense", "what", "BASE", "HEAD", f"change\n{within}", "p", "verdict"
 
 
 def _place(row: Row) -> str:
@@ -120,6 +125,10 @@ def _what(row: Row) -> str:
     return f"{row.axis} {beside[row.axis]} {row.attack}" if row.attack else row.axis
 
 
+def _size(row: Row) -> str:
+    return " at {clients} x {parameters:,}".format(**row.settings) if _is_ratio(row) else ""
+
+
 def _change(row: Row) -> str:
     return ("x" if _is_ratio(row) else "") + _number(row, row.change)
 
@@ -127,7 +136,7 @@ def _change(row: Row) -> str:
 def _number(row: Row, value: float | None) -> str:
     if value is None:
         return NONE
-    return f"{value:.2f}" if _is_ratio(row) else f"{value:+.1f}"
+    return f"{value:.2f}" if _is_ratio(row) else f"{round(value, 1) + 0.0:+.1f}"  # no -0.0
 
 
 def _limit(found: Comparison, tolerance: float) -> str:

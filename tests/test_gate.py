@@ -497,6 +497,14 @@ def test_a_regression_is_red_beside_a_file_that_was_refused(tmp_path: Path) -> N
     assert asked(base, tmp_path / "head").exit_code == 1
 
 
+def test_two_results_for_one_cell_on_a_side_are_named(tmp_path: Path) -> None:
+    base, head = (fill(tmp_path / name, everything([0])) for name in ("base", "head"))
+    fill(head / "more", [made("krum", "lie", 0, change=-50.0)])
+    done = asked(base, head)
+    assert done.exit_code == 2
+    assert "are one cell with different results" in done.output
+
+
 @pytest.mark.parametrize(
     "names", [("absent", "head"), ("base", "absent"), ("base", "head/file.json")], ids=lambda names: "-".join(names)
 )
@@ -566,7 +574,7 @@ def test_a_defense_three_times_as_slow_is_red_and_named(tmp_path: Path) -> None:
     base = bench(tmp_path / "base.json", BEFORE)
     done = asked(base, bench(tmp_path / "head.json", BEFORE | {"krum": (11.5, 12.0, 12.7)}))
     assert done.exit_code == 1
-    assert done.output.startswith("Red: 1 of 2 rows worse, beyond 1.5 times: krum server time (x3.00).")
+    assert done.output.startswith("Red: 1 of 2 rows worse, beyond 1.5 times: krum server time at 50 x 1,000 (x3.00).")
 
 
 @pytest.mark.parametrize(
