@@ -1,6 +1,6 @@
 """Certify every shipped plugin and say how each is tested: writes leaderboard/certificates.md and docs/status.md.
 
-    AGRBENCH_DATA=... python benchmarks/certificates.py
+    AGRBENCH_DATA=... python benchmarks/certificates.py [EXAMPLES]
 
 takes about a quarter of an hour of one core, and uses all. What tests cover is read from their marks (`oracle`,
 `trap`, `peer`), which stand in the test files; nothing here is typed by hand.
@@ -33,7 +33,7 @@ PEER = "none in byzfl 0.0.11"
 ABSENT = "not run: its files are not at hand"
 HEAD = """# Which properties does each plugin have?
 
-What `agrbench check` finds of every shipped plugin at 100 inputs a property; [docs/check.md](../docs/check.md) says
+What `agrbench check` finds of every shipped plugin at {examples} inputs a property; [docs/check.md](../docs/check.md) says
 what the properties mean. A certificate belongs to the plugin whose digest it names.
 
 Written by `python benchmarks/certificates.py`.
@@ -164,33 +164,33 @@ def _no_peer(subject: Subject) -> str:
     return "the publisher's checksums" if any(hasattr(each, "checksum") for each in files) else "none published"
 
 
-def line(subject: Subject, entry: Entry) -> str:
+def line(subject: Subject, entry: Entry, examples: int) -> str:
     """Certify a plugin: its row, or the certificate of one that violates a property."""
     torch.set_num_threads(1)
     if not at_hand(subject):
         return f"{row(subject, entry, run=False)} - |"
-    made = certificates.certify(subject, quiet=True)
+    made = certificates.certify(subject, examples, quiet=True)
     return (
         reports.write([made], "plain") if made.violated else f"{row(subject, entry, run=True)} {coefficients(made)} |"
     )
 
 
-def main() -> int:
+def main(examples: int) -> int:
     """Certify everything and write both pages; nothing is written where a property is violated."""
     lines = ["| plugin | kind | digest | holds | waives | robustness coefficient |", "|---|---|---|---|---|---|"]
     every = [(Subject(kind, entry.name), entry) for kind, entry in entries()]
     with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool, progress("certifying", len(every)) as report:
-        running = [pool.submit(line, *each) for each in every]
+        running = [pool.submit(line, *each, examples) for each in every]
         for (subject, _), future in zip(every, running, strict=True):
             lines.append(future.result())
             report(subject.spec)
     violated = [text for text in lines if not text.startswith("|")]
     print("\n\n".join(violated))
     if not violated:
-        CERTIFICATES.write_text(HEAD + "\n".join(lines) + "\n")
+        CERTIFICATES.write_text(HEAD.format(examples=examples) + "\n".join(lines) + "\n")
         STATUS.write_text(status())
     return bool(violated)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(int(sys.argv[1]) if sys.argv[1:] else certificates.EXAMPLES))

@@ -32,4 +32,5 @@ defense = Defense(
     lomar,
     family="density",
     requires=lambda n, f, *, neighbours=None: 2 * f < n and n > 1 and (neighbours is None or 1 <= neighbours < n),
+    waives={"resists": "colluding clients who send the same are the densest of all"},
 )

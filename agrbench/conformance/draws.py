@@ -78,8 +78,9 @@ class Draws:
         return cls(spec, plugins, pairs)
 
     def smallest(self, sizes: int, least: int = 1) -> Draws:
-        """Draw the smallest numbers of clients only, from `least` on."""
-        kept = sorted({n for n, _ in self.pairs if n >= least})[:sizes]
+        """Draw the smallest numbers of clients only, from `least` on where there are such."""
+        every = sorted({n for n, _ in self.pairs})
+        kept = [n for n in every if n >= least][:sizes] or every
         return Draws(self.spec, self.plugins, [(n, f) for n, f in self.pairs if n in kept])
 
     def _case(self, draw: st.DrawFn, rows: Any, layout: Shapes, f: int, **more: Any) -> Case:
