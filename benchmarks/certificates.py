@@ -33,10 +33,11 @@ PEER = "none in byzfl 0.0.11"
 ABSENT = "not run: its files are not at hand"
 HEAD = """# Which properties does each plugin have?
 
-What `agrbench check` finds of every shipped plugin at {examples} inputs a property; [docs/check.md](../docs/check.md) says
-what the properties mean. A certificate belongs to the plugin whose digest it names.
+What `agrbench check` finds of every shipped plugin at {examples} inputs a property;
+[docs/check.md](../docs/check.md) says what the properties mean. A certificate belongs to the plugin whose digest it
+names.
 
-Written by `python benchmarks/certificates.py`.
+Written by `python benchmarks/certificates.py {examples}`.
 
 """
 STATUS_HEAD = """# How is each plugin tested?

@@ -11,7 +11,7 @@ from __future__ import annotations
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -40,21 +40,29 @@ class Pair(NamedTuple):
 
 
 def main(threads: int, repetitions: int, word: str) -> None:
-    """Print a row for each pair, and the machine's ceilings."""
+    """Print the rows."""
+    made = rows(threads, repetitions, word)
+    print(tabulate(made, headers=("what", "measured", "goal", "remark"), disable_numparse=True))
+
+
+def rows(threads: int = 2, repetitions: int = 7, word: str = "") -> Iterator[tuple[str, str, str, str]]:
+    """Give a row for each pair, and the machine's ceilings."""
     torch.set_num_threads(threads)
     rng = torch.Generator().manual_seed(0)
     updates = torch.randn(WIDTH, generator=rng) + torch.randn(CLIENTS, WIDTH, generator=rng)
-    table = []
     chosen = [pair for pair in pairs(updates) if word in pair.ours]
     with progress("measuring", len(chosen)) as report:
         for pair in chosen:
-            table.append([pair.ours, pair.theirs, *compared(pair, repetitions), f"{pair.goal:g}"])
+            ours, theirs, ratio, least, most = compared(pair, repetitions)
             report(pair.ours)
-    headers = ["ours", "beside", "ms", "ms", "times as fast", "least", "most", "goal"]
-    print(tabulate(table, headers=headers, floatfmt=".1f"))
-    print(f"\nmedians of {repetitions} repetitions in turns, {threads} threads, torch {torch.__version__}")
+            yield (
+                f"{pair.ours}, beside {pair.theirs}",
+                f"{ratio:.1f}x ({least:.1f} to {most:.1f})",
+                f"{pair.goal:g}x",
+                f"{theirs:.1f} ms to {ours:.1f} ms",
+            )
     for name, value in ceilings(updates).items():
-        print(f"{name}: {value:.1f}")
+        yield name, f"{value:.1f}", "-", "a ceiling, measured in the same run"
 
 
 def pairs(updates: Tensor) -> list[Pair]:

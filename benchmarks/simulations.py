@@ -1,0 +1,182 @@
+"""Whole simulations of LOCATION30, beside a plain PyTorch loop over clients and beside the machine's own limits.
+
+python benchmarks/simulations.py [THREADS [REPEATS]]
+
+The loop is what one writes first: a module and an optimizer a client, one client after the other, and for Fang's rule
+one evaluation a client. Both train the same clients, take turns, and end at the same accuracy.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import torch
+from tabulate import tabulate
+from torch import Tensor, nn
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
+from torch.profiler import ProfilerActivity, profile
+
+from agrbench.cells import Cell
+from agrbench.federation import Examples, Federation
+from agrbench.models import named
+from agrbench.registry import Registry
+from agrbench.schedules import Schedule
+from agrbench.simulator import Prepared, Run, load, prepare
+
+RELEASED = {"schedule": "adam(epochs=2,batches=5)", "model": "mlp(512,1024)"}
+PRODUCTS = ("aten::mm", "aten::bmm", "aten::addmm", "aten::baddbmm", "aten::addmv_", "aten::mv")
+ROUNDS, SIDE = 3, 2048
+
+
+class Plain:
+    """A federation of modules and optimizers, one a client."""
+
+    def __init__(self, data: Federation, cell: Cell, rate: float) -> None:
+        self.data, self.schedule, self.fang = data, Schedule.of(cell, rate), cell.defense == "fang"
+        self.keep = cell.clients - cell.bound
+        build = partial(named(cell.model or "mlp(512)"), tuple(data.test.features.shape[1:]), data.test.classes)
+        self.modules = [build() for _ in data.shards]
+        self.model, self.scratch = parameters_to_vector(build().parameters()).detach(), build()
+        optimizer = torch.optim.Adam if self.schedule.optimizer == "adam" else torch.optim.SGD
+        self.optimizers = [optimizer(module.parameters(), self.schedule.rate) for module in self.modules]
+
+    def round(self) -> None:
+        """Train client by client and step by the mean of those that are kept."""
+        updates = torch.stack([self.train(client) for client in range(len(self.modules))])
+        if self.fang:
+            updates = updates[self.trusted(updates)]
+        self.model = self.model + updates.mean(0)
+
+    def train(self, client: int) -> Tensor:
+        """Train one client's module from the global model on."""
+        module, optimizer, shard = self.modules[client], self.optimizers[client], self.data.shards[client]
+        vector_to_parameters(self.model.clone(), module.parameters())
+        for _ in range(self.schedule.epochs):
+            for rows in torch.arange(len(shard.labels)).tensor_split(self.schedule.batches):
+                optimizer.zero_grad()
+                torch.autograd.backward(nn.functional.cross_entropy(module(shard.features[rows]), shard.labels[rows]))
+                optimizer.step()
+        return parameters_to_vector(module.parameters()).detach() - self.model
+
+    @torch.no_grad()
+    def trusted(self, updates: Tensor) -> Tensor:
+        """Keep what is among the lowest losses and among the highest accuracies on the root set."""
+        losses, accuracies = zip(*(self.score(self.model + row, self.data.root) for row in updates), strict=True)
+        low = set(torch.tensor(losses).argsort()[: self.keep].tolist())
+        high = set(torch.tensor(accuracies).argsort(descending=True, stable=True)[: self.keep].tolist())
+        return torch.tensor(sorted(low & high))
+
+    @torch.no_grad()
+    def score(self, model: Tensor, examples: Examples) -> tuple[float, float]:
+        """Measure one model."""
+        vector_to_parameters(model, self.scratch.parameters())
+        logits = self.scratch(examples.features)
+        hits = (logits.argmax(1) == examples.labels).float().mean()
+        return float(nn.functional.cross_entropy(logits, examples.labels)), float(hits)
+
+
+def main(threads: int, repeats: int) -> None:
+    """Print the rows."""
+    print(tabulate(rows(threads, repeats), headers=("what", "measured", "goal", "remark"), disable_numparse=True))
+
+
+def rows(threads: int = 2, repeats: int = 5) -> Iterator[tuple[str, str, str, str]]:
+    """Give the ratio of seconds a round, beside what it would be if ours took no more than its products at best."""
+    torch.set_num_threads(threads)
+    registry = Registry()
+    best = fastest()
+    for name, defense, settings, goal in (
+        ("released schedule, fedavg", "fedavg", RELEASED, "4x"),
+        ("released schedule, fang", "fang", RELEASED, "10x"),
+        ("full batch, fedavg", "fedavg", {}, "-"),
+    ):
+        cell = Cell("location30", defense, "none", rounds=10**6, threads=threads, **settings)  # type: ignore[arg-type]
+        dataset = registry.dataset(cell.dataset)
+        prepared = prepare(cell, dataset, load(dataset))
+        run, plain = Run(cell, registry, prepared), Plain(prepared[0], cell, dataset.record.rate)
+        ours, theirs = turns([partial(harness, run), partial(loop, plain)], repeats)
+        ratios = [their / our for our, their in zip(ours, theirs, strict=True)]
+        limit = statistics.median(theirs) * best / operations(cell, prepared)
+        yield (
+            f"LOCATION30, {name}, beside a plain loop over clients",
+            f"{statistics.median(ratios):.2f}x ({min(ratios):.2f} to {max(ratios):.2f})",
+            goal,
+            f"{statistics.median(theirs):.2f} s to {statistics.median(ours):.2f} s a round; {limit:.1f}x if ours were "
+            f"nothing but its matrix products at {best / 1e9:.0f} GFLOP/s",
+        )
+    yield shares(registry, threads)
+
+
+def turns(sides: list[Callable[[], None]], repeats: int) -> list[list[float]]:
+    """Let sides take turns; give each one's seconds a round."""
+    spent: list[list[float]] = [[] for _ in sides]
+    for _ in range(repeats + 1):
+        for side, mine in zip(sides, spent, strict=True):
+            began = time.perf_counter()
+            side()
+            mine.append((time.perf_counter() - began) / ROUNDS)
+    return [mine[1:] for mine in spent]  # the first allocates
+
+
+def harness(run: Run) -> None:
+    """Play rounds, and measure."""
+    for number in range(run.played + 1, run.played + ROUNDS + 1):
+        run.round(number)
+    run.played += ROUNDS
+    run.measure(run.played)
+
+
+def loop(plain: Plain) -> None:
+    """Play rounds, and measure."""
+    for _ in range(ROUNDS):
+        plain.round()
+    plain.score(plain.model, plain.data.test)
+
+
+def operations(cell: Cell, prepared: Prepared) -> int:
+    """Count what the products of one round take: forward, both gradients but that of the input, Fang's evaluations."""
+    data, learner = prepared
+    schedule = Schedule.of(cell, 1.0)
+    weights, first = learner.layout.parameters, learner.layout.layers[0].size
+    rows = schedule.epochs * sum(len(shard.labels) for shard in data.shards)
+    judged = len(data.shards) * len(data.root.labels) if cell.defense == "fang" else 0
+    return rows * (6 * weights - 2 * first) + 2 * judged * weights + 2 * weights * len(data.test.labels) // ROUNDS
+
+
+def fastest() -> float:
+    """Give the operations a second of a large product, the best of several."""
+    left, right = torch.rand(SIDE, SIDE), torch.rand(SIDE, SIDE)
+    out, spent = torch.empty(SIDE, SIDE), []
+    for _ in range(8):
+        began = time.perf_counter()
+        torch.mm(left, right, out=out)
+        spent.append(time.perf_counter() - began)
+    return 2 * SIDE**3 / min(spent)
+
+
+def shares(registry: Registry, threads: int) -> tuple[str, str, str, str]:
+    """Measure how much of a full-batch simulation with its evaluations matrix products take, and how fast they are."""
+    cell = Cell("location30", "fedavg", "none", rounds=10**6, threads=threads)
+    run = Run(cell, registry)
+    run.play(10)
+    with profile(activities=[ProfilerActivity.CPU], with_flops=True) as seen:
+        began = time.perf_counter()
+        run.play(40)
+        spent = time.perf_counter() - began
+    events = [event for event in seen.key_averages() if event.key in PRODUCTS]
+    inside = sum(event.self_cpu_time_total for event in events) / 1e6
+    rate = sum(event.flops for event in events) / inside / 1e9
+    return (
+        "LOCATION30, full batch, fedavg, rounds 11 to 40: share of time in matrix products",
+        f"{inside / spent:.0%}",
+        "80%",
+        f"at {rate:.0f} GFLOP/s; a product of {SIDE} x {SIDE} reaches {fastest() / 1e9:.0f}",
+    )
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 2, int(sys.argv[2]) if len(sys.argv) > 2 else 5)
