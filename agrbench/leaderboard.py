@@ -39,7 +39,8 @@ it was made: `agrbench show FILE` prints its settings, curves and environment, a
   where that was measured under the same settings. The search may know attacks that the table lacks.
 * **Fidelity loss**: points of accuracy that the defense costs with nobody attacking.
 * **Server**: its time a round over fedavg's, while other runs ran beside.
-* **Certificate**: what `agrbench check` found, where it was run.
+* **Certificate**: how many properties hold, plugin by plugin of a stack; the others are waived, for the reasons in
+  [certificates.md](certificates.md).
 * `fedavg` is the baseline and has no rank; † marks a model that ends under twice chance accuracy.
 """
 
@@ -134,29 +135,22 @@ def _point(search: Search, known: Store) -> str:
 
 
 def certificates(path: Path) -> dict[str, str]:
-    """Read the certificates' table: each plugin's first other column, or the one headed so."""
+    """Read the certificates' table: of each plugin, how many properties hold and how many it waives."""
     found: dict[str, str] = {}
-    column = 1
+    header: list[str] = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
-        cells = [_bare(cell) for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
-        if len(cells) < 2 or set(cells[0]) <= set(":- "):
-            continue
-        headed = [place for place, cell in enumerate(cells) if cell.lower() in ("certificate", "verdict", "result")]
-        if headed:
-            column = headed[0]
-        elif column < len(cells):
-            found.setdefault(cells[0], cells[column])
+        cells = [cell.strip("` ") for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+        if "holds" in cells and "waives" in cells:
+            header = cells
+        elif header and len(cells) == len(header) and not set(cells[0]) <= set(":-"):
+            named = dict(zip(header, cells, strict=True))
+            waived = len(re.findall(r"(?:^|; )\w+: ", named["waives"]))
+            holds = f"{named['holds'].count(',') + 1} hold" + (f", {waived} waived" if waived else "")
+            found[cells[0]] = NONE if named["holds"].startswith("not run") else holds
     return found
 
 
-def _bare(cell: str) -> str:
-    """Take a cell of Markdown out of its marks."""
-    return re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", cell).strip().strip("`*").strip()
-
-
 def _certificate(spec: str, certified: Mapping[str, str]) -> str:
-    """Give the certificate of a stack, or else those of its plugins, left to right."""
-    if spec in certified:
-        return certified[spec]
+    """Give the certificates of a stack's plugins, left to right."""
     parts: Sequence[str | None] = [certified.get(term.name) for term in specs.parse(spec)]
     return " + ".join(part or NONE for part in parts) if any(parts) else NONE

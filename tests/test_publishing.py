@@ -352,14 +352,15 @@ def test_a_folder_that_is_not_there_is_named(board: Path) -> None:
 # Certificates
 
 
-def test_certificates_are_found_by_plugin_and_by_stack(tmp_path: Path, mine: Path, board: Path) -> None:
+def test_certificates_are_found_by_plugin_and_joined_for_a_stack(tmp_path: Path, mine: Path, board: Path) -> None:
     (board / "certificates.md").write_text(
-        "# Certificates\n\n| plugin | kind | certificate |\n|:--|---|---|\n"
-        "| [`krum`](../defenses/krum.py) | defense | **15 of 15** |\n| amp | stage | 9 of 9 |\n"
-        "| `amp+krum` | stack | 14 of 15 |\n"
+        "# Certificates\n\n| plugin | kind | digest | holds | waives | coefficient |\n|---|---|---|---|---|---|\n"
+        "| `krum` | defense | 12 | shape, finite, hull | - | 0.2 |\n"
+        "| `amp` | stage | 34 | shape | restored: why; not so; hull: it is `a \\| b` | - |\n"
+        "| `femnist` | dataset | 56 | not run: its files are not at hand | - | - |\n"
     )
     certified = leaderboard.certificates(board / "certificates.md")
-    assert certified == {"krum": "15 of 15", "amp": "9 of 9", "amp+krum": "14 of 15"}
+    assert certified == {"krum": "3 hold", "amp": "1 hold, 2 waived", "femnist": "—"}
     assert leaderboard.certificates(tmp_path / "absent.md") == {}
     published(mine, board)
-    assert re.search(r"\| `krum` .* 15 of 15 +\|$", (board / "README.md").read_text(), re.MULTILINE)
+    assert re.search(r"\| `krum` .* 3 hold +\|$", (board / "README.md").read_text(), re.MULTILINE)
