@@ -90,12 +90,13 @@ def by_client(weights: Tensor, mixing: Tensor | None, updates: Tensor) -> tuple[
     heard = weights.nonzero().flatten()
     if len(heard) == len(weights):
         return weights @ updates, weights
-    taken, step = weights[heard], updates.new_zeros(updates.shape[1])
+    taken, step = list(zip(heard.tolist(), weights[heard].tolist(), strict=True)), updates.new_zeros(updates.shape[1])
 
     def block(columns: slice) -> None:
-        torch.mv(updates[:, columns].index_select(0, heard).T, taken, out=step[columns])
+        for row, weight in taken:  # a product would want these rows copied together, which takes longer
+            step[columns].add_(updates[row, columns], alpha=weight)
 
-    finish(each(block, _cut(updates.shape[1], max(BLOCK // max(len(heard), 1), 64)), updates.device))
+    finish(each(block, _cut(updates.shape[1], BLOCK), updates.device))
     return step, weights
 
 
