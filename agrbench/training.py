@@ -18,7 +18,8 @@ from agrbench.federation import Batch, Examples
 from agrbench.layout import Layout
 from agrbench.models import Builder
 
-BUDGET = 1 << 26  # bytes of activations and parameters held at once where many models are evaluated
+BUDGET = 1 << 26  # bytes of activations that a backward pass keeps at once
+CACHED = 1 << 24  # bytes of models and activations that a cache holds, where many models are evaluated
 LINE = 16  # numbers; products into rows that all begin at a cache line are half as fast again as into rows of 513
 
 
@@ -236,9 +237,9 @@ def _with_ones(features: Tensor) -> Tensor:
 def _by_blocks(
     score: Callable[[Tensor], Tensor], model: Tensor, updates: Tensor, wide: int, labels: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Measure as many models at once as the memory budget holds."""
+    """Measure as many models at once as a cache holds."""
     size = updates.element_size() * (wide + updates.shape[1])
-    parts = [_measure(score(model + block), labels) for block in torch.split(updates, max(BUDGET // size, 1))]
+    parts = [_measure(score(model + block), labels) for block in torch.split(updates, max(CACHED // size, 1))]
     losses, accuracies = zip(*parts, strict=True)
     return torch.cat(losses), torch.cat(accuracies)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import agrbench
 from agrbench.cells import Cell
@@ -146,6 +147,37 @@ def test_excluded_clients_are_heard_no_more(tmp_path: Path) -> None:
     for number in (1, 2, 3):
         simulated.round(number)
     assert simulated.judge.memories[0]["rows"] == [tuple(range(10)), tuple(range(1, 10)), tuple(range(2, 10))]
+
+
+class Readings(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Count what makes a device's results wait for the host."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.seen: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if any(name in str(func) for name in ("_local_scalar_dense", "nonzero", "masked_select")):
+            self.seen.append(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("model", ["mlp(64)", "cnn"])
+@pytest.mark.parametrize("schedule", ["sgd", "sgd(momentum=0.9,epochs=2)"])
+def test_training_reads_no_number_back(schedule: str, model: str) -> None:
+    simulated = Run(Cell("digits", "fedavg", "none", schedule=schedule, model=model, **SMALL), Registry())
+    simulated.clean.train(simulated.state.model)
+    with Readings() as readings:
+        simulated.clean.train(simulated.state.model)
+    assert not readings.seen
+
+
+def test_what_a_round_came_to_is_read_only_where_the_model_is_measured() -> None:
+    simulated = Run(Cell("digits", "krum", "label_flip", **SMALL), Registry())
+    outcome, seconds = simulated.round(10)
+    with Readings() as readings:
+        simulated.log.played(outcome, seconds, True)
+    assert not readings.seen
 
 
 def test_targeted_success_counts_only_inputs_of_other_classes() -> None:
