@@ -1,6 +1,8 @@
-"""How large blocks of clients should be: seconds a round of the released schedule, beside a plain loop over clients.
+"""How many clients should step at once: milliseconds a client's step of the released schedule, beside a plain module's.
 
 python benchmarks/blocks.py [THREADS]
+
+Steps are short, so their least and their first decile say what the machine can do while others use it too.
 """
 
 from __future__ import annotations
@@ -19,55 +21,56 @@ from agrbench.models import mlp
 from agrbench.schedules import Schedule, Trainer
 from agrbench.training import learner
 
-CLIENTS, ROWS, FEATURES, CLASSES, HIDDEN = 50, 80, 446, 30, (512, 1024)
-EPOCHS, BATCHES, RATE = 2, 5, 1e-3
+ROWS, FEATURES, CLASSES, HIDDEN, RATE = 16, 446, 30, (512, 1024), 1e-3
+STEPS = 400
 
 
 def main(threads: int) -> None:
-    """Print seconds a round by the size of a block."""
+    """Print milliseconds a client's step by the number of clients that step at once."""
     torch.set_num_threads(threads)
     rng = torch.Generator().manual_seed(0)
-    shards = [
-        Examples(
-            (torch.rand(ROWS, FEATURES, generator=rng) < 0.12).float(),
-            torch.randint(CLASSES, (ROWS,), generator=rng),
-            CLASSES,
-        )
-        for _ in range(CLIENTS)
-    ]
+    features = (torch.rand(ROWS, FEATURES, generator=rng) < 0.12).float()
+    shard = Examples(features, torch.randint(CLASSES, (ROWS,), generator=rng), CLASSES)
     model = learner(mlp(*HIDDEN), (FEATURES,), CLASSES, rng)
+    schedules.BLOCK = 1 << 40  # all in one
     rows = []
-    for size in (24, 26, 28, 30):
-        schedules.BLOCK = 1 << size
-        trainer = Trainer(model, shards, Schedule("adam", RATE, EPOCHS, BATCHES))
-        rows.append((f"{1 << (size - 20)} MiB", len(trainer.blocks), seconds(lambda: trainer.train(model.initial))))  # noqa: B023
-    rows.append(("plain loop", CLIENTS, seconds(lambda: plain(shards))))
-    print(tabulate(rows, headers=(f"block, {threads} thread(s)", "blocks", "seconds a round"), floatfmt=".2f"))
+    for clients in (1, 2, 4, 16):
+        trainer = Trainer(model, [shard] * clients, Schedule("adam", RATE))
+        size = trainer.updates.nbytes * (2 + len(trainer.schedule.slots)) / 2**20
+        trainer.updates.copy_(model.initial)
+
+        def step(trainer: Trainer = trainer) -> None:
+            model.gradients(trainer.updates, trainer.blocks[0].batches[0], trainer.gradients)
+            trainer._step(trainer.updates, trainer.gradients, trainer.state)
+
+        rows.append((f"{clients}", f"{size:.0f} MiB", *milliseconds(step, clients)))
+    rows.append(("plain module", "", *milliseconds(plain(shard), 1)))
+    headers = (f"clients at once, {threads} thread(s)", "memory", "least, ms", "first decile", "median")
+    print(tabulate(rows, headers=headers, floatfmt=".2f"))
 
 
-def plain(shards: list[Examples]) -> None:
-    """Train client by client, as a textbook would."""
+def plain(shard: Examples) -> Callable[[], None]:
+    """Give the step of a module and its optimizer, as a textbook has it."""
     module = mlp(*HIDDEN)((FEATURES,), CLASSES)
-    for shard in shards:
-        optimizer = torch.optim.Adam(module.parameters(), RATE)
-        for _ in range(EPOCHS):
-            for features, labels in zip(
-                shard.features.tensor_split(BATCHES), shard.labels.tensor_split(BATCHES), strict=True
-            ):
-                optimizer.zero_grad()
-                torch.autograd.backward(nn.functional.cross_entropy(module(features), labels))
-                optimizer.step()
+    optimizer = torch.optim.Adam(module.parameters(), RATE)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        torch.autograd.backward(nn.functional.cross_entropy(module(shard.features), shard.labels))
+        optimizer.step()
+
+    return step
 
 
-def seconds(run: Callable[[], object], times: int = 3) -> float:
-    """Give the least of a few runs, after one that is not counted."""
-    run()
+def milliseconds(step: Callable[[], None], clients: int) -> tuple[float, float, float]:
+    """Give the least, the first decile and the median of some steps, for each of the clients."""
     spent = []
-    for _ in range(times):
+    for _ in range(STEPS // clients):
         began = time.perf_counter()
-        run()
-        spent.append(time.perf_counter() - began)
-    return min(spent)
+        step()
+        spent.append(1000 * (time.perf_counter() - began) / clients)
+    spent.sort()
+    return spent[0], spent[len(spent) // 10], spent[len(spent) // 2]
 
 
 if __name__ == "__main__":
