@@ -1,17 +1,14 @@
 """Measure all that docs/performance.md says, and write it: `python benchmarks/performance.py`.
 
 Every script of this folder with a function `rows`, tests aside, gives rows `(what, measured, goal, remark)`, each in a
-process of its own, so that none finds the threads or the memory of another. Then come `agrbench bench` and its
-comparison with byzfl. Run it on a quiet machine: the page says how busy it was.
+process of its own, so that none finds the threads or the memory of another. Run it on a quiet
+machine: the page says how busy it was.
 """
 
 from __future__ import annotations
 
 import datetime
 import importlib
-import os
-import shlex
-import subprocess
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -25,17 +22,6 @@ from agrbench import execution, machine
 
 HERE = Path(__file__).parent
 TARGET = HERE.parent / "docs" / "performance.md"
-WIDTH = 120
-BESIDE = (
-    "fedavg", "krum", "multi_krum", "median", "trimmed_mean", "meamed", "geometric_median", "centered_clipping", "caf",
-    "nnm+fedavg", "nnm+krum",
-)  # fmt: skip
-COMMANDS = {
-    "What every defense costs": "agrbench bench",
-    "Beside byzfl": " -d ".join(
-        ["agrbench bench --against byzfl --clients 50 --parameters 800000 --repeat 3 --patience 60", *BESIDE]
-    ),
-}
 PAGE = """\
 # How fast is it?
 
@@ -51,21 +37,11 @@ Ratios are medians of paired repetitions of one run, with the least and the larg
 column names the limit that stops it.
 
 {tables}
-
-{printed}
 """
 TABLE = """\
 Printed by `python benchmarks/{name}.py`, row by row:
 
 {rows}"""
-PRINTED = """\
-## {title}
-
-Printed by `{command}`:
-
-```text
-{text}
-```"""
 
 Row = tuple[str, str, str, str]
 
@@ -74,11 +50,10 @@ def main() -> None:
     """Measure, and write the page."""
     noise, began = machine.noise(), time.monotonic()
     tables = [TABLE.format(name=name, rows=written(measured(name))) for name in scripts()]
-    printed = [PRINTED.format(title=title, command=given, text=output(given)) for title, given in COMMANDS.items()]
     text = PAGE.format(
         **machine.environment("cpu", execution.cores()), day=datetime.datetime.now(datetime.UTC).date(),
         noise=f"**{noise}**" if noise else "The machine was quiet.",
-        minutes=(time.monotonic() - began) / 60, tables="\n\n".join(tables), printed="\n\n".join(printed),
+        minutes=(time.monotonic() - began) / 60, tables="\n\n".join(tables),
     )  # fmt: skip
     TARGET.write_text(text)
     print(TARGET)
@@ -107,16 +82,6 @@ def written(rows: list[Row]) -> str:
     """Write rows as a table."""
     cells = [[cell.replace("|", r"\|") for cell in row] for row in rows]
     return tabulate(cells, headers=("what", "measured", "goal", "remark"), tablefmt="github", disable_numparse=True)
-
-
-def output(command: str) -> str:
-    """Run a command of the project and give what it prints."""
-    print(command, file=sys.stderr, flush=True)
-    program, *words = shlex.split(command)
-    environment = {**os.environ, "COLUMNS": str(WIDTH)}
-    beside = Path(sys.executable).with_name(program)
-    done = subprocess.run([beside, *words], env=environment, stdout=subprocess.PIPE, text=True, check=True)
-    return done.stdout.rstrip("\n")
 
 
 if __name__ == "__main__":
