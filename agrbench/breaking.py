@@ -116,8 +116,7 @@ class Search:
             losses = {attack: metrics.loss(group, self.cell.defense, attack) for attack in self._under(malicious)}
             worst = metrics.worst(losses, range(self.seeds))
             if worst is not None:
-                loss = Sample(worst[1].seeds, tuple(100 * value for value in worst[1].values))
-                self.levels[malicious] = Level(worst[0], loss)
+                self.levels[malicious] = Level(worst[0], worst[1].points)
         return malicious in self.levels
 
     def _under(self, malicious: int) -> tuple[str, ...]:

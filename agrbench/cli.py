@@ -21,7 +21,9 @@ from agrbench.options import (
     device_option,
     out_option,
     plugin_option,
+    report_option,
     settings_options,
+    table_option,
 )
 
 TRACEBACK = "agrbench.traceback"
@@ -157,10 +159,7 @@ def run_grid(
 @settings_options("rate", "schedule", "model", "partition", "root", "threads")
 @click.option("--jobs", type=click.IntRange(min=1), help="Cells computed at once (default: cores / threads).")
 @device_option
-@click.option(
-    "--format", "form", type=click.Choice(["plain", "github", "csv", "latex", "json"]), default="plain",
-    show_default=True, help="How to write the table; csv and json at full precision.",
-)  # fmt: skip
+@table_option
 @plugin_option
 @data_option
 @out_option
@@ -250,14 +249,7 @@ def find_breaking_points(
     metavar="SECONDS",
     help="Leave out a defense at a size where it would take longer.",
 )
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["plain", "github", "csv", "latex", "json"]),
-    default="plain",
-    show_default=True,
-    help="How to write it; csv and json at full precision.",
-)
+@table_option
 @plugin_option
 @click.option("-q", "--quiet", is_flag=True, help="No progress on standard error.")
 def bench_defenses(
@@ -296,10 +288,7 @@ def bench_defenses(
 @click.option(
     "--examples", type=click.IntRange(min=1), default=100, show_default=True, help="Inputs tried for each property."
 )
-@click.option(
-    "--format", "form", type=click.Choice(["plain", "github", "json"]), default="plain", show_default=True,
-    help="How to write the certificate.",
-)  # fmt: skip
+@report_option
 @click.option("--against", metavar="SPEC", help="Find the smallest input on which another defense differs, instead.")
 @plugin_option
 @data_option
@@ -380,10 +369,7 @@ def tune_rate(dataset: str, rates: tuple[float, ...], plugins: tuple[str, ...], 
     "--like", type=click.Choice(["table1", "table2", "table3", "table4", "table5"]),
     help="Show a table of the AgrAmplifier paper, ours beside each published value.",
 )  # fmt: skip
-@click.option(
-    "--format", "form", type=click.Choice(["plain", "github", "csv", "latex", "json"]), default="plain",
-    show_default=True, help="How to write it; csv and json at full precision.",
-)  # fmt: skip
+@table_option
 @data_option
 def show_table(folders: tuple[Path, ...], metric: str | None, like: str | None, form: str) -> None:
     """Print tables of the records in one or more folders (default: results)."""
@@ -414,10 +400,7 @@ def show_table(folders: tuple[Path, ...], metric: str | None, like: str | None, 
     "--tolerance", type=click.FloatRange(min=0), default=2.0, show_default=True, metavar="POINTS",
     help="Points of accuracy or success that a change for the worse may cost.",
 )  # fmt: skip
-@click.option(
-    "--format", "form", type=click.Choice(["plain", "github", "json"]), default="plain", show_default=True,
-    help="How to write it.",
-)  # fmt: skip
+@report_option
 @plugin_option
 def compare_measurements(base: Path, head: Path, tolerance: float, form: str, plugins: tuple[str, ...]) -> None:
     """Say whether HEAD is worse than BASE: two folders of records, or two outputs of `agrbench bench --format json`.

@@ -36,9 +36,9 @@ def contrast(base: Sample, head: Sample) -> Contrast:
 
     Pairs are taken where two seeds or more agree, or where a side has no other; the other seeds are then left out.
     """
-    shared = sorted(set(base.seeds) & set(head.seeds))
+    shared = set(base.seeds) & set(head.seeds)
     if len(shared) > 1 or (shared and 1 in (len(base.seeds), len(head.seeds))):
-        return _paired(_over(base, shared), _over(head, shared))
+        return _paired(base.over(shared), head.over(shared))
     return _unpaired(base, head)
 
 
@@ -81,12 +81,6 @@ def _tested(
         found = test()
     within = found.confidence_interval(LEVEL)
     return Contrast(base.mean, head.mean, difference, float(within.low), float(within.high), float(found.pvalue), how)
-
-
-def _over(sample: Sample, seeds: list[int]) -> Sample:
-    """Keep some of the seeds, in their order."""
-    known = dict(zip(*sample, strict=True))
-    return Sample(tuple(seeds), tuple(known[seed] for seed in seeds))
 
 
 def _spread(values: tuple[float, ...] | list[float]) -> float:

@@ -110,7 +110,7 @@ def _contrasts(base: Group, head: Group) -> Pairs:
     found: Pairs = []
     for defense, axis, attack, ours, theirs in _samples(base, head):
         if ours.values and theirs.values:
-            found.append((base, defense, axis, attack, contrast(_points(ours), _points(theirs))))
+            found.append((base, defense, axis, attack, contrast(ours.points, theirs.points)))
     return found
 
 
@@ -142,16 +142,7 @@ def _worst(samples: Iterable[Sample]) -> Sample:
     """Take the attack of the largest mean, over the seeds that all attacks have."""
     each = list(samples)
     shared = set.intersection(*(set(sample.seeds) for sample in each))
-    return max((_over(sample, shared) for sample in each), key=lambda sample: sample.mean)
-
-
-def _over(sample: Sample, seeds: set[int]) -> Sample:
-    known = [(seed, value) for seed, value in zip(*sample, strict=True) if seed in seeds]
-    return Sample(tuple(seed for seed, _ in known), tuple(value for _, value in known))
-
-
-def _points(sample: Sample) -> Sample:
-    return Sample(sample.seeds, tuple(100 * value for value in sample.values))
+    return max((sample.over(shared) for sample in each), key=lambda sample: sample.mean)
 
 
 def _row(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -27,6 +27,16 @@ class Sample(NamedTuple):
     def mean(self) -> float:
         """Give the mean, NaN where there are no values."""
         return statistics.fmean(self.values) if self.values else math.nan
+
+    @property
+    def points(self) -> Sample:
+        """Turn shares into points of accuracy, or percent."""
+        return Sample(self.seeds, tuple(100 * value for value in self.values))
+
+    def over(self, seeds: Container[int]) -> Sample:
+        """Keep some of the seeds, in their order."""
+        kept = [(seed, value) for seed, value in zip(*self, strict=True) if seed in seeds]
+        return Sample(tuple(seed for seed, _ in kept), tuple(value for _, value in kept))
 
     def minus(self, other: Sample) -> Sample:
         """Subtract seed by seed, where both have the seed."""

@@ -31,6 +31,21 @@ data_option = click.option(
 device_option = click.option(
     "--device", type=click.Choice(["cpu", "cuda", "auto"]), default="cpu", show_default=True, help="Where to compute."
 )
+
+
+def _format_option(*forms: str, hint: str = "") -> Callable[[Callable[..., None]], Callable[..., None]]:
+    return click.option(
+        "--format",
+        "form",
+        type=click.Choice(forms),
+        default=forms[0],
+        show_default=True,
+        help=f"How to write it{hint}.",
+    )
+
+
+table_option = _format_option("plain", "github", "csv", "latex", "json", hint="; csv and json at full precision")
+report_option = _format_option("plain", "github", "json")
 out_option = click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),

@@ -52,7 +52,7 @@ def _worst(group: Group, defense: str) -> tuple[str, Sample] | None:
 
 
 def _row(group: Group, defense: str, attack: str, loss: Sample) -> dict[str, Any]:
-    loss = Sample(loss.seeds, tuple(100 * value for value in loss.values))
+    loss = loss.points
     within = inference.interval(loss)
     undefended = metrics.loss(group, UNDEFENDED, attack)
     return {

@@ -33,8 +33,8 @@ read it, is in [bench.md](bench.md).
 
 ## Goals
 
-Ratios are medians of paired repetitions of one run, with the least and the largest. Where a goal is missed, the last
-column names the limit that stops it.
+Ratios are medians of paired repetitions of one run, with the least and the largest. What the machine allows, where it
+is known, stands in the last column or in a row of its own; it does not yet explain every goal that is missed.
 
 {tables}
 """
