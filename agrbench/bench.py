@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from agrbench import costs, machine, memory, peers
+from agrbench import costs, machine, memory, peers, threads
 from agrbench.cells import UNDEFENDED
 from agrbench.costs import Cost, Report, Skip, Spread
 from agrbench.errors import AgrbenchError, Inapplicable, PluginError
@@ -62,7 +61,7 @@ def run(plan: Plan, registry: Registry, tell: Tell, clock: Clock = time.perf_cou
     skips: list[Skip] = []
     noise = machine.noise()
     remarks: list[str] = [noise] if noise else []
-    with _threads(plan.threads):
+    with threads.using(plan.threads):
         for size in sorted(plan.sizes, key=lambda size: size.clients * size.parameters):
             remarks += _measure(Bench(plan, size, registry, clock), rows, skips, tell)
     if not rows:
@@ -196,13 +195,3 @@ def alternate(sides: Sequence[Side], repeat: int) -> list[tuple[float, ...]]:
         taken = {place: sides[place]() for place in order}
         samples.append(tuple(taken[place] for place in range(len(sides))))
     return samples
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

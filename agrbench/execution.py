@@ -87,16 +87,11 @@ def compute(cell: Cell, registry: Registry, alone: bool, tree: Tree | None = Non
     Raises:
         AgrbenchError: see `simulator.simulate`.
     """
-    import torch
-
+    from agrbench import threads
     from agrbench.branching import Tree
 
-    before = torch.get_num_threads()
-    torch.set_num_threads(cell.threads)
-    try:
+    with threads.using(cell.threads):
         measured = (tree or Tree(registry)).simulate(cell)
-    finally:
-        torch.set_num_threads(before)
     record = blank(cell, registry) | measured
     record["time"]["alone"] = alone
     record["environment"] = machine.environment(cell.device, cell.threads)

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from agrbench import data
+from agrbench import data, threads
 from agrbench.cifar import Part
 from agrbench.execution import cores
 from agrbench.models import ResNet
@@ -61,17 +61,13 @@ def network(weights: File) -> ResNet:
 def extract(module: ResNet, images: Tensor, title: str) -> Tensor:
     """Compute the features of images `(rows, 3, 32, 32)`, bytes, with all cores: `(rows, 64)`."""
     chunks = torch.split(images, CHUNK)
-    threads = torch.get_num_threads()
     # a cell may have one thread for the sake of its record, but these do not depend on how many compute them
-    torch.set_num_threads(min(cores(), len(chunks)))
-    try:
-        with torch.no_grad(), progress(f"features of {title}", len(chunks)) as report:
-            found = []
-            for chunk in chunks:
-                found.append(module.features(normalise(chunk)))
-                report(title)
-    finally:
-        torch.set_num_threads(threads)
+    using = threads.using(min(cores(), len(chunks)))
+    with using, torch.no_grad(), progress(f"features of {title}", len(chunks)) as report:
+        found = []
+        for chunk in chunks:
+            found.append(module.features(normalise(chunk)))
+            report(title)
     return torch.cat(found)
 
 

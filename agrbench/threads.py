@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cache
 from typing import TypeVar
 
 import torch
@@ -12,12 +14,24 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
+@contextmanager
+def using(count: int) -> Iterator[None]:
+    """Let torch compute with so many threads, and afterwards with as many as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def each(work: Callable[[T], R], items: Sequence[T], device: torch.device) -> Iterator[R]:
     """Give what the work makes of each item, in their order; on a CPU, several at a time.
 
     torch would split every single operation over its threads and have them wait for each other at its end, which for
     blocks that fit a cache takes longer than the operation, and many times as long beside other programs.
     """
+    _keep_what_is_freed()
     threads = torch.get_num_threads()
     if threads == 1 or len(items) == 1 or device.type != "cpu":
         yield from map(work, items)
@@ -27,6 +41,15 @@ def each(work: Callable[[T], R], items: Sequence[T], device: torch.device) -> It
             yield from pool.map(work, items)
     finally:
         torch.set_num_threads(threads)  # what one thread sets is also the count of all that start after it
+
+
+@cache
+def _keep_what_is_freed() -> None:
+    """Map 31 MiB and free them unread: from then on glibc keeps what it mapped for smaller blocks when they are freed.
+
+    Otherwise every thread returns its blocks to the system, and takes them again page by page.
+    """
+    torch.empty(31 << 20, dtype=torch.uint8)
 
 
 def finish(results: Iterator[object]) -> None:

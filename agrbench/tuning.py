@@ -7,9 +7,7 @@ from dataclasses import replace
 from statistics import fmean
 from typing import NamedTuple, cast
 
-import torch
-
-from agrbench import execution
+from agrbench import execution, threads
 from agrbench.cells import UNATTACKED, UNDEFENDED, Cell
 from agrbench.federation import Examples, split
 from agrbench.formats import Entry, Table
@@ -40,16 +38,12 @@ def tune(cell: Cell, rates: Sequence[float], registry: Registry) -> Iterator[Tri
     cells = [replace(cell, rate=rate) for rate in dict.fromkeys(rates)]  # wrong rates are refused before any run
     dataset = registry.dataset(cell.dataset)
     data = held_out(load(dataset)[0])
-    before = torch.get_num_threads()
-    torch.set_num_threads(cell.threads)
-    try:
+    with threads.using(cell.threads):
         for each in cells:
             measured = simulate(each, registry, prepare(each, dataset, data))
             curve = dict(zip(measured["rounds"], measured["accuracy"], strict=True))
             late = [accuracy for number, accuracy in curve.items() if number >= cell.first]
             yield Trial(cast(float, each.rate), fmean(late or [measured["accuracy"][-1]]), measured["accuracy"][-1])
-    finally:
-        torch.set_num_threads(before)
 
 
 def held_out(train: Examples) -> tuple[Examples, Examples]:

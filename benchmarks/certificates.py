@@ -15,8 +15,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
-
-import torch
+from time import perf_counter
 
 from agrbench import registry
 from agrbench.conformance import certificates, reports
@@ -28,6 +27,7 @@ from agrbench.progress import progress
 
 ROOT = Path(__file__).parents[1]
 CERTIFICATES, STATUS = ROOT / "leaderboard" / "certificates.md", ROOT / "docs" / "status.md"
+SLOWEST = 8
 KINDS = ("defense", "stage", "attack", "dataset")
 PEER = "none in byzfl 0.0.11"
 ABSENT = "not run: its files are not at hand"
@@ -165,28 +165,33 @@ def _no_peer(subject: Subject) -> str:
     return "the publisher's checksums" if any(hasattr(each, "checksum") for each in files) else "none published"
 
 
-def line(subject: Subject, entry: Entry, examples: int) -> str:
-    """Certify a plugin: its row, or the certificate of one that violates a property."""
-    torch.set_num_threads(1)
+def line(subject: Subject, entry: Entry, examples: int) -> tuple[str, float]:
+    """Certify a plugin: its row, or the certificate of one that violates a property, and how many seconds it took."""
     if not at_hand(subject):
-        return f"{row(subject, entry, run=False)} - |"
+        return f"{row(subject, entry, run=False)} - |", 0
+    start = perf_counter()
     made = certificates.certify(subject, examples, quiet=True)
-    return (
+    written = (
         reports.write([made], "plain") if made.violated else f"{row(subject, entry, run=True)} {coefficients(made)} |"
     )
+    return written, perf_counter() - start
 
 
 def main(examples: int) -> int:
-    """Certify everything and write both pages; nothing is written where a property is violated."""
+    """Certify everything and write both pages; nothing is written where a property is violated. Print the slowest."""
     lines = ["| plugin | kind | digest | holds | waives | robustness coefficient |", "|---|---|---|---|---|---|"]
+    seconds: dict[str, float] = {}
     every = [(Subject(kind, entry.name), entry) for kind, entry in entries()]
     with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool, progress("certifying", len(every)) as report:
         running = [pool.submit(line, *each, examples) for each in every]
         for (subject, _), future in zip(every, running, strict=True):
-            lines.append(future.result())
+            written, seconds[subject.spec] = future.result()
+            lines.append(written)
             report(subject.spec)
     violated = [text for text in lines if not text.startswith("|")]
     print("\n\n".join(violated))
+    slowest = sorted(seconds, key=lambda spec: -seconds[spec])[:SLOWEST]
+    print("The slowest took:", ", ".join(f"{spec} {seconds[spec]:.0f} s" for spec in slowest))
     if not violated:
         CERTIFICATES.write_text(HEAD.format(examples=examples) + "\n".join(lines) + "\n")
         STATUS.write_text(status())
