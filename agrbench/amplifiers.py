@@ -19,8 +19,8 @@ from agrbench.layout import Layer, Layout
 from agrbench.rounds import Columns
 from agrbench.threads import each, finish
 
-BLOCK = 1 << 20  # entries worked on at once: what they leave stays in a cache
-STRIP = 1 << 19  # entries whose pooled values are multiplied while they are in a cache
+BLOCK = 1 << 21  # entries worked on at once: what they leave stays in a cache
+STRIP = 1 << 20  # entries whose pooled values are multiplied while they are in a cache
 
 Fold = Literal["layers", "released"]
 Pool = Callable[[Tensor, int, Tensor], object]
@@ -296,7 +296,8 @@ def _along(block: Tensor, kernel: int, fold: Callable[..., Tensor], dim: int, ou
     full = parts[1].shape[dim]
     folded = torch.empty_like(parts[0], memory_format=torch.contiguous_format) if out is None else out
     fold(parts[0].narrow(dim, 0, full), parts[1], out=folded.narrow(dim, 0, full))
-    folded[(*ahead, slice(full, None))] = parts[0][(*ahead, slice(full, None))]
+    if full < parts[0].shape[dim]:
+        folded[(*ahead, slice(full, None))] = parts[0][(*ahead, slice(full, None))]
     for part in parts[2:]:
         here = folded.narrow(dim, 0, part.shape[dim])
         fold(here, part, out=here)
