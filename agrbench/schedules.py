@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -13,7 +12,7 @@ from torch import Tensor
 from torch.optim.adam import adam
 from torch.optim.sgd import sgd
 
-from agrbench import settings
+from agrbench import settings, threads
 from agrbench.cells import Cell
 from agrbench.federation import Batch, Examples, batch
 from agrbench.training import Learner
@@ -78,21 +77,19 @@ class Trainer:
         most = len(shards) if schedule.is_one_step else max(BLOCK // each, 1)
         self.blocks = tuple(_blocks(shards, schedule.batches, most))
 
-    @cached_property
-    def gradients(self) -> Tensor:
-        """Hold the gradients of a block."""
-        widest = max(block.clients.stop - block.clients.start for block in self.blocks)
-        return torch.empty_like(self.updates[:widest])
-
     def train(self, start: Tensor) -> Tensor:
         """Train from a model `(parameters,)`, or one a client `(clients, parameters)`; give `updates`."""
-        one_step = self.schedule.is_one_step and start.ndim == 1
-        for block in self.blocks:
-            mine = self.updates[block.clients]
-            if one_step:
-                self.learner.gradients(start, block.batches[0], mine, -self.schedule.rate)
-            else:
-                self._train(block, start if start.ndim == 1 else start[block.clients], mine)
+        if self.schedule.is_one_step and start.ndim == 1:
+            for block in self.blocks:
+                out = self.updates[block.clients]
+                self.learner.gradients(start, block.batches[0], out, -self.schedule.rate)
+            return self.updates
+
+        def work(block: Block) -> None:
+            self._train(block, start if start.ndim == 1 else start[block.clients], self.updates[block.clients])
+
+        # the products of one client are too small to be shared among threads
+        threads.finish(threads.each(work, self.blocks, start.device) if self.learner.apart else map(work, self.blocks))
         return self.updates
 
     def take_over(self, other: Trainer, clients: Tensor | slice, mine: Tensor | slice = slice(None)) -> None:
@@ -114,15 +111,15 @@ class Trainer:
         return other
 
     def _train(self, block: Block, start: Tensor, local: Tensor) -> None:
-        """Take a block's steps, with the models in `local`, where their differences to `start` stay."""
-        local.copy_(start)
-        gradients = self.gradients[: len(local)]
+        """Take a block's steps from `start` on, and write into `local` how far the models came."""
+        models = torch.empty_like(local).copy_(start)  # which begin at a cache line, unlike rows of `updates`
+        gradients = torch.empty_like(local)
         state = {name: kept[block.clients] for name, kept in self.state.items()}
         for _ in range(self.schedule.epochs):
             for part in block.batches:
-                self.learner.gradients(local, part, gradients)
-                self._step(local, gradients, state)
-        local.sub_(start)
+                self.learner.gradients(models, part, gradients)
+                self._step(models, gradients, state)
+        torch.sub(models, start, out=local)
 
     def _step(self, models: Tensor, gradients: Tensor, state: dict[str, Tensor]) -> None:
         """Take one optimizer step with all models of a block."""

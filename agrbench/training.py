@@ -6,6 +6,7 @@ products; any other module goes through `torch.func`, client by client in chunks
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from functools import cache, partial
 from typing import Protocol
@@ -14,6 +15,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.func import functional_call, grad, vmap
 
+from agrbench import threads
 from agrbench.federation import Batch, Examples
 from agrbench.layout import Layout
 from agrbench.models import Builder
@@ -28,6 +30,8 @@ class Learner(Protocol):
 
     layout: Layout
     initial: Tensor
+    apart: bool
+    """Whether several threads may take gradients at once."""
 
     def gradients(self, parameters: Tensor, batch: Batch, out: Tensor, scale: float = 1.0) -> Tensor:
         """Write `scale` times each client's mean cross-entropy gradient into `out`: `(clients, parameters)`.
@@ -56,8 +60,17 @@ def learner(build: Builder, shape: tuple[int, ...], classes: int, rng: Generator
     return Perceptron(module) if _is_perceptron(module) else Functional(module)
 
 
+class Scratch(threading.local):
+    """Buffers for activations, by layer and shape; each thread has its own."""
+
+    def __init__(self) -> None:
+        self.kept: dict[tuple[int, tuple[int, ...]], Tensor] = {}
+
+
 class Perceptron:
     """A multilayer perceptron; a layer's bias is one more row of its weights, and every activation ends in a 1."""
+
+    apart = True
 
     def __init__(self, module: nn.Module) -> None:
         linear = [layer for layer in module.modules() if isinstance(layer, nn.Linear)]
@@ -67,7 +80,7 @@ class Perceptron:
         self.layout = Layout.of_shapes(shapes)
         pieces = [piece.detach() for layer in linear for piece in (layer.weight.T.flatten(), layer.bias)]
         self.initial = torch.cat(pieces)
-        self._scratch: dict[tuple[int, tuple[int, ...]], Tensor] = {}
+        self._scratch = Scratch()
 
     def gradients(self, parameters: Tensor, batch: Batch, out: Tensor, scale: float = 1.0) -> Tensor:
         """See `Learner.gradients`: one product for all clients forward and backward where they share the model."""
@@ -134,10 +147,11 @@ class Perceptron:
         ]
 
     def _kept(self, place: int, shape: tuple[int, ...], like: Tensor) -> Tensor:
-        if (place, shape) not in self._scratch:
+        kept = self._scratch.kept
+        if (place, shape) not in kept:
             *rows, columns = shape
-            self._scratch[place, shape] = like.new_ones(*rows, -(-columns // LINE) * LINE)[..., :columns]
-        return self._scratch[place, shape]
+            kept[place, shape] = like.new_ones(*rows, -(-columns // LINE) * LINE)[..., :columns]
+        return kept[place, shape]
 
 
 class Functional:
@@ -145,6 +159,8 @@ class Functional:
 
     Clients take turns: on a CPU, convolutions with one set of weights a client are slower batched than one by one.
     """
+
+    apart = False  # the module holds the parameters while it is called
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module
@@ -239,7 +255,8 @@ def _by_blocks(
 ) -> tuple[Tensor, Tensor]:
     """Measure as many models at once as a cache holds."""
     size = updates.element_size() * (wide + updates.shape[1])
-    parts = [_measure(score(model + block), labels) for block in torch.split(updates, max(CACHED // size, 1))]
+    blocks = torch.split(updates, max(CACHED // size, 1))
+    parts = threads.each(lambda block: _measure(score(model + block), labels), blocks, updates.device)
     losses, accuracies = zip(*parts, strict=True)
     return torch.cat(losses), torch.cat(accuracies)
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import torch
 from tabulate import tabulate
-from torch import nn
+from torch import Tensor, nn
 
 from agrbench import schedules
 from agrbench.federation import Examples
@@ -37,11 +37,11 @@ def main(threads: int) -> None:
     for clients in (1, 2, 4, 16):
         trainer = Trainer(model, [shard] * clients, Schedule("adam", RATE))
         size = trainer.updates.nbytes * (2 + len(trainer.schedule.slots)) / 2**20
-        trainer.updates.copy_(model.initial)
+        gradients = torch.empty_like(trainer.updates.copy_(model.initial))
 
-        def step(trainer: Trainer = trainer) -> None:
-            model.gradients(trainer.updates, trainer.blocks[0].batches[0], trainer.gradients)
-            trainer._step(trainer.updates, trainer.gradients, trainer.state)
+        def step(trainer: Trainer = trainer, gradients: Tensor = gradients) -> None:
+            model.gradients(trainer.updates, trainer.blocks[0].batches[0], gradients)
+            trainer._step(trainer.updates, gradients, trainer.state)
 
         rows.append((f"{clients}", f"{size:.0f} MiB", *milliseconds(step, clients)))
     rows.append(("plain module", "", *milliseconds(plain(shard), 1)))

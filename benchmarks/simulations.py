@@ -100,13 +100,13 @@ def rows(threads: int = 2, repeats: int = 5) -> Iterator[tuple[str, str, str, st
         run, plain = Run(cell, registry, prepared), Plain(prepared[0], cell, dataset.record.rate)
         ours, theirs = turns([partial(harness, run), partial(loop, plain)], repeats)
         ratios = [their / our for our, their in zip(ours, theirs, strict=True)]
-        limit = statistics.median(theirs) * best / operations(cell, prepared)
+        seconds, why = least(cell, prepared, best, threads)
         yield (
             f"LOCATION30, {name}, beside a plain loop over clients",
             f"{statistics.median(ratios):.2f}x ({min(ratios):.2f} to {max(ratios):.2f})",
             goal,
-            f"{statistics.median(theirs):.2f} s to {statistics.median(ours):.2f} s a round; {limit:.1f}x if ours were "
-            f"nothing but its matrix products at {best / 1e9:.0f} GFLOP/s",
+            f"{statistics.median(theirs):.2f} s to {statistics.median(ours):.2f} s a round; "
+            f"{statistics.median(theirs) / seconds:.1f}x if ours were nothing but {why}",
         )
     yield shares(registry, threads)
 
@@ -137,25 +137,60 @@ def loop(plain: Plain) -> None:
     plain.score(plain.model, plain.data.test)
 
 
-def operations(cell: Cell, prepared: Prepared) -> int:
-    """Count what the products of one round take: forward, both gradients but that of the input, Fang's evaluations."""
+def least(cell: Cell, prepared: Prepared, best: float, threads: int) -> tuple[float, str]:
+    """Give the seconds that a round takes at least, for its products and the optimizer's steps, and say so."""
     data, learner = prepared
     schedule = Schedule.of(cell, 1.0)
     weights, first = learner.layout.parameters, learner.layout.layers[0].size
-    rows = schedule.epochs * sum(len(shard.labels) for shard in data.shards)
     judged = len(data.shards) * len(data.root.labels) if cell.defense == "fang" else 0
-    return rows * (6 * weights - 2 * first) + 2 * judged * weights + 2 * weights * len(data.test.labels) // ROUNDS
+    measured = 2 * weights * (judged + len(data.test.labels) // ROUNDS) / best
+    rows = len(data.shards[0].labels)
+    if schedule.is_one_step:
+        trained = len(data.shards) * rows * (6 * weights - 2 * first) / best
+        return trained + measured, f"its matrix products at {best / 1e9:.0f} GFLOP/s"
+    size = rows // schedule.batches
+    steps = len(data.shards) * schedule.epochs * schedule.batches
+    products, optimizer = one_step(size, [(layer.rows, layer.columns) for layer in learner.layout.layers])
+    trained = steps * (products + optimizer) / threads
+    return trained + measured, (
+        f"a client's products of {size} rows ({1e3 * products:.2f} ms a step) and its Adam ({1e3 * optimizer:.2f} ms), "
+        f"as fast as one thread repeats them alone, and {threads} threads never wait"
+    )
+
+
+def one_step(rows: int, shapes: list[tuple[int, int]]) -> tuple[float, float]:
+    """Time the products of a client's step, forward and backward, and one step of Adam, each repeated alone."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    calls = []
+    for place, (above, below) in enumerate(shapes):
+        inputs, weight, error = torch.rand(rows, above), torch.rand(above, below), torch.rand(rows, below)
+        out, gradient = torch.empty(rows, below), torch.empty(above, below)
+        calls += [partial(torch.mm, inputs, weight, out=out), partial(torch.mm, inputs.T, error, out=gradient)]
+        if place:
+            calls.append(partial(torch.mm, error, weight.T, out=torch.empty(rows, above)))
+    parameter = torch.rand(sum(above * below for above, below in shapes), requires_grad=True)
+    parameter.grad = torch.rand_like(parameter)
+    adam = torch.optim.Adam([parameter], fused=True)
+    spent = sum(quickest(call) for call in calls), quickest(adam.step)
+    torch.set_num_threads(before)
+    return spent
+
+
+def quickest(call: Callable[[], object], times: int = 100) -> float:
+    """Give the seconds of a call, the first decile of many."""
+    spent = []
+    for _ in range(times):
+        began = time.perf_counter()
+        call()
+        spent.append(time.perf_counter() - began)
+    return sorted(spent)[times // 10]
 
 
 def fastest() -> float:
-    """Give the operations a second of a large product, the best of several."""
-    left, right = torch.rand(SIDE, SIDE), torch.rand(SIDE, SIDE)
-    out, spent = torch.empty(SIDE, SIDE), []
-    for _ in range(8):
-        began = time.perf_counter()
-        torch.mm(left, right, out=out)
-        spent.append(time.perf_counter() - began)
-    return 2 * SIDE**3 / min(spent)
+    """Give the operations a second of a large product."""
+    left, right, out = (torch.rand(SIDE, SIDE) for _ in range(3))
+    return 2 * SIDE**3 / quickest(partial(torch.mm, left, right, out=out), 10)
 
 
 def shares(registry: Registry, threads: int) -> tuple[str, str, str, str]:

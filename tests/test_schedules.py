@@ -507,3 +507,24 @@ def test_poisoned_training_does_not_reach_an_honest_client_s_optimizer(
                 run.round(number)
             learned.append(run.clean.updates[run.honest_ids])
         assert torch.equal(*learned)
+
+
+@pytest.mark.parametrize("schedule", [Schedule("adam", 1e-2, 2, 3), Schedule("sgd", 0.1, 2, 2, momentum=0.9)])
+def test_two_threads_train_to_the_bits_of_one(schedule: Schedule, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agrbench.schedules.BLOCK", 1)  # a block a client
+    rng = torch.Generator().manual_seed(0)
+    held = [
+        Examples(torch.rand(rows, 40, generator=rng), torch.randint(5, (rows,), generator=rng), 5)
+        for rows in (90, 3, *[90] * 8)  # of one shape, whose buffers could meet
+    ]
+    model = learner(mlp(256, 128), (40,), 5, rng)
+    found = []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        try:
+            trainer = Trainer(model, held, schedule)
+            found.append([trainer.train(model.initial + step).clone() for step in (0.0, 0.1, 0.2)])
+            assert torch.get_num_threads() == threads
+        finally:
+            torch.set_num_threads(1)
+    assert all(torch.equal(one, two) for one, two in zip(*found, strict=True))
