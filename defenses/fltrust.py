@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from agrbench.geometry import distances_to, products
 from agrbench.plugins import Defense
 from agrbench.rounds import Round
 
@@ -13,9 +14,11 @@ def fltrust(round: Round) -> Tensor:
     The cosine is taken in the view, the rescaling from original norms. An update of norm 0 gets weight 0; where all
     scores are 0, so is the step.
     """
-    root = round.see(round.server.root[None])[0]
-    scores = torch.relu(torch.cosine_similarity(round.view.double(), root.double()[None], dim=1, eps=0.0))
-    scores = torch.where(round.norms > 0, scores.nan_to_num(0.0), 0.0)
+    root = round.see(round.server.root[None])
+    origin = torch.zeros_like(root[0])
+    lengths = (distances_to(round.view, origin) * distances_to(root, origin)).sqrt()
+    seen = (round.norms > 0) & (lengths > 0)
+    scores = torch.where(seen, torch.relu(products(round.view, root[0])) / lengths, 0.0)
     total = scores.sum()
     if total == 0:
         return torch.zeros_like(round.norms)

@@ -8,6 +8,9 @@ from torch import Tensor
 from agrbench.plugins import Defense
 from agrbench.rounds import Round
 from agrbench.selection import clipping, middle
+from agrbench.threads import each
+
+BLOCK = 1 << 20  # entries that one thread works on at once: rows of a large model are selected from one by one
 
 
 def lasa(round: Round, *, sparsity: float = 0.3, norm_limit: float = 1.0, sign_limit: float = 1.0) -> Tensor:
@@ -19,15 +22,22 @@ def lasa(round: Round, *, sparsity: float = 0.3, norm_limit: float = 1.0, sign_l
     always positive, so that signs say little in the amplified form.
     """
     factors = clipping(round.norms, middle(round.norms))
-    sparse = _sparsified(round.view, sparsity)
-    layers = torch.split(sparse, [layer.size for layer in round.view_layout.layers], dim=1)
-    norms = torch.stack([torch.linalg.vector_norm(layer, dim=1, dtype=torch.float64) for layer in layers], dim=1)
-    purity = torch.stack([_purity(layer) for layer in layers], dim=1)
+    sizes = [layer.size for layer in round.view_layout.layers]
+    blocks = torch.split(round.view, max(BLOCK // sum(sizes), 1))
+    measured = each(lambda rows: _measured(_sparsified(rows, sparsity), sizes), blocks, round.view.device)
+    norms, purity = torch.cat(list(measured), dim=1)
     fine = 64 * torch.finfo(round.view.dtype).eps  # what rounding alone may make of equal norms
     kept = _near(norms * factors[:, None], norm_limit, fine) & _near(purity, sign_limit, fine)
     weights = kept * factors[:, None] / kept.sum(0).clamp(min=1)
-    alike = len(layers) == len(round.layout.layers)
+    alike = len(sizes) == len(round.layout.layers)
     return weights if alike else weights[:, round.view_layout.layer_of.to(weights.device)]
+
+
+def _measured(sparse: Tensor, sizes: list[int]) -> Tensor:
+    """Give each row's norm and sign purity in each layer: `(2, rows, layers)`."""
+    layers = torch.split(sparse, sizes, dim=1)
+    norms = [torch.linalg.vector_norm(layer, dim=1, dtype=torch.float64) for layer in layers]
+    return torch.stack([torch.stack(norms, dim=1), torch.stack([_purity(layer) for layer in layers], dim=1)])
 
 
 def _sparsified(rows: Tensor, sparsity: float) -> Tensor:
