@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from agrbench.errors import AgrbenchError, Inapplicable, PluginError, SpecError
+from agrbench.errors import AgrbenchError, DataError, Inapplicable, PluginError, SpecError
 from agrbench.plugins import Attack, Defense, Plugin, Stage
 
 R = TypeVar("R", bound=Plugin)
@@ -83,7 +83,8 @@ def blame(part: Loaded[Any], action: str) -> Iterator[None]:
     except AgrbenchError as error:
         if isinstance(error, (Inapplicable, PluginError)):
             raise
-        raise PluginError(f"{part.name}: {error}") from error
+        kind = DataError if isinstance(error, DataError) else PluginError  # whose file is at fault
+        raise kind(f"{part.name}: {error}") from error
     except Exception as error:
         raise PluginError(
             f"{part.path}: {action} raised {type(error).__name__}: {error}; mend the file and try again"

@@ -51,8 +51,4 @@ defense = Defense(
     bulyan,
     family="distance",
     requires=lambda n, f: 4 * f + 3 <= n,
-    waives={
-        "permutation": "the nearest two of few rows tie for certain, and as near to the median too, it takes the first",
-        "ties": "the same",
-    },
 )

@@ -65,7 +65,6 @@ defense = Defense(
     waives={
         "amplified": "a pooled row is not a gradient",
         "translation": "a moved update is another gradient",
-        "ties": "parallel updates tie, and outcomes of such a tie are ones that as few as one nudge in fifty gives",
         "rehearsed": "it inverts every update by gradient descent, and an attack would have it do so 80 times a round",
     },
 )

@@ -313,6 +313,19 @@ def test_command_refuses_in_one_sentence(words: list[str], said: str, tmp_path: 
     assert len(done.stderr.splitlines()) == 1
 
 
+def test_dataset_that_misses_one_of_several_files_that_may_serve_is_refused_and_not_judged(tmp_path: Path) -> None:
+    path = tmp_path / "own.py"
+    path.write_text(
+        '"""Own."""\nfrom agrbench.errors import DataError\nfrom agrbench.plugins import Dataset, Source\n'
+        "def load():\n    raise DataError('neither a.bin nor b.bin is at hand')\n"
+        "dataset = Dataset(load, model='mlp(4)', rate=0.1, root_size=4, source=Source('here'))\n"
+    )
+    done = CliRunner().invoke(main, ["check", str(path)])
+    assert done.exit_code == 2
+    assert done.stdout == ""
+    assert done.stderr == "Error: own: neither a.bin nor b.bin is at hand\n"
+
+
 def test_unknown_waiver_is_refused_with_the_nearest_property(tmp_path: Path) -> None:
     path = tmp_path / "own.py"
     path.write_text(

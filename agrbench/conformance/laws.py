@@ -18,7 +18,8 @@ from agrbench.randomness import generator
 
 EXACT = 1e-5  # of the largest entry: far more than rounding makes of float64, far less than any mistake
 NUDGE = 1e-8
-NEIGHBOURS = 32
+NEIGHBOURS = 32  # nudges that all give the same where nothing ties
+OUTCOMES = 256  # nudges of which one gives each outcome of a tie: some give an outcome once in 25 times
 LONG = 14  # rounds shown to a rule that remembers: the slowest of ours judges from the twelfth on
 
 
@@ -76,10 +77,10 @@ def ties(case: Case, order: Sequence[int]) -> None:
     other = _ordered(case, order).step()
     if close(case.step(), other, case.scale):
         return
-    nearby = (_nudged(case, number).step() for number in range(NEIGHBOURS))
+    nearby = (_nudged(case, number).step() for number in range(OUTCOMES))
     if not any(close(other, step, case.scale) for step in nearby):
         raise Violation(
-            f"with the clients in the order {list(order)} the step is {few(other)}, which none of {NEIGHBOURS} nudges "
+            f"with the clients in the order {list(order)} the step is {few(other)}, which none of {OUTCOMES} nudges "
             f"gives; in their own order it is {few(case.step())}"
         )
 
@@ -210,7 +211,7 @@ def _nudged(case: Case, number: int) -> Case:
 def is_clear(case: Case) -> bool:
     """Say whether nudges hardly move the step."""
     step = case.step()
-    return all(close(step, _nudged(case, number).step(), case.scale) for number in range(3))
+    return all(close(step, _nudged(case, number).step(), case.scale) for number in range(NEIGHBOURS))
 
 
 def close(one: Tensor, other: Tensor, scale: float) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -23,6 +24,7 @@ from agrbench.stacks import Loaded, blame
 
 ROWS, CLASSES = 24, 3
 MOST = 5  # malicious clients
+APART = 4  # columns, in which whole numbers hardly add up to the same by chance
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,22 +116,23 @@ class Scenes:
 
     def whole(self) -> Any:
         """Draw small whole numbers, of fewer malicious clients than honest ones."""
-        return self._drawn(whole)
+        return self._drawn(whole, LAYOUTS)
 
     def apart(self) -> Any:
-        """Draw updates that differ: whole numbers at random from a seed."""
+        """Draw updates that differ, and their means too, in some column: whole numbers at random from a seed."""
         return self._drawn(
             lambda shape, largest: st.integers(0, 1 << 16).map(
                 lambda seed: np.random.default_rng(seed).integers(1, largest, size=shape).astype(float)
-            )
+            ),
+            [layout for layout in LAYOUTS if width(layout) >= APART],
         )
 
-    def _drawn(self, numbers: Any) -> Any:
+    def _drawn(self, numbers: Any, layouts: Sequence[Shapes]) -> Any:
         @st.composite
         def inputs(draw: st.DrawFn) -> dict[str, Scene]:
             m = draw(st.integers(1, MOST))
             honest = draw(st.integers(m + 1, m + 4))
-            layout = draw(st.sampled_from(LAYOUTS))
+            layout = draw(st.sampled_from(layouts))
             lines = draw(numbers((honest + 2 * m + 2, width(layout)), 20))
             sent, clean, poisoned, (model, previous) = np.split(lines, np.cumsum([honest, m, m]))
             images, seed = draw(st.booleans()), draw(st.integers(0, 3))
