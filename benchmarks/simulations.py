@@ -26,6 +26,7 @@ from agrbench.models import named
 from agrbench.registry import Registry
 from agrbench.schedules import Schedule
 from agrbench.simulator import Prepared, Run, load, prepare
+from agrbench.threads import using
 
 RELEASED = {"schedule": "adam(epochs=2,batches=5)", "model": "mlp(512,1024)"}
 PRODUCTS = ("aten::mm", "aten::bmm", "aten::addmm", "aten::baddbmm", "aten::addmv_", "aten::mv")
@@ -160,8 +161,6 @@ def least(cell: Cell, prepared: Prepared, best: float, threads: int) -> tuple[fl
 
 def one_step(rows: int, shapes: list[tuple[int, int]]) -> tuple[float, float]:
     """Time the products of a client's step, forward and backward, and one step of Adam, each repeated alone."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
     calls = []
     for place, (above, below) in enumerate(shapes):
         inputs, weight, error = torch.rand(rows, above), torch.rand(above, below), torch.rand(rows, below)
@@ -172,9 +171,8 @@ def one_step(rows: int, shapes: list[tuple[int, int]]) -> tuple[float, float]:
     parameter = torch.rand(sum(above * below for above, below in shapes), requires_grad=True)
     parameter.grad = torch.rand_like(parameter)
     adam = torch.optim.Adam([parameter], fused=True)
-    spent = sum(quickest(call) for call in calls), quickest(adam.step)
-    torch.set_num_threads(before)
-    return spent
+    with using(1):
+        return sum(quickest(call) for call in calls), quickest(adam.step)
 
 
 def quickest(call: Callable[[], object], times: int = 100) -> float:

@@ -12,6 +12,7 @@ import torch
 from agrbench import execution, grid
 from agrbench.errors import Inapplicable
 from agrbench.registry import Registry
+from agrbench.threads import using
 from agrbench.workload import Size, Workload, sizes
 
 REGISTRY = Registry()
@@ -21,10 +22,8 @@ SLOW = ("fedinv", "signguard", "smea")  # `agrbench bench` has them
 
 @pytest.fixture(autouse=True)
 def all_cores() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(execution.cores())
-    yield
-    torch.set_num_threads(before)
+    with using(execution.cores()):
+        yield
 
 
 @cache

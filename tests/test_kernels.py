@@ -22,7 +22,7 @@ from agrbench.deferred import Deferred
 from agrbench.geometry import Geometry
 from agrbench.layout import Layout
 from agrbench.selection import Ranks, between, nearest_to_median
-from agrbench.threads import each, finish
+from agrbench.threads import each, finish, using
 
 DTYPES = st.sampled_from([torch.float32, torch.float64, torch.bfloat16])
 CPU = torch.device("cpu")
@@ -274,10 +274,8 @@ def test_whatever_comes_of_deferred_rows_is_a_plain_tensor(asked: tuple[Counted,
 
 @pytest.fixture
 def two_threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
+    with using(2):
+        yield
 
 
 @pytest.mark.usefixtures("two_threads")
@@ -305,10 +303,9 @@ def test_the_number_of_threads_changes_no_bit(defense: str, monkeypatch: pytest.
     monkeypatch.setattr(amplifiers, "STRIP", 2048)
     rng = torch.Generator().manual_seed(3)
     rows = torch.randn(60 * 40, generator=rng) + 0.1 * torch.randn(12, 60 * 40, generator=rng)
-    before, steps = torch.get_num_threads(), []
+    steps = []
     for threads in (1, 2, 3):
-        torch.set_num_threads(threads)
-        steps.append(agrbench.aggregate(rows, defense, 2, [(60, 40)]))
-    torch.set_num_threads(before)
+        with using(threads):
+            steps.append(agrbench.aggregate(rows, defense, 2, [(60, 40)]))
     assert torch.equal(steps[0], steps[1])
     assert torch.equal(steps[0], steps[2])

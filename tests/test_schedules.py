@@ -22,6 +22,7 @@ from agrbench.randomness import generator
 from agrbench.registry import Registry
 from agrbench.schedules import Schedule, Trainer
 from agrbench.simulator import Run
+from agrbench.threads import using
 from agrbench.training import Learner, learner
 
 SGD = Schedule("sgd", 0.3)
@@ -520,11 +521,8 @@ def test_two_threads_train_to_the_bits_of_one(schedule: Schedule, monkeypatch: p
     model = learner(mlp(256, 128), (40,), 5, rng)
     found = []
     for threads in (1, 2):
-        torch.set_num_threads(threads)
-        try:
+        with using(threads):
             trainer = Trainer(model, held, schedule)
             found.append([trainer.train(model.initial + step).clone() for step in (0.0, 0.1, 0.2)])
             assert torch.get_num_threads() == threads
-        finally:
-            torch.set_num_threads(1)
     assert all(torch.equal(one, two) for one, two in zip(*found, strict=True))

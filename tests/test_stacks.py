@@ -23,6 +23,7 @@ from agrbench.randomness import generator
 from agrbench.registry import Registry
 from agrbench.rounds import Server
 from agrbench.simulator import Run
+from agrbench.threads import using
 
 Write = Callable[[str, str], str]
 
@@ -925,15 +926,11 @@ def test_any_numpy_array_of_floats_will_do(stored: str) -> None:
 
 @pytest.mark.parametrize("spec", EVERY)
 def test_thread_count_is_never_touched(spec: str) -> None:
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(2)
+    with using(2):
         rows = normal(7, 6)
         agrbench.aggregate(rows, spec, 2, [(2, 3)], root=rows[0], evaluate=by_size)
         agrbench.weigh(rows, spec, 2, [(2, 3)], root=rows[0], evaluate=by_size)
         assert torch.get_num_threads() == 2
-    finally:
-        torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("bad", [np.ones(3), np.ones((2, 2, 2)), np.ones((2, 3), dtype=int), np.ones((0, 3))])

@@ -11,7 +11,6 @@ from typing import Any, Literal
 
 from hypothesis import strategies as st
 
-from agrbench import threads
 from agrbench.cells import UNDEFENDED
 from agrbench.conformance import coefficients, datasets, laws
 from agrbench.conformance.cases import Violation, literal
@@ -40,7 +39,6 @@ class Claim:
     def __str__(self) -> str:
         return self.property.name
 
-    @threads.using(1)
     def verify(self, examples: int = EXAMPLES) -> None:
         """Try to refute it.
 
@@ -158,7 +156,6 @@ def waived(subject: Subject) -> dict[str, str]:
     return found
 
 
-@threads.using(1)  # inputs are tiny: a second one would only be waited for
 def certify(subject: Subject, examples: int = EXAMPLES, quiet: bool = False) -> Certificate:
     """Try every property, and measure how far steps can be moved."""
     waives, claimed, forms = waived(subject), every(subject), _forms(subject)
@@ -175,7 +172,6 @@ def certify(subject: Subject, examples: int = EXAMPLES, quiet: bool = False) -> 
     return Certificate(subject, tuple(found), tuple(filter(None, measures)), elsewhere)
 
 
-@threads.using(1)
 def compare(subject: Subject, other: str, examples: int = EXAMPLES) -> Finding:
     """Search for the smallest input on which two rules differ."""
     if subject.kind != "defense":

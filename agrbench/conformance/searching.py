@@ -10,6 +10,7 @@ from typing import Any
 from hypothesis import HealthCheck, Phase, Verbosity, assume, given, settings
 from hypothesis.errors import Unsatisfiable
 
+from agrbench import threads
 from agrbench.conformance.cases import Silent, literal
 from agrbench.conformance.draws import Strategy
 
@@ -25,6 +26,7 @@ class Counterexample:
     why: str
 
 
+@threads.using(1)  # inputs are tiny: a second one would only be waited for
 def search(
     check: Callable[..., None], inputs: Strategy, examples: int, patience: int = PATIENCE
 ) -> Counterexample | None:
