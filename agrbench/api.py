@@ -16,6 +16,7 @@ from agrbench import execution, judging, registry
 from agrbench.amplifiers import Patches
 from agrbench.cells import Cell
 from agrbench.errors import AgrbenchError, Inapplicable
+from agrbench.geometry import row_norms
 from agrbench.judging import Judge
 from agrbench.layout import Layout
 from agrbench.randomness import generator
@@ -93,7 +94,7 @@ def weigh(
         AgrbenchError: a spec, a shape or a plugin is at fault; the message says which.
     """
     rows = _matrix(updates, "updates")
-    if not torch.linalg.vector_norm(rows, dim=1).square().isfinite().all():
+    if not row_norms(rows).square().isfinite().all():
         raise AgrbenchError("the squared norm of a row is not finite; drop such rows (aggregate does) and try again")
     judge, server = _court(rows, defense, layout, root, evaluate, gradients, model, previous, sizes, seed, plugins)
     return judge.weigh(rows, byzantine, server)

@@ -9,6 +9,9 @@ from agrbench.errors import PluginError
 from agrbench.plugins import Stage
 from agrbench.rounds import Round, Verdict
 from agrbench.stacks import Loaded
+from agrbench.threads import each
+
+PART = 1 << 17  # entries that a thread looks at together
 
 
 def checked_mixing(stage: Loaded[Stage], seen: Round, n: int) -> Tensor:
@@ -55,16 +58,19 @@ def checked_view(view: Tensor, shape: tuple[int, int]) -> Tensor:
 
 def checked_block(weights: Tensor, shape: tuple[int, int]) -> Tensor:
     """Take a block of weights by column: finite, of the block's shape."""
-    if not isinstance(weights, Tensor) or weights.shape != shape or not _finite(weights):
+    if not isinstance(weights, Tensor) or weights.shape != shape or not all_finite(weights):
         raise ValueError(
             f"a function of columns must return finite weights of the block's shape {shape}, not {what(weights)}"
         )
     return weights
 
 
-def _finite(values: Tensor) -> bool:
+def all_finite(values: Tensor) -> bool:
     """Look at the extremes, which are NaN where any value is; truth values are finite."""
-    return values.dtype == torch.bool or bool(torch.stack(torch.aminmax(values)).isfinite().all())
+    if values.dtype == torch.bool:
+        return True
+    extremes = each(torch.aminmax, torch.split(values, PART), values.device)
+    return bool(torch.stack([end for ends in extremes for end in ends]).isfinite().all())
 
 
 def what(value: object) -> str:

@@ -90,11 +90,12 @@ def by_client(weights: Tensor, mixing: Tensor | None, updates: Tensor) -> tuple[
     heard = weights.nonzero().flatten()
     if len(heard) == len(weights):
         return weights @ updates, weights
-    taken, step = list(zip(heard.tolist(), weights[heard].tolist(), strict=True)), updates.new_zeros(updates.shape[1])
+    taken, step = list(zip(heard.tolist(), weights[heard].tolist(), strict=True)), updates.new_empty(updates.shape[1])
 
     def block(columns: slice) -> None:
+        some, rows = step[columns].zero_(), updates[:, columns].unbind()
         for row, weight in taken:  # a product would want these rows copied together, which takes longer
-            step[columns].add_(updates[row, columns], alpha=weight)
+            some.add_(rows[row], alpha=weight)
 
     finish(each(block, _cut(updates.shape[1], BLOCK), updates.device))
     return step, weights

@@ -5,14 +5,23 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from agrbench.checks import check_exclusions, check_weights, checked_block, checked_mixing, is_yes_or_no, what
+from agrbench.checks import (
+    all_finite,
+    check_exclusions,
+    check_weights,
+    checked_block,
+    checked_mixing,
+    is_yes_or_no,
+    what,
+)
 from agrbench.combining import Spread, by_client, by_column, by_rank
 from agrbench.errors import Inapplicable
+from agrbench.geometry import row_norms
 from agrbench.layout import Layout
 from agrbench.plugins import Attack
 from agrbench.randomness import Randomness
@@ -107,27 +116,30 @@ class Judge:
         not defined for those that do, the step is zero.
         """
         clients = len(updates)
-        rejected = ~torch.linalg.vector_norm(updates, dim=1).square().isfinite()
+        rejected = ~row_norms(updates).square().isfinite()
         left_out = rejected.clone()
         left_out[list(excluded)] = True
         heard = (~left_out).nonzero().flatten()
         nobody = updates.new_zeros(clients)
-        nothing = partial(Outcome, torch.zeros_like(updates[0]), nobody, None, rejected)
+
+        def nothing(empty: str, exclude: Sequence[int] = ()) -> Outcome:
+            return Outcome(torch.zeros_like(updates[0]), nobody, None, rejected, tuple(exclude), empty)
+
         if not len(heard):
-            return nothing(empty="no update remains")
+            return nothing("no update remains")
         if len(heard) < clients:
             updates = updates[heard]
             byzantine = max(byzantine - (clients - len(heard)), 0)
         try:
             verdict, sight = self._weigh(updates, byzantine, tuple(heard.tolist()), server, number)
         except Inapplicable as reason:
-            return nothing(empty=str(reason))
+            return nothing(str(reason))
         with blame(self.stack.defense, "weigh"):
             check_exclusions(verdict, clients)
             step, weights = self._combine(verdict.weights, sight)
         step = self._with_extras(step, verdict, server, number)
-        if not torch.stack(torch.aminmax(step)).isfinite().all():
-            return nothing(empty="the step is not finite", exclude=tuple(verdict.exclude))
+        if not all_finite(step):
+            return nothing("the step is not finite", verdict.exclude)
         distrusted = None
         if is_yes_or_no(verdict.weights) and sight.mixing is None:
             distrusted = left_out.index_copy(0, heard, weights == 0)

@@ -15,7 +15,7 @@ import torch
 from torch import Generator, Tensor
 
 from agrbench.errors import AgrbenchError
-from agrbench.geometry import Geometry
+from agrbench.geometry import Geometry, row_norms
 from agrbench.layout import Layout
 
 Memory = dict[str, Any]
@@ -153,8 +153,7 @@ class Round:
     @cached_property
     def norms(self) -> Tensor:
         """Give the Euclidean norms of `updates`, never of the view: `(rows,)`."""
-        norms: Tensor = torch.linalg.vector_norm(self.updates, dim=1)
-        return norms
+        return row_norms(self.updates)
 
     @cached_property
     def unit_geometry(self) -> Geometry:

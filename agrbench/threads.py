@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
@@ -25,7 +25,7 @@ def using(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def each(work: Callable[[T], R], items: Sequence[T], device: torch.device) -> Iterator[R]:
+def each(work: Callable[[T], R], items: Sequence[T], device: torch.device) -> Generator[R, None, None]:
     """Give what the work makes of each item, in their order; on a CPU, several at a time.
 
     torch would split every single operation over its threads and have them wait for each other at its end, which for
@@ -36,11 +36,26 @@ def each(work: Callable[[T], R], items: Sequence[T], device: torch.device) -> It
     if threads == 1 or len(items) == 1 or device.type != "cpu":
         yield from map(work, items)
         return
-    try:
-        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            yield from pool.map(work, items)
-    finally:
-        torch.set_num_threads(threads)  # what one thread sets is also the count of all that start after it
+    turns, made = iter(enumerate(items)), dict[int, R]()
+
+    def take() -> Iterator[int]:
+        try:
+            for place, item in turns:
+                made[place] = work(item)
+                yield place
+        finally:
+            finish(turns)  # where one fails, the others stop, too
+
+    following = 0
+    with using(1), ThreadPoolExecutor(threads - 1, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        helpers = [pool.submit(lambda: finish(take())) for _ in range(threads - 1)]
+        for _ in take():  # the caller works, too: a thread that waits for every result keeps the others from theirs
+            while following in made:
+                yield made.pop(following)
+                following += 1
+        for helper in helpers:
+            helper.result()
+    yield from (made[place] for place in range(following, len(items)))
 
 
 @cache

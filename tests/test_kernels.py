@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -290,6 +291,40 @@ def test_results_come_in_order_from_threads_in_which_torch_has_one() -> None:
 def test_what_fails_in_a_thread_fails_here_and_the_count_is_as_before() -> None:
     with pytest.raises(ZeroDivisionError):
         finish(each(lambda item: 1 // item, [1, 0, 2], CPU))
+    assert torch.get_num_threads() == 2
+
+
+@pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize("wrong", [0, 1, 99])
+def test_where_one_fails_the_others_stop_and_the_count_is_as_before(wrong: int) -> None:
+    begun = []
+
+    def work(item: int) -> None:
+        begun.append(item)
+        time.sleep(0.001)
+        if item == wrong:
+            raise LookupError(item)
+
+    with pytest.raises(LookupError):
+        finish(each(work, range(1000), CPU))
+    assert len(begun) < wrong + 100
+    assert torch.get_num_threads() == 2
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_results_are_handed_on_while_others_are_made_and_leaving_early_stops_the_rest() -> None:
+    begun = []
+
+    def work(item: int) -> int:
+        begun.append(item)
+        time.sleep(0.001)
+        return item
+
+    results = each(work, range(1000), CPU)
+    assert [next(results) for _ in range(3)] == [0, 1, 2]
+    assert len(begun) < 500
+    results.close()
+    assert len(begun) < 500
     assert torch.get_num_threads() == 2
 
 

@@ -636,6 +636,16 @@ def test_row_of_no_finite_norm_is_left_out_and_the_bound_lowered(spec: str, bad:
     assert (agrbench.aggregate(broken, spec, f, **more) == left).all()
 
 
+@pytest.mark.parametrize("place", [0, 299_999])
+def test_a_step_of_one_entry_that_is_not_finite_is_not_taken(place: int, plugin: Write) -> None:
+    rows = torch.zeros(3, 300_000)
+    rows[1, place] = 1e19
+    court = judge("huge", 300_000, plugin("huge", "defense = Defense(lambda round: torch.full((3,), 1e30))"))
+    outcome = court.step(rows, 0, Server(), 1)
+    assert outcome.empty == "the step is not finite"
+    assert not outcome.step.any()
+
+
 def test_one_entry_that_is_not_finite_is_enough_to_reject_a_row() -> None:
     rows = normal(4, 3)
     for bad in (np.nan, np.inf, -np.inf, 1e200):
