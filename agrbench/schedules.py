@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -75,14 +76,17 @@ class Trainer:
         self.state["steps"] = torch.zeros(len(shards))  # in main memory: read at every step
         each = self.updates.element_size() * len(like) * (2 + len(schedule.slots))
         most = len(shards) if schedule.is_one_step else max(BLOCK // each, 1)
-        self.blocks = tuple(_blocks(shards, schedule.batches, most))
+        self.blocks = tuple(
+            Block(clients, tuple(learner.prepared(batch(some)) for some in parts))
+            for clients, parts in _blocks(shards, schedule.batches, most)
+        )
 
     def train(self, start: Tensor) -> Tensor:
         """Train from a model `(parameters,)`, or one a client `(clients, parameters)`; give `updates`."""
         if self.schedule.is_one_step and start.ndim == 1:
             for block in self.blocks:
                 out = self.updates[block.clients]
-                self.learner.gradients(start, block.batches[0], out, -self.schedule.rate)
+                self.learner.gradients(start, out, -self.schedule.rate)(block.batches[0])
             return self.updates
 
         def work(block: Block) -> None:
@@ -115,36 +119,39 @@ class Trainer:
         models = torch.empty_like(local).copy_(start)  # which begin at a cache line, unlike rows of `updates`
         gradients = torch.empty_like(local)
         state = {name: kept[block.clients] for name, kept in self.state.items()}
+        differentiate, step = self.learner.gradients(models, gradients), self._stepping(models, gradients, state)
         for _ in range(self.schedule.epochs):
             for part in block.batches:
-                self.learner.gradients(models, part, gradients)
-                self._step(models, gradients, state)
+                differentiate(part)
+                step()
+        state["steps"] += self.schedule.epochs * len(block.batches)
         torch.sub(models, start, out=local)
 
-    def _step(self, models: Tensor, gradients: Tensor, state: dict[str, Tensor]) -> None:
-        """Take one optimizer step with all models of a block."""
+    def _stepping(self, models: Tensor, gradients: Tensor, state: dict[str, Tensor]) -> Callable[[], object]:
+        """Give the optimizer's step with all models of a block."""
         schedule = self.schedule
         if schedule.optimizer == "sgd":
-            sgd(
-                [models], [gradients], [state.get("velocity")], fused=True, weight_decay=0.0,
+            return partial(
+                sgd, [models], [gradients], [state.get("velocity")], fused=True, weight_decay=0.0,
                 momentum=schedule.momentum, lr=schedule.rate, dampening=0.0, nesterov=False, maximize=False,
             )  # fmt: skip
-            return
         steps = state["steps"]
         alike = bool((steps == steps[0]).all())  # then the block is one tensor to the optimizer
         counts = [steps.new_full((), float(count), device=models.device) for count in (steps[:1] if alike else steps)]
         rows = [slice(None)] if alike else [slice(row, row + 1) for row in range(len(steps))]
         first, second = ([state[slot][mine] for mine in rows] for slot in schedule.slots)
-        adam(
-            [models[mine] for mine in rows], [gradients[mine] for mine in rows], first, second, [],
+        return partial(
+            adam, [models[mine] for mine in rows], [gradients[mine] for mine in rows], first, second, [],
             counts, fused=True, amsgrad=False, beta1=BETAS[0], beta2=BETAS[1], lr=schedule.rate,
             weight_decay=0.0, eps=EPSILON, maximize=False,
         )  # fmt: skip
-        steps += 1
 
 
-def _blocks(shards: Sequence[Examples], batches: int, most: int) -> Iterator[Block]:
-    """Cut the clients, in order, into runs that take as many steps and lose less than half of the memory to padding."""
+def _blocks(shards: Sequence[Examples], batches: int, most: int) -> Iterator[tuple[slice, list[list[Examples]]]]:
+    """Cut the clients, in order, into runs that take as many steps and lose less than half of the memory to padding.
+
+    With each run come its clients' examples, batch by batch.
+    """
     sizes = [len(shard.labels) for shard in shards]
     start = 0
     for stop in range(1, len(sizes) + 1):
@@ -155,15 +162,13 @@ def _blocks(shards: Sequence[Examples], batches: int, most: int) -> Iterator[Blo
             or len({min(size, batches) for size in run}) > 1
             or max(run) * len(run) > 2 * sum(run)
         ):
-            yield Block(slice(start, stop), _cut(shards[start:stop], min(sizes[start], batches)))
+            yield slice(start, stop), _cut(shards[start:stop], min(sizes[start], batches))
             start = stop
 
 
-def _cut(shards: Sequence[Examples], batches: int) -> tuple[Batch, ...]:
-    """Cut each shard's rows, in order, into batches, and put those of the same place side by side."""
+def _cut(shards: Sequence[Examples], batches: int) -> list[list[Examples]]:
+    """Cut each shard's rows, in order, into batches: for each place, every shard's."""
     if batches == 1:
-        return (batch(shards),)
+        return [list(shards)]
     rows = [torch.arange(len(shard.labels), device=shard.labels.device).tensor_split(batches) for shard in shards]
-    return tuple(
-        batch([shard.take(mine[place]) for shard, mine in zip(shards, rows, strict=True)]) for place in range(batches)
-    )
+    return [[shard.take(mine[place]) for shard, mine in zip(shards, rows, strict=True)] for place in range(batches)]

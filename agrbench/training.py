@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from functools import cache, partial
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Generator, Tensor, nn
@@ -22,6 +22,7 @@ from agrbench.models import Builder
 
 BUDGET = 1 << 26  # bytes of activations that a backward pass keeps at once
 CACHED = 1 << 24  # bytes of models and activations that a cache holds, where many models are evaluated
+_rectified_backward = torch.ops.aten.threshold_backward.grad_input
 LINE = 16  # numbers; products into rows that all begin at a cache line are half as fast again as into rows of 513
 
 
@@ -33,10 +34,14 @@ class Learner(Protocol):
     apart: bool
     """Whether several threads may take gradients at once."""
 
-    def gradients(self, parameters: Tensor, batch: Batch, out: Tensor, scale: float = 1.0) -> Tensor:
-        """Write `scale` times each client's mean cross-entropy gradient into `out`: `(clients, parameters)`.
+    def prepared(self, batch: Batch) -> Batch:
+        """Bring a batch into the form in which its gradients are taken."""
 
-        The clients share one model `(parameters,)`, or each has its own `(clients, parameters)`.
+    def gradients(self, parameters: Tensor, out: Tensor, scale: float = 1.0) -> Callable[[Batch], Tensor]:
+        """Give a function of a prepared batch that writes `scale` times each client's mean cross-entropy gradient.
+
+        It writes into `out`, `(clients, parameters)`, and gives it. The clients share one model `(parameters,)`, or
+        each has its own `(clients, parameters)`: what the parameters are whenever the function is called.
         """
 
     def differentiate(self, model: Tensor, features: Tensor, labels: Tensor) -> Tensor:
@@ -60,11 +65,19 @@ def learner(build: Builder, shape: tuple[int, ...], classes: int, rng: Generator
     return Perceptron(module) if _is_perceptron(module) else Functional(module)
 
 
+class Hidden(NamedTuple):
+    """Buffers of a hidden layer: its activations, each row with a 1 behind it and without, and the error in them."""
+
+    ones: Tensor
+    values: Tensor
+    error: Tensor
+
+
 class Scratch(threading.local):
-    """Buffers for activations, by layer and shape; each thread has its own."""
+    """Hidden layers by place and shape; each thread has its own."""
 
     def __init__(self) -> None:
-        self.kept: dict[tuple[int, tuple[int, ...]], Tensor] = {}
+        self.kept: dict[tuple[int, tuple[int, ...]], Hidden] = {}
 
 
 class Perceptron:
@@ -82,28 +95,37 @@ class Perceptron:
         self.initial = torch.cat(pieces)
         self._scratch = Scratch()
 
-    def gradients(self, parameters: Tensor, batch: Batch, out: Tensor, scale: float = 1.0) -> Tensor:
+    def prepared(self, batch: Batch) -> Batch:
+        """See `Learner.prepared`: every row of features ends in a 1, and labels are probabilities."""
+        classes = nn.functional.one_hot(batch.labels, self.layout.layers[-1].columns)
+        parts = _with_ones(batch.features.flatten(2)), classes.to(batch.share), batch.share[..., None]
+        features, labels, share = (part[0] if len(part) == 1 else part for part in parts)
+        return Batch(features, labels, share, batch.sizes)
+
+    def gradients(self, parameters: Tensor, out: Tensor, scale: float = 1.0) -> Callable[[Batch], Tensor]:
         """See `Learner.gradients`: one product for all clients forward and backward where they share the model."""
-        clients, rows = batch.labels.shape
-        if clients == 1:  # plain products are quicker than batches of one
-            parameters = parameters.view(-1)
-        weights, gradients = self._weights(parameters), self._weights(out)
-        features = batch.features.flatten(2)
-        activations = self._forward(weights, features.flatten(0, 1) if parameters.ndim == 1 else features)
-        error = activations.pop().softmax(-1).view(clients * rows, -1)
-        error[torch.arange(clients * rows, device=error.device), batch.labels.flatten()] -= 1
-        error *= (scale * batch.share).view(-1, 1)
-        while activations:
-            below = activations.pop()
-            if clients == 1:
-                torch.mm(below.T, error, out=gradients[len(activations)][0])
-            else:
-                sides = below.view(clients, rows, -1), error.view(clients, rows, -1)
-                torch.bmm(sides[0].mT, sides[1], out=gradients[len(activations)])
-            if activations:
-                error = error.view(*below.shape[:-1], -1) @ weights[len(activations)][..., :-1, :].mT
-                error *= below[..., :-1] > 0
-        return out
+        alone, product = len(out) == 1, torch.mm if len(out) == 1 else torch.bmm  # batches of one take longer
+        weights = self._weights(parameters.view(-1) if alone else parameters)
+        turned = [weight[..., :-1, :].mT for weight in weights]
+        gradients = self._weights(out[0] if alone else out)
+        shared = weights[0].ndim == 2 and not alone
+
+        def work(batch: Batch) -> Tensor:
+            features = batch.features.flatten(0, 1) if shared else batch.features
+            hidden, error = self._forward(weights, features)
+            error = error.softmax(-1)
+            error.view(batch.labels.shape).sub_(batch.labels).mul_(scale * batch.share)
+            for place in reversed(range(len(weights))):
+                sides = hidden[place - 1].ones if place else features, error
+                below, above = (side.view(*batch.labels.shape[:2], -1) for side in sides) if shared else sides
+                product(below.mT, above, out=gradients[place])
+                if place:
+                    layer = hidden[place - 1]
+                    torch.matmul(error, turned[place], out=layer.error)
+                    error = _rectified_backward(layer.error, layer.values, 0, grad_input=layer.error)
+            return out
+
+        return work
 
     def differentiate(self, model: Tensor, features: Tensor, labels: Tensor) -> Tensor:
         """See `Learner.differentiate`."""
@@ -111,7 +133,7 @@ class Perceptron:
 
     def logits(self, parameters: Tensor, features: Tensor) -> Tensor:
         """See `Learner.logits`."""
-        return self._forward(self._weights(parameters), features.flatten(1))[-1]
+        return self._forward(self._weights(parameters), _with_ones(features.flatten(1)))[1]
 
     def evaluate(self, model: Tensor, updates: Tensor, examples: Examples) -> tuple[Tensor, Tensor]:
         """See `Learner.evaluate`."""
@@ -119,15 +141,15 @@ class Perceptron:
         score = partial(self._many, features=examples.features)
         return _by_blocks(score, model, updates, wide, examples.labels)
 
-    def _forward(self, weights: list[Tensor], features: Tensor) -> list[Tensor]:
-        """Give the input and each hidden activation, ending in ones, and last the logits."""
-        *hidden, last = weights
-        activations = [_with_ones(features)]
-        for place, weight in enumerate(hidden):
-            kept = self._kept(place, (*features.shape[:-1], weight.shape[-1] + 1), weight)
-            torch.matmul(activations[-1], weight, out=kept[..., :-1]).relu_()
-            activations.append(kept)
-        return [*activations, activations[-1] @ last]
+    def _forward(self, weights: list[Tensor], features: Tensor) -> tuple[list[Hidden], Tensor]:
+        """Give the hidden layers and the logits of features that end in a 1."""
+        hidden = []
+        for place, weight in enumerate(weights[:-1]):
+            layer = self._hidden(place, (*features.shape[:-1], weight.shape[-1]), weight)
+            torch.matmul(features, weight, out=layer.values).relu_()
+            features = layer.ones
+            hidden.append(layer)
+        return hidden, features @ weights[-1]
 
     def _many(self, parameters: Tensor, features: Tensor) -> Tensor:
         """Score the same examples by many models: `(k, rows, classes)`."""
@@ -146,11 +168,12 @@ class Perceptron:
             for piece, layer in zip(pieces, self.layout.layers, strict=True)
         ]
 
-    def _kept(self, place: int, shape: tuple[int, ...], like: Tensor) -> Tensor:
+    def _hidden(self, place: int, shape: tuple[int, ...], like: Tensor) -> Hidden:
         kept = self._scratch.kept
         if (place, shape) not in kept:
             *rows, columns = shape
-            kept[place, shape] = like.new_ones(*rows, -(-columns // LINE) * LINE)[..., :columns]
+            ones = like.new_ones(*rows, -(-(columns + 1) // LINE) * LINE)[..., : columns + 1]
+            kept[place, shape] = Hidden(ones, ones[..., :-1], like.new_empty(shape))
         return kept[place, shape]
 
 
@@ -170,13 +193,21 @@ class Functional:
         self._gradient = grad(self._loss)
         self._row_bytes = cache(self._measured)
 
-    def gradients(self, parameters: Tensor, batch: Batch, out: Tensor, scale: float = 1.0) -> Tensor:
+    def prepared(self, batch: Batch) -> Batch:
+        """See `Learner.prepared`."""
+        return batch
+
+    def gradients(self, parameters: Tensor, out: Tensor, scale: float = 1.0) -> Callable[[Batch], Tensor]:
         """See `Learner.gradients`."""
         models = parameters.expand(len(out), -1)
-        for model, features, labels, share, size, mine in zip(models, *batch, out.zero_(), strict=True):
-            for rows in self._chunks(size, features):
-                mine.add_(self._gradient(model, features[rows], labels[rows], share[rows]), alpha=scale)
-        return out
+
+        def work(batch: Batch) -> Tensor:
+            for model, features, labels, share, size, mine in zip(models, *batch, out.zero_(), strict=True):
+                for rows in self._chunks(size, features):
+                    mine.add_(self._gradient(model, features[rows], labels[rows], share[rows]), alpha=scale)
+            return out
+
+        return work
 
     def differentiate(self, model: Tensor, features: Tensor, labels: Tensor) -> Tensor:
         """See `Learner.differentiate`."""

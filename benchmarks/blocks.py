@@ -10,10 +10,11 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from tabulate import tabulate
-from torch import Tensor, nn
+from torch import nn
 
 from agrbench import schedules
 from agrbench.federation import Examples
@@ -22,7 +23,7 @@ from agrbench.schedules import Schedule, Trainer
 from agrbench.training import learner
 
 ROWS, FEATURES, CLASSES, HIDDEN, RATE = 16, 446, 30, (512, 1024), 1e-3
-STEPS = 400
+EPOCHS, STEPS = 10, 400
 
 
 def main(threads: int) -> None:
@@ -35,15 +36,11 @@ def main(threads: int) -> None:
     schedules.BLOCK = 1 << 40  # all in one
     rows = []
     for clients in (1, 2, 4, 16):
-        trainer = Trainer(model, [shard] * clients, Schedule("adam", RATE))
+        trainer = Trainer(model, [shard] * clients, Schedule("adam", RATE, epochs=EPOCHS))
         size = trainer.updates.nbytes * (2 + len(trainer.schedule.slots)) / 2**20
-        gradients = torch.empty_like(trainer.updates.copy_(model.initial))
-
-        def step(trainer: Trainer = trainer, gradients: Tensor = gradients) -> None:
-            model.gradients(trainer.updates, trainer.blocks[0].batches[0], gradients)
-            trainer._step(trainer.updates, gradients, trainer.state)
-
-        rows.append((f"{clients}", f"{size:.0f} MiB", *milliseconds(step, clients)))
+        rows.append(
+            (f"{clients}", f"{size:.0f} MiB", *milliseconds(partial(trainer.train, model.initial), clients * EPOCHS))
+        )
     rows.append(("plain module", "", *milliseconds(plain(shard), 1)))
     headers = (f"clients at once, {threads} thread(s)", "memory", "least, ms", "first decile", "median")
     print(tabulate(rows, headers=headers, floatfmt=".2f"))
@@ -62,13 +59,14 @@ def plain(shard: Examples) -> Callable[[], None]:
     return step
 
 
-def milliseconds(step: Callable[[], None], clients: int) -> tuple[float, float, float]:
-    """Give the least, the first decile and the median of some steps, for each of the clients."""
+def milliseconds(work: Callable[[], object], steps: int) -> tuple[float, float, float]:
+    """Give the least, the first decile and the median of a step of one client, of which the work is so many."""
+    work()
     spent = []
-    for _ in range(STEPS // clients):
+    for _ in range(max(STEPS // steps, 20)):
         began = time.perf_counter()
-        step()
-        spent.append(1000 * (time.perf_counter() - began) / clients)
+        work()
+        spent.append(1000 * (time.perf_counter() - began) / steps)
     spent.sort()
     return spent[0], spent[len(spent) // 10], spent[len(spent) // 2]
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from agrbench.federation import Examples, batch
 from agrbench.layout import Layout
 from agrbench.models import mlp, named
-from agrbench.training import Functional, Perceptron, learner
+from agrbench.training import Functional, Learner, Perceptron, learner
 
 
 def shards(sizes: list[int], shape: tuple[int, ...], classes: int, seed: int = 0) -> list[Examples]:
@@ -44,6 +44,13 @@ def in_our_order(changes: list[Tensor]) -> Tensor:
     return torch.cat([(change.T if change.ndim == 2 else change).flatten() for change in changes])
 
 
+def gradients(made: Learner, clients: list[Examples], scale: float = 1.0) -> Tensor:
+    """Give every client's gradient at the initial model."""
+    together = batch(clients)
+    out = made.initial.new_empty(len(clients), len(made.initial))
+    return made.gradients(made.initial, out, scale)(made.prepared(together))
+
+
 @given(
     sizes=st.lists(st.integers(1, 7), min_size=1, max_size=5),
     hidden=st.lists(st.integers(1, 6), max_size=3),
@@ -53,7 +60,7 @@ def test_every_client_takes_the_step_of_a_plain_loop(sizes: list[int], hidden: l
     module = mlp(*hidden)((2, 3), classes).double()
     clients = shards(sizes, (2, 3), classes)
     fast = Perceptron(module)
-    updates = fast.gradients(fast.initial, batch(clients), torch.empty(len(sizes), len(fast.initial)).double(), -0.3)
+    updates = gradients(fast, clients, -0.3)
     wanted = torch.stack([in_our_order(one_by_one(module, shard, 0.3)) for shard in clients])
     # float64: only the order of additions differs
     torch.testing.assert_close(updates, wanted, rtol=1e-9, atol=1e-12)
@@ -66,8 +73,7 @@ def test_the_general_path_equals_a_plain_loop(sizes: list[int]) -> None:
     ).double()  # fmt: skip
     clients = shards(sizes, (1, 3, 3), 3)
     general = Functional(module)
-    out = torch.empty(len(sizes), len(general.initial)).double()
-    general.gradients(general.initial, batch(clients), out, -0.1)
+    out = gradients(general, clients, -0.1)
     wanted = torch.stack(
         [torch.cat([change.flatten() for change in one_by_one(module, shard, 0.1)]) for shard in clients]
     )
@@ -78,9 +84,8 @@ def test_the_general_path_equals_a_plain_loop(sizes: list[int]) -> None:
 def test_the_general_path_equals_the_perceptron_path() -> None:
     module = mlp(5, 4)((6,), 3).double()
     fast, general = Perceptron(module), Functional(module)
-    together = batch(shards([3, 5, 1], (6,), 3))
-    ours = fast.gradients(fast.initial, together, torch.empty(3, len(fast.initial)).double(), -0.2)
-    theirs = general.gradients(general.initial, together, torch.empty(3, len(general.initial)).double(), -0.2)
+    clients = shards([3, 5, 1], (6,), 3)
+    ours, theirs = gradients(fast, clients, -0.2), gradients(general, clients, -0.2)
     order = Layout.of(module).folded
     assert order is not None
     # float64: only the order of additions differs
@@ -97,8 +102,7 @@ def test_padding_of_a_short_shard_changes_nothing() -> None:
     module = mlp(4)((3,), 2).double()
     fast = Perceptron(module)
     short, long = shards([2, 9], (3,), 2)
-    together = fast.gradients(fast.initial, batch([short, long]), torch.empty(2, len(fast.initial)).double())
-    alone = fast.gradients(fast.initial, batch([short]), torch.empty(1, len(fast.initial)).double())
+    together, alone = gradients(fast, [short, long]), gradients(fast, [short])
     # float64: only the order of additions differs
     torch.testing.assert_close(together[:1], alone, rtol=1e-9, atol=1e-12)
 
@@ -153,7 +157,7 @@ def test_gradients_of_examples_are_those_of_training_and_can_be_differentiated(m
     """FedInv fits examples through these gradients: of one-hot labels they are what clients train with."""
     made = learner(named(model), (1, 8, 8), 3, torch.Generator().manual_seed(0))
     clients = [shard._replace(features=shard.features.float()) for shard in shards([4, 4], (1, 8, 8), 3)]
-    trained = made.gradients(made.initial, batch(clients), torch.empty(2, len(made.initial)))
+    trained = gradients(made, clients)
     features = torch.stack([shard.features for shard in clients]).requires_grad_()
     labels = nn.functional.one_hot(torch.stack([shard.labels for shard in clients]), 3).float()
     found = made.differentiate(made.initial, features, labels)
