@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property, partial, reduce
+from typing import TypeVar
 
 import torch
 from scipy.sparse.csgraph import connected_components
@@ -26,6 +27,8 @@ TINY = 2.0**-120  # float32 holds its inverse
 NEAR = 3e-2  # a squared distance below this share of |x|^2 + |y|^2 has lost too many digits
 
 CPU = torch.device("cpu")
+
+R = TypeVar("R")
 
 Blocks = Callable[[], Sequence[Callable[[], Tensor]]]
 """Functions that each make some columns of the rows, `(rows, some features)`."""
@@ -72,6 +75,11 @@ class Geometry:
         return _Mixed(self, mixing.double(), view)
 
 
+def by_columns(work: Callable[[slice], R], rows: Tensor) -> Iterator[R]:
+    """Give what the work makes of each block of columns, in their order: blocks that stay in a core's cache."""
+    return each(work, _blocks(rows), rows.device)
+
+
 def row_norms(rows: Tensor) -> Tensor:
     """Measure the Euclidean norm of each row, in the rows' dtype: `(rows,)`."""
     some = torch.split(rows, -(-len(rows) // PARTS))
@@ -84,12 +92,12 @@ def distances_to(rows: Tensor, vector: Tensor) -> Tensor:
     def block(columns: slice) -> Tensor:
         return (rows[:, columns].double() - vector[columns]).square_().sum(1)
 
-    return _sum(each(block, _blocks(rows), rows.device))
+    return _sum(by_columns(block, rows))
 
 
 def products(rows: Tensor, vector: Tensor) -> Tensor:
     """Multiply each row by one vector, in float64: `(rows,)`."""
-    return _sum(each(lambda columns: rows[:, columns].double() @ vector[columns].double(), _blocks(rows), rows.device))
+    return _sum(by_columns(lambda columns: rows[:, columns].double() @ vector[columns].double(), rows))
 
 
 def angles(distances: Tensor, squares: Tensor, excess: Tensor) -> Tensor:
@@ -178,7 +186,7 @@ def _gram_around(rows: Tensor, members: Tensor, centre: int) -> Tensor:
     def size(columns: slice) -> Tensor:
         return apart(columns).abs_().amax(1).double()
 
-    sizes = reduce(torch.maximum, each(size, _blocks(rows), rows.device))
+    sizes = reduce(torch.maximum, by_columns(size, rows))
     unit = torch.where(sizes > 0, sizes / torch.frexp(sizes).mantissa, 1.0).clamp(min=TINY)
     scale = (1 / unit)[:, None]
 

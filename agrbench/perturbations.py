@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import reduce
 from typing import Literal
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from agrbench.amplifiers import Patches
 from agrbench.errors import AgrbenchError
-from agrbench.geometry import Geometry
+from agrbench.geometry import Geometry, by_columns
 from agrbench.layout import Layout
 
 Direction = Literal["std", "sign", "unit"]
@@ -24,12 +25,22 @@ def against(rows: Tensor, direction: Direction) -> Tensor:
     length 1 (`"unit"`).
     """
     if direction == "std":
-        return -rows.std(0, correction=1) if len(rows) > 1 else torch.zeros_like(rows[0])
+        return -_deviations(rows) if len(rows) > 1 else torch.zeros_like(rows[0])
     if direction == "sign":
         return -rows.mean(0).sign()
     if direction == "unit":
         return -torch.nn.functional.normalize(rows.mean(0), dim=0)
     raise AgrbenchError(f"direction={direction!r}; write 'std', 'sign' or 'unit'")
+
+
+def _deviations(rows: Tensor) -> Tensor:
+    """Give the standard deviation of each column, ddof 1, exactly 0 of equal values; torch's takes twice as long."""
+
+    def block(columns: slice) -> Tensor:
+        apart = rows[:, columns] - rows[0, columns]
+        return apart.sub_(apart.mean(0)).square_().sum(0)
+
+    return torch.cat(list(by_columns(block, rows))).div_(len(rows) - 1).sqrt_()
 
 
 def diameter(rows: Tensor) -> Tensor:
@@ -46,9 +57,15 @@ def within(rows: Tensor, p: Tensor) -> Tensor:
     q, furthest = p @ p, diameter(rows)
     if q == 0 or furthest == 0:
         return torch.zeros_like(q)
-    apart = rows.mean(0) - rows
-    a, b = apart.square().sum(1), apart @ p
-    return ((-b + (b * b + q * (furthest.square() - a).clamp(min=0)).sqrt()) / q).min()
+
+    def block(columns: slice) -> Tensor:
+        some = rows[:, columns]
+        apart = some.mean(0) - some
+        return torch.stack([apart @ p[columns], apart.square_().sum(1)])
+
+    b, a = reduce(torch.add, by_columns(block, rows))
+    gamma: Tensor = ((-b + (b * b + q * (furthest.square() - a).clamp(min=0)).sqrt()) / q).min()
+    return gamma
 
 
 def unseen(rows: Tensor, layout: Layout | None, kernel: int) -> tuple[Tensor, Tensor]:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import agrbench
-from agrbench import amplifiers, combining, geometry, sights
+from agrbench import amplifiers, combining, geometry, perturbations, sights
 from agrbench.amplifiers import Patches, magnitude, maximum
 from agrbench.combining import Spread, by_client, by_column, by_rank
 from agrbench.deferred import Deferred
@@ -213,6 +213,28 @@ def test_short_numbers_are_multiplied_as_longer_ones() -> None:
     wide = rows.double()
     gram = Geometry(lambda: rows).gram
     assert torch.allclose(gram, wide @ wide.T, rtol=0, atol=1e-5 * 5000)
+
+
+# ---------------------------------------------------------------- columns block by block
+
+
+@pytest.mark.parametrize("columns", [1, 63, 64, 65, 1000])
+def test_deviations_and_the_way_to_the_diameter_are_those_of_all_columns_at_once(
+    columns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(geometry, "BLOCK", 64)
+    rows = torch.randn(7, columns, generator=torch.Generator().manual_seed(3), dtype=torch.float64) + 5
+    p = perturbations.against(rows, "std")
+    # float64: only the order of additions differs
+    torch.testing.assert_close(p, -rows.std(0), rtol=1e-12, atol=0)
+    reached = rows.mean(0) + perturbations.within(rows, p) * p
+    # The root's two terms nearly cancel.
+    assert float(torch.cdist(reached[None], rows).max() / torch.cdist(rows, rows).max()) == pytest.approx(1, rel=1e-6)
+
+
+@pytest.mark.parametrize("value", [0.1, -3e30, 1e-300])
+def test_columns_of_equal_values_deviate_by_nothing(value: float) -> None:
+    assert not perturbations.against(torch.full((11, 3), value, dtype=torch.float64), "std").any()
 
 
 # ---------------------------------------------------------------- rows not made
