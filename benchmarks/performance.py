@@ -34,7 +34,7 @@ read it, is in [bench.md](bench.md).
 ## Goals
 
 Ratios are medians of paired repetitions of one run, with the least and the largest. What the machine allows, where it
-is known, stands in the last column or in a row of its own; it does not yet explain every goal that is missed.
+is known, stands in the last column or in a row of its own.
 
 {tables}
 """
