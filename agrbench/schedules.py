@@ -73,7 +73,7 @@ class Trainer:
         like, device = learner.initial, shards[0].features.device
         self.updates = torch.empty(len(shards), len(like), dtype=like.dtype, device=device)
         self.state = {slot: torch.zeros_like(self.updates) for slot in schedule.slots}
-        self.state["steps"] = torch.zeros(len(shards))  # in main memory: read at every step
+        self.state["steps"] = torch.zeros(len(shards))  # in main memory: read in every round
         each = self.updates.element_size() * len(like) * (2 + len(schedule.slots))
         most = len(shards) if schedule.is_one_step else max(BLOCK // each, 1)
         self.blocks = tuple(
