@@ -313,9 +313,9 @@ def _along(block: Tensor, kernel: int, fold: Callable[..., Tensor], dim: int, ou
 
 
 def _in_pairs(block: Tensor, fold: Callable[..., Tensor], out: Tensor | None) -> Tensor:
-    """Fold every two neighbours of a row: each with the next, and then leave out every second; both run in vectors.
+    """Fold every two neighbours of a row: each with the next, and then leave out every second.
 
-    To read every second number, which vectors do not, takes longer than twice the folding.
+    Both run in vector registers; reading every second number does not.
     """
     twice, once = PAIRS[block.dtype]
     each = torch.empty_like(block, memory_format=torch.contiguous_format)

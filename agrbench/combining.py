@@ -93,9 +93,9 @@ def by_client(weights: Tensor, mixing: Tensor | None, updates: Tensor) -> tuple[
     taken, step = list(zip(heard.tolist(), weights[heard].tolist(), strict=True)), updates.new_empty(updates.shape[1])
 
     def block(columns: slice) -> None:
-        some, rows = step[columns].zero_(), updates[:, columns].unbind()
+        some = step[columns].zero_()
         for row, weight in taken:  # a product would want these rows copied together, which takes longer
-            some.add_(rows[row], alpha=weight)
+            some.add_(updates[row, columns], alpha=weight)
 
     finish(each(block, _cut(updates.shape[1], BLOCK), updates.device))
     return step, weights

@@ -19,7 +19,7 @@ DIRECTIONS: tuple[Direction, ...] = ("std", "sign", "unit")
 
 
 def against(rows: Tensor, direction: Direction) -> Tensor:
-    """Point against the mean of `(rows, parameters)`: `(parameters,)` (Shejwalkar and Houmansadr, NDSS 2021).
+    """Point against the mean of `(rows, parameters)`, of float64: `(parameters,)` (Shejwalkar, Houmansadr, NDSS 2021).
 
     It is minus each coordinate's deviation (`"std"`, ddof 1), minus the mean's signs (`"sign"`), or minus the mean at
     length 1 (`"unit"`).
@@ -34,7 +34,7 @@ def against(rows: Tensor, direction: Direction) -> Tensor:
 
 
 def _deviations(rows: Tensor) -> Tensor:
-    """Give the standard deviation of each column, ddof 1, exactly 0 of equal values; torch's takes twice as long."""
+    """Give the standard deviation of each column, ddof 1, exactly 0 of equal values."""
 
     def block(columns: slice) -> Tensor:
         apart = rows[:, columns] - rows[0, columns]

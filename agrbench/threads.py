@@ -26,14 +26,16 @@ def using(count: int) -> Iterator[None]:
 
 
 def each(work: Callable[[T], R], items: Sequence[T], device: torch.device) -> Generator[R, None, None]:
-    """Give what the work makes of each item, in their order; on a CPU, several at a time.
+    """Give what the work makes of each item, in their order; on a CPU, several at a time, one of them in this thread.
+
+    Until the last is given, or the rest is given up (`close`), torch has one thread here, too.
 
     torch would split every single operation over its threads and have them wait for each other at its end, which for
     blocks that fit a cache takes longer than the operation, and many times as long beside other programs.
     """
     _keep_what_is_freed()
     threads = torch.get_num_threads()
-    if threads == 1 or len(items) == 1 or device.type != "cpu":
+    if threads == 1 or len(items) < 2 or device.type != "cpu":
         yield from map(work, items)
         return
     turns, made = iter(enumerate(items)), dict[int, R]()
@@ -46,16 +48,16 @@ def each(work: Callable[[T], R], items: Sequence[T], device: torch.device) -> Ge
         finally:
             finish(turns)  # where one fails, the others stop, too
 
-    following = 0
-    with using(1), ThreadPoolExecutor(threads - 1, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        helpers = [pool.submit(lambda: finish(take())) for _ in range(threads - 1)]
+    following, more = 0, min(threads, len(items)) - 1
+    with using(1), ThreadPoolExecutor(more, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        helpers = [pool.submit(lambda: finish(take())) for _ in range(more)]
         for _ in take():  # the caller works, too: a thread that waits for every result keeps the others from theirs
             while following in made:
                 yield made.pop(following)
                 following += 1
         for helper in helpers:
             helper.result()
-    yield from (made[place] for place in range(following, len(items)))
+    yield from (made.pop(place) for place in range(following, len(items)))
 
 
 @cache

@@ -6,7 +6,6 @@ products; any other module goes through `torch.func`, client by client in chunks
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from functools import cache, partial
 from typing import NamedTuple, Protocol
@@ -22,8 +21,9 @@ from agrbench.models import Builder
 
 BUDGET = 1 << 26  # bytes of activations that a backward pass keeps at once
 CACHED = 1 << 24  # bytes of models and activations that a cache holds, where many models are evaluated
-_rectified_backward = torch.ops.aten.threshold_backward.grad_input
 LINE = 16  # numbers; products into rows that all begin at a cache line are half as fast again as into rows of 513
+
+_rectified_backward = torch.ops.aten.threshold_backward.grad_input  # one pass, where a mask of truth values takes three
 
 
 class Learner(Protocol):
@@ -35,7 +35,7 @@ class Learner(Protocol):
     """Whether several threads may take gradients at once."""
 
     def prepared(self, batch: Batch) -> Batch:
-        """Bring a batch into the form in which its gradients are taken."""
+        """Bring a batch into the form in which this learner takes its gradients: its own, for `gradients` alone."""
 
     def gradients(self, parameters: Tensor, out: Tensor, scale: float = 1.0) -> Callable[[Batch], Tensor]:
         """Give a function of a prepared batch that writes `scale` times each client's mean cross-entropy gradient.
@@ -72,12 +72,13 @@ class Hidden(NamedTuple):
     values: Tensor
     error: Tensor
 
-
-class Scratch(threading.local):
-    """Hidden layers by place and shape; each thread has its own."""
-
-    def __init__(self) -> None:
-        self.kept: dict[tuple[int, tuple[int, ...]], Hidden] = {}
+    @classmethod
+    def of(cls, rows: tuple[int, ...], weight: Tensor) -> Hidden:
+        """Make room for what so many rows come to; every row begins at a cache line."""
+        columns = weight.shape[-1]
+        ones = weight.new_empty(*rows, -(-(columns + 1) // LINE) * LINE)[..., : columns + 1]
+        ones[..., -1] = 1
+        return cls(ones, ones[..., :-1], weight.new_empty(*rows, columns))
 
 
 class Perceptron:
@@ -93,7 +94,6 @@ class Perceptron:
         self.layout = Layout.of_shapes(shapes)
         pieces = [piece.detach() for layer in linear for piece in (layer.weight.T.flatten(), layer.bias)]
         self.initial = torch.cat(pieces)
-        self._scratch = Scratch()
 
     def prepared(self, batch: Batch) -> Batch:
         """See `Learner.prepared`: every row of features ends in a 1, and labels are probabilities."""
@@ -109,10 +109,13 @@ class Perceptron:
         turned = [weight[..., :-1, :].mT for weight in weights]
         gradients = self._weights(out[0] if alone else out)
         shared = weights[0].ndim == 2 and not alone
+        layers: dict[torch.Size, list[Hidden]] = {}
 
         def work(batch: Batch) -> Tensor:
             features = batch.features.flatten(0, 1) if shared else batch.features
-            hidden, error = self._forward(weights, features)
+            rows = features.shape[:-1]
+            hidden = layers.get(rows) or layers.setdefault(rows, [Hidden.of(rows, weight) for weight in weights[:-1]])
+            error = _forward(weights, features, hidden)
             error = error.softmax(-1)
             error.view(batch.labels.shape).sub_(batch.labels).mul_(scale * batch.share)
             for place in reversed(range(len(weights))):
@@ -133,23 +136,14 @@ class Perceptron:
 
     def logits(self, parameters: Tensor, features: Tensor) -> Tensor:
         """See `Learner.logits`."""
-        return self._forward(self._weights(parameters), _with_ones(features.flatten(1)))[1]
+        weights, rows = self._weights(parameters), features.shape[:1]
+        return _forward(weights, _with_ones(features.flatten(1)), [Hidden.of(rows, weight) for weight in weights[:-1]])
 
     def evaluate(self, model: Tensor, updates: Tensor, examples: Examples) -> tuple[Tensor, Tensor]:
         """See `Learner.evaluate`."""
         wide = max(layer.columns for layer in self.layout.layers) * len(examples.labels) * 2
         score = partial(self._many, features=examples.features)
         return _by_blocks(score, model, updates, wide, examples.labels)
-
-    def _forward(self, weights: list[Tensor], features: Tensor) -> tuple[list[Hidden], Tensor]:
-        """Give the hidden layers and the logits of features that end in a 1."""
-        hidden = []
-        for place, weight in enumerate(weights[:-1]):
-            layer = self._hidden(place, (*features.shape[:-1], weight.shape[-1]), weight)
-            torch.matmul(features, weight, out=layer.values).relu_()
-            features = layer.ones
-            hidden.append(layer)
-        return hidden, features @ weights[-1]
 
     def _many(self, parameters: Tensor, features: Tensor) -> Tensor:
         """Score the same examples by many models: `(k, rows, classes)`."""
@@ -167,14 +161,6 @@ class Perceptron:
             piece.view(*piece.shape[:-1], layer.rows, layer.columns)
             for piece, layer in zip(pieces, self.layout.layers, strict=True)
         ]
-
-    def _hidden(self, place: int, shape: tuple[int, ...], like: Tensor) -> Hidden:
-        kept = self._scratch.kept
-        if (place, shape) not in kept:
-            *rows, columns = shape
-            ones = like.new_ones(*rows, -(-(columns + 1) // LINE) * LINE)[..., : columns + 1]
-            kept[place, shape] = Hidden(ones, ones[..., :-1], like.new_empty(shape))
-        return kept[place, shape]
 
 
 class Functional:
@@ -275,6 +261,14 @@ def _is_perceptron(module: nn.Module) -> bool:
     return all(type(layer) is nn.Linear and layer.bias is not None for layer in layers[1::2]) and all(
         type(layer) is nn.ReLU for layer in layers[2::2]
     )
+
+
+def _forward(weights: list[Tensor], features: Tensor, hidden: list[Hidden]) -> Tensor:
+    """Fill the hidden layers from features that end in a 1, and give the logits."""
+    for weight, layer in zip(weights, hidden, strict=False):  # the last weights give the logits
+        torch.matmul(features, weight, out=layer.values).relu_()
+        features = layer.ones
+    return features @ weights[-1]
 
 
 def _with_ones(features: Tensor) -> Tensor:

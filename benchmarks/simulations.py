@@ -156,7 +156,7 @@ def limits(cell: Cell, prepared: Prepared, best: float, threads: int, theirs: fl
     with using(1):
         products, optimizer = (sum(map(quickest, calls)) for calls in one_client(size, shapes))
     together = side_by_side(size, shapes, threads, schedule.epochs * schedule.batches)
-    alone, beside = (theirs / (steps * each / threads + measured) for each in (products + optimizer, together))
+    alone, beside = (theirs / (steps * step / threads + measured) for step in (products + optimizer, together))
     return (
         f"{beside:.1f}x if ours were nothing but a client's products of {size} rows and its Adam, {threads} clients "
         f"side by side ({1e3 * together:.2f} ms a step); {alone:.1f}x if each call were as fast as one thread repeats "

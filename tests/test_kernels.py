@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -232,6 +233,17 @@ def test_deviations_and_the_way_to_the_diameter_are_those_of_all_columns_at_once
     assert float(torch.cdist(reached[None], rows).max() / torch.cdist(rows, rows).max()) == pytest.approx(1, rel=1e-6)
 
 
+def test_the_number_of_threads_changes_no_bit_of_a_direction(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(geometry, "BLOCK", 64)
+    rows = torch.randn(7, 3000, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    found = []
+    for threads in (1, 2, 3):
+        with using(threads):
+            p = perturbations.against(rows, "std")
+            found.append((p.tolist(), float(perturbations.within(rows, p)), geometry.row_norms(rows).tolist()))
+    assert found[0] == found[1] == found[2]
+
+
 @pytest.mark.parametrize("value", [0.1, -3e30, 1e-300])
 def test_columns_of_equal_values_deviate_by_nothing(value: float) -> None:
     assert not perturbations.against(torch.full((11, 3), value, dtype=torch.float64), "std").any()
@@ -314,6 +326,21 @@ def test_what_fails_in_a_thread_fails_here_and_the_count_is_as_before() -> None:
     with pytest.raises(ZeroDivisionError):
         finish(each(lambda item: 1 // item, [1, 0, 2], CPU))
     assert torch.get_num_threads() == 2
+
+
+@pytest.mark.parametrize("items", [0, 1, 2, 5])
+def test_no_thread_is_begun_that_would_find_nothing_to_do(items: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[threading.Thread] = []
+    start = threading.Thread.start
+
+    def counted(thread: threading.Thread) -> None:
+        begun.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", counted)
+    with using(3):
+        assert list(each(lambda item: item, range(items), CPU)) == list(range(items))
+    assert len(begun) <= min(2, max(items - 1, 0))
 
 
 @pytest.mark.usefixtures("two_threads")
