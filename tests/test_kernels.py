@@ -337,9 +337,13 @@ def test_no_thread_is_begun_that_would_find_nothing_to_do(items: int, monkeypatc
         begun.append(thread)
         start(thread)
 
+    def work(item: int) -> int:
+        time.sleep(0.01)  # no thread is free when the next is asked for
+        return item
+
     monkeypatch.setattr(threading.Thread, "start", counted)
     with using(3):
-        assert list(each(lambda item: item, range(items), CPU)) == list(range(items))
+        assert list(each(work, range(items), CPU)) == list(range(items))
     assert len(begun) <= min(2, max(items - 1, 0))
 
 
