@@ -21,7 +21,7 @@ from agrbench.threads import each
 
 BLOCK = 1 << 17  # entries multiplied at once, so that a block of all rows stays in a core's cache
 NARROW = 1 << 10  # columns of a block that are worth a product, however many the rows
-PARTS = 32  # stretches of rows that threads share
+PARTS = 32  # stretches of rows that threads share, at most
 SHARED = 1e-8  # a distance of mixed rows below this share of their own terms is computed from their difference
 TINY = 2.0**-120  # float32 holds its inverse
 NEAR = 3e-2  # a squared distance below this share of |x|^2 + |y|^2 has lost too many digits
@@ -82,7 +82,7 @@ def by_columns(work: Callable[[slice], R], rows: Tensor) -> Iterator[R]:
 
 def row_norms(rows: Tensor) -> Tensor:
     """Measure the Euclidean norm of each row, in the rows' dtype: `(rows,)`."""
-    some = torch.split(rows, -(-len(rows) // PARTS))
+    some = torch.split(rows, max(-(-len(rows) // PARTS), BLOCK // max(rows.shape[1], 1)))
     return torch.cat(list(each(lambda part: torch.linalg.vector_norm(part, dim=1), some, rows.device)))
 
 
