@@ -9,7 +9,6 @@ from agrbench.errors import PluginError
 from agrbench.plugins import Stage
 from agrbench.rounds import Round, Verdict
 from agrbench.stacks import Loaded
-from agrbench.threads import using
 
 
 def checked_mixing(stage: Loaded[Stage], seen: Round, n: int) -> Tensor:
@@ -65,10 +64,7 @@ def checked_block(weights: Tensor, shape: tuple[int, int]) -> Tensor:
 
 def all_finite(values: Tensor) -> bool:
     """Look at the extremes, which are NaN where any value is; truth values are finite."""
-    if values.dtype == torch.bool:
-        return True
-    with using(1):  # threads that share so little spin for longer than it takes
-        return bool(torch.stack(torch.aminmax(values)).isfinite().all())
+    return values.dtype == torch.bool or bool(torch.stack(torch.aminmax(values)).isfinite().all())
 
 
 def what(value: object) -> str:

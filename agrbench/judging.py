@@ -29,6 +29,7 @@ from agrbench.rounds import ByColumn, Columns, Insider, Memory, Round, Server, V
 from agrbench.selection import ranks_of
 from agrbench.sights import Sight
 from agrbench.stacks import Loaded, Stack, blame
+from agrbench.threads import using
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,9 @@ class Judge:
             check_exclusions(verdict, clients)
             step, weights = self._combine(verdict.weights, sight)
         step = self._with_extras(step, verdict, server, number)
-        if not all_finite(step):
+        with using(1):  # threads that share so little spin for longer than it takes
+            finite = all_finite(step)
+        if not finite:
             return nothing("the step is not finite", verdict.exclude)
         distrusted = None
         if is_yes_or_no(verdict.weights) and sight.mixing is None:

@@ -109,12 +109,11 @@ class Perceptron:
         turned = [weight[..., :-1, :].mT for weight in weights]
         gradients = self._weights(out[0] if alone else out)
         shared = weights[0].ndim == 2 and not alone
-        layers: dict[torch.Size, list[Hidden]] = {}
+        room = cache(partial(_hidden, weights))
 
         def work(batch: Batch) -> Tensor:
             features = batch.features.flatten(0, 1) if shared else batch.features
-            rows = features.shape[:-1]
-            hidden = layers.get(rows) or layers.setdefault(rows, [Hidden.of(rows, weight) for weight in weights[:-1]])
+            hidden = room(features.shape[:-1])
             error = _forward(weights, features, hidden)
             error = error.softmax(-1)
             error.view(batch.labels.shape).sub_(batch.labels).mul_(scale * batch.share)
@@ -136,8 +135,8 @@ class Perceptron:
 
     def logits(self, parameters: Tensor, features: Tensor) -> Tensor:
         """See `Learner.logits`."""
-        weights, rows = self._weights(parameters), features.shape[:1]
-        return _forward(weights, _with_ones(features.flatten(1)), [Hidden.of(rows, weight) for weight in weights[:-1]])
+        weights = self._weights(parameters)
+        return _forward(weights, _with_ones(features.flatten(1)), _hidden(weights, features.shape[:1]))
 
     def evaluate(self, model: Tensor, updates: Tensor, examples: Examples) -> tuple[Tensor, Tensor]:
         """See `Learner.evaluate`."""
@@ -261,6 +260,11 @@ def _is_perceptron(module: nn.Module) -> bool:
     return all(type(layer) is nn.Linear and layer.bias is not None for layer in layers[1::2]) and all(
         type(layer) is nn.ReLU for layer in layers[2::2]
     )
+
+
+def _hidden(weights: list[Tensor], rows: torch.Size) -> list[Hidden]:
+    """Make room for the hidden layers of so many rows."""
+    return [Hidden.of(rows, weight) for weight in weights[:-1]]
 
 
 def _forward(weights: list[Tensor], features: Tensor, hidden: list[Hidden]) -> Tensor:
