@@ -1,14 +1,17 @@
 """Pool each layer's update over k x k patches (AgrAmplifier, Algorithm 1): pooled, or restored to full size.
 
-The work is done on cache-sized blocks and written into the caller's buffer. A layer's patches are the cells of a grid;
-where a layer is not stored in its folded order, blocks are gathered into that order first.
+The work is done on cache-sized blocks, one after the other, and written into the caller's buffer. torch shares every
+operation out over its threads: a block takes so many that threads of our own would wait for the interpreter's lock. A
+layer's patches are the cells of a grid; where a layer is not stored in its folded order, blocks are gathered into that
+order first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
+from math import prod
 from typing import Literal, NamedTuple
 
 import torch
@@ -16,40 +19,35 @@ from torch import Generator, Tensor
 
 from agrbench.errors import AgrbenchError
 from agrbench.layout import Layer, Layout
+from agrbench.memory import keep_freed
+from agrbench.pooling import Pool, keep_first, magnitude, maximum, total
 from agrbench.rounds import Columns
-from agrbench.threads import each, finish
 
-BLOCK = 1 << 21  # entries worked on at once: what they leave stays in a cache
+__all__ = ["Grids", "Patches", "magnitude", "maximum", "pool", "pool_by_strips", "restore"]
+
+BLOCK = 1 << 20  # entries worked on at once: what they leave stays in a cache
 STRIP = 1 << 20  # entries whose pooled values are multiplied while they are in a cache
-PAIRS = {
-    torch.float32: (torch.int64, torch.int32),
-    torch.float16: (torch.int32, torch.int16),
-    torch.bfloat16: (torch.int32, torch.int16),
-}
-"""Two numbers side by side as one integer, whose lower half is the first of them, and one of them."""
 
 Fold = Literal["layers", "released"]
-Pool = Callable[[Tensor, int, Tensor], object]
-"""Reduce `(clients, rows, columns)` over `k x k` patches, ragged edges included, into the last argument."""
 
 
 class Strip(NamedTuple):
-    """Whole rows of patches of one grid: its first entry and patch, its height and width, how many patches."""
+    """Whole rows of patches of one grid: its first entry and patch, its height and width, both also in patches."""
 
     entry: int
     patch: int
     shape: tuple[int, int]
-    many: int
+    pooled: tuple[int, int]
 
     @property
     def entries(self) -> slice:
         """Say which entries of a laid-out row it holds."""
-        return slice(self.entry, self.entry + self.shape[0] * self.shape[1])
+        return slice(self.entry, self.entry + prod(self.shape))
 
     @property
     def patches(self) -> slice:
         """Say which patches."""
-        return slice(self.patch, self.patch + self.many)
+        return slice(self.patch, self.patch + prod(self.pooled))
 
 
 @dataclass(frozen=True)
@@ -120,38 +118,26 @@ class Grids:
             tall = min(high, max(size // wide // kernel, 1) * kernel)
             for top in range(0, high, tall):
                 shape = (min(tall, high - top), wide)
-                count = -(-shape[0] // kernel) * across
-                found.append(Strip(entry, patch, shape, count))
-                entry, patch = entry + shape[0] * wide, patch + count
+                found.append(Strip(entry, patch, shape, (-(-shape[0] // kernel), across)))
+                entry, patch = found[-1].entries.stop, found[-1].patches.stop
         return found
 
-    def read(self, rows: Tensor, strip: Strip) -> Tensor:
-        """Take a strip of each row: `(rows, high, wide)`."""
-        entries = rows[:, strip.entries] if self.order is None else rows.index_select(1, self.order[strip.entries])
-        return entries.view(-1, *strip.shape)
+    def lay(self, rows: Tensor, strip: Strip) -> Tensor:
+        """See a strip of each row as it lies, `(rows, high, wide)`, or else the rows that it is gathered from."""
+        return rows[:, strip.entries].view(-1, *strip.shape) if self.order is None else rows
 
-    def blocks(self, clients: int, kernel: int) -> list[tuple[slice, Strip]]:
-        """List what is worked on at once: some clients' strips."""
+    def read(self, laid: Tensor, strip: Strip) -> Tensor:
+        """Take a strip of each row: `(rows, high, wide)`."""
+        return laid if self.order is None else laid[:, self.order[strip.entries]].view(-1, *strip.shape)
+
+    def blocks(self, rows: Tensor, kernel: int, into: Callable[[Strip], Tensor]) -> list[tuple[Strip, Tensor, Tensor]]:
+        """List what is worked on at once: a strip, some clients' rows, and what of `into` is theirs."""
         found = []
         for strip in self.strips(kernel, BLOCK):
-            many = max(BLOCK // (strip.shape[0] * strip.shape[1]), 1)
-            found += [(slice(one, one + many), strip) for one in range(0, clients, many)]
+            many = max(BLOCK // prod(strip.shape), 1)
+            parts = zip(torch.split(self.lay(rows, strip), many), torch.split(into(strip), many), strict=True)
+            found += [(strip, *part) for part in parts]
         return found
-
-
-def maximum(block: Tensor, kernel: int, out: Tensor) -> None:
-    """Take the largest entry of each patch."""
-    _along(_along(block, kernel, torch.maximum, 1), kernel, torch.maximum, 2, out)
-
-
-def total(block: Tensor, kernel: int, out: Tensor) -> None:
-    """Add the entries of each patch."""
-    _along(_along(block, kernel, torch.add, 1), kernel, torch.add, 2, out)
-
-
-def magnitude(block: Tensor, kernel: int, out: Tensor) -> None:
-    """Take the entry of the largest absolute value of each patch, sign kept, the first on ties."""
-    _along(_along(block, kernel, _larger, 2), kernel, _larger, 1, out)  # row by row: the first is left of, then above
 
 
 def pool(rows: Tensor, grids: Grids, kernel: int, reduce: Pool = maximum, out: Tensor | None = None) -> Tensor:
@@ -160,12 +146,12 @@ def pool(rows: Tensor, grids: Grids, kernel: int, reduce: Pool = maximum, out: T
     pooled = rows.new_empty(len(rows), width) if out is None else out
     grids = grids.to(rows.device)
 
-    def work(block: tuple[slice, Strip]) -> None:
-        clients, strip = block
-        entries = grids.read(rows[clients], strip)
-        reduce(entries, kernel, _as_patches(pooled[clients, strip.patches], entries, kernel))
+    def into(strip: Strip) -> Tensor:
+        return pooled[:, strip.patches].view(-1, *strip.pooled)
 
-    finish(each(work, grids.blocks(len(rows), kernel), rows.device))
+    keep_freed()
+    for strip, laid, there in grids.blocks(rows, kernel, into):
+        reduce(grids.read(laid, strip), kernel, there)
     return pooled
 
 
@@ -174,10 +160,9 @@ def pool_by_strips(rows: Tensor, grids: Grids, kernel: int, reduce: Pool = maxim
     grids = grids.to(rows.device)
 
     def work(strip: Strip) -> Tensor:
-        entries = grids.read(rows, strip)
-        pooled = rows.new_empty(len(rows), strip.many)
-        reduce(entries, kernel, _as_patches(pooled, entries, kernel))
-        return pooled
+        pooled = rows.new_empty(len(rows), *strip.pooled)
+        reduce(grids.read(grids.lay(rows, strip), strip), kernel, pooled)
+        return pooled.flatten(1)
 
     return [partial(work, strip) for strip in grids.strips(kernel, STRIP // len(rows))]
 
@@ -192,19 +177,15 @@ def restore(rows: Tensor, grids: Grids, kernel: int, choose: Pool = maximum, out
     if grids.order is not None:
         restored.copy_(rows)
 
-    def work(block: tuple[slice, Strip]) -> None:
-        clients, strip = block
-        entries = grids.read(rows[clients], strip)
-        chosen = _as_patches(rows.new_empty(len(entries), strip.many), entries, kernel)
+    keep_freed()
+    for strip, laid, there in grids.blocks(rows, kernel, partial(grids.lay, restored)):
+        entries = grids.read(laid, strip)
+        chosen = entries.new_empty(len(entries), *strip.pooled)
         choose(entries, kernel, chosen)
-        if grids.order is None:
-            _keep_first(entries, chosen, kernel, restored[clients, strip.entries].view(entries.shape))
-        else:
-            kept = torch.empty_like(entries)
-            _keep_first(entries, chosen, kernel, kept)
-            restored[clients].index_copy_(1, grids.order[strip.entries], kept.flatten(1))
-
-    finish(each(work, grids.blocks(len(rows), kernel), rows.device))
+        kept = there if grids.order is None else torch.empty_like(entries)
+        keep_first(entries, chosen, kernel, kept)
+        if grids.order is not None:
+            there.index_copy_(1, grids.order[strip.entries], kept.flatten(1))
     return restored
 
 
@@ -286,63 +267,3 @@ class Patches:
 def _patches(layout: Layout, kernel: int, fold: Fold) -> Patches:
     """Cut once what is asked for in every round, or by every call."""
     return Patches(layout, Grids.folded(layout) if fold == "layers" else Grids.released(layout, kernel), kernel)
-
-
-def _as_patches(flat: Tensor, block: Tensor, kernel: int) -> Tensor:
-    """See `(clients, patches)` as the grid of a block's patches."""
-    return flat.view(len(block), -(-block.shape[1] // kernel), -(-block.shape[2] // kernel))
-
-
-def _along(block: Tensor, kernel: int, fold: Callable[..., Tensor], dim: int, out: Tensor | None = None) -> Tensor:
-    """Fold every `kernel` neighbours along one dimension, fewer at its end."""
-    if (kernel, dim) == (2, 2) and not block.shape[2] % 2 and block.dtype in PAIRS:
-        return _in_pairs(block, fold, out)
-    ahead = (slice(None),) * dim
-    parts = [block[(*ahead, slice(at, None, kernel))] for at in range(min(kernel, block.shape[dim]))]
-    if len(parts) == 1:
-        return parts[0] if out is None else out.copy_(parts[0])
-    full = parts[1].shape[dim]
-    folded = torch.empty_like(parts[0], memory_format=torch.contiguous_format) if out is None else out
-    fold(parts[0].narrow(dim, 0, full), parts[1], out=folded.narrow(dim, 0, full))
-    if full < parts[0].shape[dim]:
-        folded[(*ahead, slice(full, None))] = parts[0][(*ahead, slice(full, None))]
-    for part in parts[2:]:
-        here = folded.narrow(dim, 0, part.shape[dim])
-        fold(here, part, out=here)
-    return folded
-
-
-def _in_pairs(block: Tensor, fold: Callable[..., Tensor], out: Tensor | None) -> Tensor:
-    """Fold every two neighbours of a row: each with the next, and then leave out every second.
-
-    Both run in vector registers; reading every second number does not.
-    """
-    twice, once = PAIRS[block.dtype]
-    each = torch.empty_like(block, memory_format=torch.contiguous_format)
-    fold(block[..., :-1], block[..., 1:], out=each[..., :-1])
-    folded = block.new_empty(*block.shape[:2], block.shape[2] // 2) if out is None else out
-    folded.view(once).copy_(each.view(twice))
-    return folded
-
-
-def _larger(first: Tensor, then: Tensor, out: Tensor) -> Tensor:
-    """Take the value of the larger absolute value, the first on ties."""
-    return torch.where(then.abs() > first.abs(), then, first, out=out)
-
-
-def _offsets(block: Tensor, kernel: int) -> Iterator[tuple[int, int]]:
-    """Walk the places inside a patch, row by row."""
-    for down in range(min(kernel, block.shape[1])):
-        for across in range(min(kernel, block.shape[2])):
-            yield down, across
-
-
-def _keep_first(block: Tensor, chosen: Tensor, kernel: int, out: Tensor) -> None:
-    free = torch.ones_like(chosen, dtype=torch.bool)
-    nothing = block.new_zeros(())
-    for down, across in _offsets(block, kernel):
-        entry = block[:, down::kernel, across::kernel]
-        here = (slice(None), slice(entry.shape[1]), slice(entry.shape[2]))
-        hit = (entry == chosen[here]) & free[here]
-        torch.where(hit, entry, nothing, out=out[:, down::kernel, across::kernel])
-        free[here] &= ~hit

@@ -8,6 +8,7 @@ import gc
 import os
 import platform
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 
@@ -17,6 +18,17 @@ def use_large_pages() -> None:
     Tensors above 32 MiB are given back to the system when they are freed, and a fresh one costs its time page by page.
     """
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+
+
+@cache
+def keep_freed() -> None:
+    """Map 31 MiB and free them unread: from then on glibc keeps what it mapped for smaller blocks when they are freed.
+
+    Otherwise every thread returns its blocks to the system, and takes them again page by page.
+    """
+    import torch
+
+    torch.empty(31 << 20, dtype=torch.uint8)
 
 
 def reset_peak() -> bool:

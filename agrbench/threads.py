@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import cache
 from typing import TypeVar
 
 import torch
+
+from agrbench.memory import keep_freed
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -33,7 +34,7 @@ def each(work: Callable[[T], R], items: Sequence[T], device: torch.device) -> Ge
     torch would split every single operation over its threads and have them wait for each other at its end, which for
     blocks that fit a cache takes longer than the operation, and many times as long beside other programs.
     """
-    _keep_what_is_freed()
+    keep_freed()
     threads = torch.get_num_threads()
     if threads == 1 or len(items) < 2 or device.type != "cpu":
         yield from map(work, items)
@@ -58,15 +59,6 @@ def each(work: Callable[[T], R], items: Sequence[T], device: torch.device) -> Ge
         for helper in helpers:
             helper.result()
     yield from (made.pop(place) for place in range(following, len(items)))
-
-
-@cache
-def _keep_what_is_freed() -> None:
-    """Map 31 MiB and free them unread: from then on glibc keeps what it mapped for smaller blocks when they are freed.
-
-    Otherwise every thread returns its blocks to the system, and takes them again page by page.
-    """
-    torch.empty(31 << 20, dtype=torch.uint8)
 
 
 def finish(results: Iterator[object]) -> None:
