@@ -1,9 +1,9 @@
 """Pool each layer's update over k x k patches (AgrAmplifier, Algorithm 1): pooled, or restored to full size.
 
-The work is done on cache-sized blocks, one after the other, and written into the caller's buffer. torch shares every
-operation out over its threads: a block takes so many that threads of our own would wait for the interpreter's lock. A
-layer's patches are the cells of a grid; where a layer is not stored in its folded order, blocks are gathered into that
-order first.
+A view that is written out, into the caller's buffer, is made in cache-sized blocks, one after the other. torch shares
+every operation out over its threads: a block takes so many that threads of our own would wait for the interpreter's
+lock. A layer's patches are the cells of a grid; where a layer is not stored in its folded order, blocks are gathered
+into that order first.
 """
 
 from __future__ import annotations

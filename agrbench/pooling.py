@@ -1,7 +1,7 @@
 """Reduce the k x k patches of a block of clients' grids, ragged edges included: what the amplifier does inside.
 
 Each kernel is made of operations that run in vector registers. Where numbers are chosen or masked, their bits are
-computed with as integers: nothing is rounded, and a choice by booleans takes twenty times as long.
+computed with as integers: nothing is rounded, and a choice by booleans, entry by entry, takes far longer.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ PAIRS = {torch.int32: torch.int64, torch.int16: torch.int32}
 """The integer that holds two of them side by side, the first in its lower half."""
 
 keep_above = torch.ops.aten.threshold_backward.grad_input
+"""`(values, where, threshold, grad_input=out)`: values where another tensor is above the threshold, and 0 elsewhere."""
 
 Pool = Callable[[Tensor, int, Tensor], object]
 """Reduce `(clients, rows, columns)` over `k x k` patches, ragged edges included, into the last argument."""
@@ -81,10 +82,8 @@ def _along(block: Tensor, kernel: int, fold: Choose, dim: int, out: Tensor | Non
         return parts[0] if out is None else out.copy_(parts[0])
     folded = torch.empty_like(parts[0], memory_format=torch.contiguous_format) if out is None else out
     full = parts[1].shape[dim]
-    if full == parts[0].shape[dim]:
-        fold(parts[0], parts[1], out=folded)
-    else:
-        fold(parts[0].narrow(dim, 0, full), parts[1], out=folded.narrow(dim, 0, full))
+    fold(parts[0].narrow(dim, 0, full), parts[1], out=folded.narrow(dim, 0, full))
+    if full < parts[0].shape[dim]:
         folded.narrow(dim, full, 1).copy_(parts[0].narrow(dim, full, 1))
     for part in parts[2:]:
         here = folded.narrow(dim, 0, part.shape[dim])

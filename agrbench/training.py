@@ -18,12 +18,11 @@ from agrbench import threads
 from agrbench.federation import Batch, Examples
 from agrbench.layout import Layout
 from agrbench.models import Builder
+from agrbench.pooling import keep_above
 
 BUDGET = 1 << 26  # bytes of activations that a backward pass keeps at once
 CACHED = 1 << 24  # bytes of models and activations that a cache holds, where many models are evaluated
 LINE = 16  # numbers; products into rows that all begin at a cache line are half as fast again as into rows of 513
-
-_rectified_backward = torch.ops.aten.threshold_backward.grad_input  # one pass, where a mask of truth values takes three
 
 
 class Learner(Protocol):
@@ -124,7 +123,7 @@ class Perceptron:
                 if place:
                     layer = hidden[place - 1]
                     torch.matmul(error, turned[place], out=layer.error)
-                    error = _rectified_backward(layer.error, layer.values, 0, grad_input=layer.error)
+                    error = keep_above(layer.error, layer.values, 0, grad_input=layer.error)
             return out
 
         return work
