@@ -27,7 +27,10 @@ Choose = Callable[..., object]
 
 def maximum(block: Tensor, kernel: int, out: Tensor) -> None:
     """Take the largest entry of each patch."""
-    _along(_along(block, kernel, torch.maximum, 1), kernel, torch.maximum, 2, out)
+    if kernel == 2 and _even(block):  # reads memory as it lies
+        _drop_second(_along(_with_next(block, torch.maximum), 2, torch.maximum, 1), out)
+    else:
+        _along(_along(block, kernel, torch.maximum, 1), kernel, torch.maximum, 2, out)
 
 
 def total(block: Tensor, kernel: int, out: Tensor) -> None:
@@ -76,14 +79,16 @@ def _keep_first_of_four(entries: Tensor, wanted: Tensor, kept: Tensor) -> None:
 def _along(block: Tensor, kernel: int, fold: Choose, dim: int, out: Tensor | None = None) -> Tensor:
     """Fold every `kernel` neighbours along one dimension, fewer at its end."""
     if (kernel, dim) == (2, 2) and _even(block):
-        return _in_pairs(block, fold, out)
+        return _drop_second(_with_next(block, fold), out)
     parts = _parts(block, kernel, dim)
     if len(parts) == 1:
         return parts[0] if out is None else out.copy_(parts[0])
     folded = torch.empty_like(parts[0], memory_format=torch.contiguous_format) if out is None else out
-    full = parts[1].shape[dim]
-    fold(parts[0].narrow(dim, 0, full), parts[1], out=folded.narrow(dim, 0, full))
-    if full < parts[0].shape[dim]:
+    full, size = parts[1].shape[dim], parts[0].shape[dim]
+    if full == size:
+        fold(parts[0], parts[1], out=folded)
+    else:
+        fold(parts[0].narrow(dim, 0, full), parts[1], out=folded.narrow(dim, 0, full))
         folded.narrow(dim, full, 1).copy_(parts[0].narrow(dim, full, 1))
     for part in parts[2:]:
         here = folded.narrow(dim, 0, part.shape[dim])
@@ -102,17 +107,20 @@ def _even(block: Tensor) -> bool:
     return block.shape[2] % 2 == 0 and BITS.get(block.dtype) in PAIRS
 
 
-def _in_pairs(block: Tensor, fold: Choose, out: Tensor | None) -> Tensor:
-    """Fold every two neighbours of a row: each with the next, and then leave out every second.
+def _with_next(block: Tensor, fold: Choose) -> Tensor:
+    """Fold every number of a row with the next; what comes of the last is left open."""
+    flat = block.flatten(1)
+    each = torch.empty_like(flat, memory_format=torch.contiguous_format)
+    fold(flat[:, :-1], flat[:, 1:], out=each[:, :-1])
+    return each.view(block.shape)
 
-    Both run in vector registers; reading every second number does not.
-    """
+
+def _drop_second(block: Tensor, out: Tensor | None = None) -> Tensor:
+    """Leave out every second number of a row, the upper half of an integer: that runs in vector registers."""
     bits = BITS[block.dtype]
-    each = torch.empty_like(block, memory_format=torch.contiguous_format)
-    fold(block[..., :-1], block[..., 1:], out=each[..., :-1])
-    folded = block.new_empty(*block.shape[:2], block.shape[2] // 2) if out is None else out
-    folded.view(bits).copy_(each.view(PAIRS[bits]))
-    return folded
+    kept = block.new_empty(*block.shape[:2], block.shape[2] // 2) if out is None else out
+    kept.view(bits).copy_(block.view(PAIRS[bits]))
+    return kept
 
 
 def _larger(first: Tensor, then: Tensor, out: Tensor) -> None:
