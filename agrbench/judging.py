@@ -93,10 +93,15 @@ class Judge:
             found.append(columns)
         return found
 
-    def rehearse(self) -> Judge:
-        """Make a judge that decides alike and remembers nothing here of what it is shown."""
+    def branch(self) -> Judge:
+        """Make a judge that goes on from here, and remembers nothing here of what it is shown."""
         other = copy.copy(self)
         other.memories = copy.deepcopy(self.memories)
+        return other
+
+    def rehearse(self) -> Judge:
+        """Make a judge that decides alike, and need not tell whom it weighed."""
+        other = self.branch()
         other.tells = False
         return other
 
@@ -129,7 +134,7 @@ class Judge:
         if not len(heard):
             return nothing("no update remains")
         if len(heard) < clients:
-            updates = updates[heard]
+            updates = updates.index_select(0, heard)
             byzantine = max(byzantine - (clients - len(heard)), 0)
         try:
             verdict, sight = self._weigh(updates, byzantine, tuple(heard.tolist()), server, number)

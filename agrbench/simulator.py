@@ -75,7 +75,7 @@ class Run:
         other = copy.copy(self)
         other.cell, other.attack = cell, registry.attack(cell.attack)
         self.judge.stack.meet(other.attack)
-        other.state, other.judge, other.log = copy.deepcopy(self.state), self.judge.rehearse(), self.log.branch()
+        other.state, other.judge, other.log = copy.deepcopy(self.state), self.judge.branch(), self.log.branch()
         for name, trainer in vars(self).items():
             if isinstance(trainer, Trainer):
                 setattr(other, name, trainer.branch())
@@ -192,8 +192,8 @@ class Run:
             return self._step(self.judge.rehearse(), trial(), server, number).step
 
         sources = {
-            "honest": lambda: updates[self.honest_ids],
-            "clean": lambda: updates[malicious],
+            "honest": lambda: updates.index_select(0, self.honest_ids),
+            "clean": lambda: updates.index_select(0, malicious),
             "poisoned": self._learn_poison,
             "model": lambda: state.model,
             "previous": lambda: state.previous,

@@ -80,6 +80,17 @@ def test_every_branch_is_the_run_alone_bit_for_bit(tmp_path: Path, defense: str,
         assert simulated(tree.simulate(one)) == simulated(simulate(one, registry)), each
 
 
+@pytest.mark.parametrize(
+    ("defense", "attack"),
+    [(name, "min_max") for name in Registry().names("defense")]
+    + [("krum", name) for name in Registry().names("attack")],
+)
+def test_every_plugin_does_on_a_branch_what_it_does_alone(defense: str, attack: str) -> None:
+    registry = Registry()
+    one = cell(defense, attack, clients=12, malicious=2)
+    assert simulated(Tree(registry).simulate(one)) == simulated(simulate(one, registry))
+
+
 def test_rounds_are_shared_from_the_second_cell_of_a_trunk_on() -> None:
     tree = Tree(Registry())
     shared = [
