@@ -14,7 +14,6 @@ from functools import cached_property, partial, reduce
 from typing import TypeVar
 
 import torch
-from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from agrbench.threads import each
@@ -224,14 +223,23 @@ def _distances(view: Callable[[], Tensor], gram: Tensor, members: Tensor | None 
     squared = (sums - 2 * gram).clamp_(min=0).fill_diagonal_(0)
     near = (squared < NEAR * sums).fill_diagonal_(False)
     if near.any():
-        count, group_of = connected_components(near.cpu().numpy(), directed=False)
-        groups = torch.from_numpy(group_of).to(gram.device)
-        for group in range(count):
-            some = (groups == group).nonzero().flatten()
-            if len(some) > 1:
-                these = some if members is None else members[some]
-                squared[some[:, None], some] = _around_a_member(view(), these, squares[some])
+        first = _first_of_group(near)
+        for member in torch.unique(first[near.any(1)]):
+            some = (first == member).nonzero().flatten()
+            these = some if members is None else members[some]
+            squared[some[:, None], some] = _around_a_member(view(), these, squares[some])
     return squared
+
+
+def _first_of_group(near: Tensor) -> Tensor:
+    """Name each row's group, of which each is near to another, by its first row: from `(rows, rows)` to `(rows,)`."""
+    first = torch.arange(len(near), device=near.device)
+    while True:
+        found = torch.where(near, first, len(near)).amin(1).minimum(first)
+        found = found[found]
+        if torch.equal(found, first):
+            return first
+        first = found
 
 
 def _around_a_member(rows: Tensor, members: Tensor, squares: Tensor) -> Tensor:
