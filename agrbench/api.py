@@ -239,7 +239,7 @@ def _court(
         if value is not None:
             sources[name] = partial(_itself, value)
     layers = Layout.read([(1, width)] if layout is None else layout, width)
-    return Judge(stack, layers, partial(generator, seed), rows.device, tells=False), Server(sources)
+    return Judge(stack, layers, partial(generator, seed), rows.device), Server(sources)
 
 
 def _itself(value: Any) -> Any:

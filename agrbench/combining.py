@@ -131,19 +131,27 @@ def by_column(
     return step, absolute / updates.shape[1]
 
 
-def by_rank(choose: Callable[[Tensor], Ranks], updates: Tensor, tell: bool) -> tuple[Tensor, Tensor]:
-    """Average some ranks of each column: the step, and each client's mean weight, NaN unless it is to `tell`."""
+def by_rank(choose: Callable[[Tensor], Ranks], updates: Tensor) -> Tensor:
+    """Average some ranks of each column: the step."""
     step = updates.new_empty(updates.shape[1])
-    held = updates.new_zeros(len(updates)) if tell else updates.new_full((len(updates),), torch.nan)
 
-    def block(columns: slice) -> Tensor | float:
-        ranks = choose(updates[:, columns])
-        step[columns] = ranks.mean()
-        return ranks.shares.sum(1) if tell else 0.0
+    def block(columns: slice) -> None:
+        step[columns] = choose(updates[:, columns]).mean()
 
+    finish(each(block, _cut(updates.shape[1], _width(updates)), updates.device))
+    return step
+
+
+def ranked(choose: Callable[[Tensor], Ranks], updates: Tensor) -> Tensor:
+    """Give each client's mean weight where some ranks of each column are averaged: `(clients,)`."""
+
+    def block(columns: slice) -> Tensor:
+        return choose(updates[:, columns]).shares.sum(1)
+
+    held = updates.new_zeros(len(updates))
     for part in each(block, _cut(updates.shape[1], _width(updates)), updates.device):
         held += part
-    return step, held / updates.shape[1]
+    return held.div_(updates.shape[1])
 
 
 def _width(updates: Tensor) -> int:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ from agrbench.checks import (
     is_yes_or_no,
     what,
 )
-from agrbench.combining import Spread, by_client, by_column, by_rank
+from agrbench.combining import Spread, by_client, by_column, by_rank, ranked
 from agrbench.errors import Inapplicable
 from agrbench.geometry import row_norms
 from agrbench.layout import Layout
@@ -36,32 +36,36 @@ from agrbench.threads import using
 class Outcome:
     """What one round came to: the step, and who was heard.
 
-    `weights` is each client's weight, or mean absolute weight where weights differ by column, `(clients,)`;
-    `distrusted` marks the clients to whom a 0/1 verdict gave 0 (`None`: the verdict was not 0/1, client by client);
-    `rejected` marks rows whose squared norm was not finite; `empty` says that no update was combined, and why.
+    `tell` gives `weights` as long as the updates are what they were; `distrusted` marks the clients to whom a 0/1
+    verdict gave 0 (`None`: the verdict was not 0/1, client by client); `rejected` marks rows whose squared norm was not
+    finite; `empty` says that no update was combined, and why.
     """
 
     step: Tensor
-    weights: Tensor
+    tell: Callable[[], Tensor]
     distrusted: Tensor | None
     rejected: Tensor
     exclude: tuple[int, ...] = ()
     empty: str | None = None
 
+    @cached_property
+    def weights(self) -> Tensor:
+        """Give each client's weight, or mean absolute weight where weights differ by column: `(clients,)`.
+
+        To find who holds a rank takes as long as the step itself, so that it waits for who asks.
+        """
+        return self.tell()
+
 
 @dataclass
 class Judge:
-    """A stack in one run: what it computes once, its buffers, its memory, its randomness.
-
-    Where it need not tell whom it weighed, column by column, the weights of an outcome may be NaN.
-    """
+    """A stack in one run: what it computes once, its buffers, its memory, its randomness."""
 
     stack: Stack
     layout: Layout
     randomness: Randomness
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     memories: dict[int, Memory] = field(default_factory=dict)
-    tells: bool = True
 
     def __post_init__(self) -> None:
         self._buffers: dict[int, Tensor] = {}
@@ -93,16 +97,10 @@ class Judge:
             found.append(columns)
         return found
 
-    def branch(self) -> Judge:
+    def rehearse(self) -> Judge:
         """Make a judge that goes on from here, and remembers nothing here of what it is shown."""
         other = copy.copy(self)
         other.memories = copy.deepcopy(self.memories)
-        return other
-
-    def rehearse(self) -> Judge:
-        """Make a judge that decides alike, and need not tell whom it weighed."""
-        other = self.branch()
-        other.tells = False
         return other
 
     def see(self, vectors: Tensor) -> Tensor:
@@ -129,7 +127,7 @@ class Judge:
         nobody = updates.new_zeros(clients)
 
         def nothing(empty: str, exclude: Sequence[int] = ()) -> Outcome:
-            return Outcome(torch.zeros_like(updates[0]), nobody, None, rejected, tuple(exclude), empty)
+            return Outcome(torch.zeros_like(updates[0]), lambda: nobody, None, rejected, tuple(exclude), empty)
 
         if not len(heard):
             return nothing("no update remains")
@@ -142,7 +140,7 @@ class Judge:
             return nothing(str(reason))
         with blame(self.stack.defense, "weigh"):
             check_exclusions(verdict, clients)
-            step, weights = self._combine(verdict.weights, sight)
+            step, tell = self._combine(verdict.weights, sight)
         step = self._with_extras(step, verdict, server, number)
         with using(1):  # threads that share so little spin for longer than it takes
             finite = all_finite(step)
@@ -150,8 +148,8 @@ class Judge:
             return nothing("the step is not finite", verdict.exclude)
         distrusted = None
         if is_yes_or_no(verdict.weights) and sight.mixing is None:
-            distrusted = left_out.index_copy(0, heard, weights == 0)
-        return Outcome(step, nobody.index_copy(0, heard, weights), distrusted, rejected, tuple(verdict.exclude))
+            distrusted = left_out.index_copy(0, heard, tell() == 0)
+        return Outcome(step, lambda: nobody.index_copy(0, heard, tell()), distrusted, rejected, tuple(verdict.exclude))
 
     def weigh(self, updates: Tensor, byzantine: int, server: Server) -> Verdict:
         """Judge updates that are all finite, outside a run: the verdict."""
@@ -182,13 +180,17 @@ class Judge:
             check_weights(verdict.weights, sight.rows, sight.layout.parameters, len(self.layout.layers))
         return verdict, sight
 
-    def _combine(self, weights: Tensor | ByColumn, sight: Sight) -> tuple[Tensor, Tensor]:
-        """Combine the originals by checked weights: the step, and each client's weight."""
+    def _combine(self, weights: Tensor | ByColumn, sight: Sight) -> tuple[Tensor, Callable[[], Tensor]]:
+        """Combine the originals by checked weights: the step, and what gives each client's weight."""
+        if not isinstance(weights, Tensor) and sight.made and (ranks := ranks_of(weights)) is not None:
+            return by_rank(ranks, sight.updates), partial(ranked, ranks, sight.updates)
+        step, told = self._weighted(weights, sight)
+        return step, lambda: told
+
+    def _weighted(self, weights: Tensor | ByColumn, sight: Sight) -> tuple[Tensor, Tensor]:
+        """Combine by weights of rows, or of blocks of columns: the step, and each client's weight."""
         features = sight.layout.parameters
         if not isinstance(weights, Tensor):
-            ranks = ranks_of(weights)
-            if ranks is not None and sight.made:
-                return by_rank(ranks, sight.updates, self.tells)
             view = sight.view()
 
             def block(first: int, last: int) -> Tensor:

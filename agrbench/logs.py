@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -13,6 +12,15 @@ from agrbench.judging import Outcome
 
 CURVES = ("rounds", "accuracy", "loss", "success", "success_untriggered")
 RATES = ("malicious_share", "precision", "recall")
+
+
+class Heard(NamedTuple):
+    """What a log keeps of an outcome, which holds large tensors: its weights, where the round was attacked."""
+
+    weights: Tensor | None
+    distrusted: Tensor | None
+    rejected: Tensor
+    empty: bool
 
 
 class Log:
@@ -23,7 +31,7 @@ class Log:
         self._curves: dict[str, list[Any]] = {name: [] for name in CURVES}
         self._trust: dict[str, list[float | None]] = {name: [] for name in RATES}
         self._counts = {"rejected": 0, "rejected_honest": 0, "empty_steps": 0}
-        self._heard: list[tuple[Outcome, bool]] = []  # since the last measurement; read only then, off the device
+        self._heard: list[Heard] = []  # since the last measurement; read only then, off the device
         self._played, self._server_s, self._all_s, self._began = 0, 0.0, 0.0, time.perf_counter()
 
     def branch(self) -> Log:
@@ -40,20 +48,25 @@ class Log:
         """Note what the server decided in one round, and the seconds that it took."""
         self._played += 1
         self._server_s += server_s
-        self._heard.append((replace(outcome, step=outcome.weights), attacked))  # steps are large
+        weights = outcome.weights if attacked else None  # asked now: the next round overwrites the updates
+        self._heard.append(Heard(weights, outcome.distrusted, outcome.rejected, outcome.empty is not None))
 
     def measured(self, number: int, values: dict[str, float | None]) -> None:
         """Note what the global model does after `number` rounds, and the mean rates since the last time."""
         for name, value in {"rounds": number, **values}.items():
             self._curves[name].append(value)
-        seen = [rates(outcome, self._malicious) for outcome, attacked in self._heard if attacked]
+        seen = [
+            rates(heard.weights, heard.distrusted, self._malicious)
+            for heard in self._heard
+            if heard.weights is not None
+        ]
         for name in RATES:
             known = [each[name] for each in seen if name in each]
             self._trust[name].append(sum(known) / len(known) if known else None)
-        for outcome, _ in self._heard:
-            self._counts["rejected"] += int(outcome.rejected.sum())
-            self._counts["rejected_honest"] += int(outcome.rejected[self._honest].sum())
-            self._counts["empty_steps"] += outcome.empty is not None
+        for heard in self._heard:
+            self._counts["rejected"] += int(heard.rejected.sum())
+            self._counts["rejected_honest"] += int(heard.rejected[self._honest].sum())
+            self._counts["empty_steps"] += heard.empty
         self._heard.clear()
 
     def as_record(self, classes: int, targeted: bool) -> dict[str, Any]:
@@ -65,15 +78,15 @@ class Log:
         return {**curves, "classes": classes, "trust": self._trust, **self._counts, "time": times}
 
 
-def rates(outcome: Outcome, malicious: Tensor) -> dict[str, float]:
+def rates(weights: Tensor, distrusted: Tensor | None, malicious: Tensor) -> dict[str, float]:
     """Measure how much of the weight went to malicious clients, and how well weight 0 found them."""
     found = {}
-    total = float(outcome.weights.abs().sum())
+    total = float(weights.abs().sum())
     if total > 0:
-        found["malicious_share"] = float(outcome.weights[malicious].abs().sum()) / total
-    if outcome.distrusted is not None:
-        caught = int(outcome.distrusted[malicious].sum())
+        found["malicious_share"] = float(weights[malicious].abs().sum()) / total
+    if distrusted is not None:
+        caught = int(distrusted[malicious].sum())
         found["recall"] = caught / len(malicious)
-        if outcome.distrusted.any():
-            found["precision"] = caught / int(outcome.distrusted.sum())
+        if distrusted.any():
+            found["precision"] = caught / int(distrusted.sum())
     return found

@@ -75,7 +75,7 @@ class Run:
         other = copy.copy(self)
         other.cell, other.attack = cell, registry.attack(cell.attack)
         self.judge.stack.meet(other.attack)
-        other.state, other.judge, other.log = copy.deepcopy(self.state), self.judge.branch(), self.log.branch()
+        other.state, other.judge, other.log = copy.deepcopy(self.state), self.judge.rehearse(), self.log.branch()
         for name, trainer in vars(self).items():
             if isinstance(trainer, Trainer):
                 setattr(other, name, trainer.branch())

@@ -171,13 +171,13 @@ def test_a_branch_s_clock_goes_on_from_where_its_trunk_stopped(monkeypatch: pyte
     monkeypatch.setattr(time, "perf_counter", lambda: now[0])
     trunk = Log(torch.tensor([0]), torch.tensor([], dtype=torch.long))
     heard = torch.ones(1)
-    trunk.played(Outcome(heard, heard, None, torch.tensor([False])), 2.0, False)
+    trunk.played(Outcome(heard, lambda: heard, None, torch.tensor([False])), 2.0, False)
     now[0] = 107.0
     trunk.stop()
     for began in (200.0, 300.0):
         now[0] = began
         branch = trunk.branch()
-        branch.played(Outcome(heard, heard, None, torch.tensor([False])), 1.0, False)
+        branch.played(Outcome(heard, lambda: heard, None, torch.tensor([False])), 1.0, False)
         now[0] += 3
         branch.stop()
         assert branch.as_record(10, False)["time"] == {"server_s": 1.5, "round_s": 5.0}
