@@ -33,14 +33,15 @@ class Ranks:
     @cached_property
     def holders(self) -> Tensor:
         """Give 1 to the rows that hold them and 0 to others: `(rows, b)`, in the block's dtype."""
-        block, ranked, held = self._block, self._ranked, torch.empty_like(self._block)
-        torch.le(block, ranked[self._high - 1], out=held)  # into numbers, in a quarter of the time for truth values
+        block, ranked = self._block, self._ranked
+        held = _numbers(torch.le, block, ranked[self._high - 1], block.dtype)
         if self._low:
-            held *= torch.ge(block, ranked[self._low], out=torch.empty_like(block))
-        tied = _tied(ranked, self._low) | _tied(ranked, self._high)
-        if tied.any():
-            order = block[:, tied].argsort(dim=0, stable=True)[self._low : self._high]
-            held[:, tied] = torch.zeros_like(held[:, tied]).scatter_(0, order, 1.0)
+            held *= _numbers(torch.ge, block, ranked[self._low], block.dtype)
+        for at, value, beyond in ((self._low, self._low, torch.le), (self._high, self._high - 1, torch.gt)):
+            if _tied(ranked, at).any():  # then the first rows have the lower ranks
+                equal = _numbers(torch.eq, block, ranked[value])
+                left = at - _numbers(torch.lt, ranked, ranked[value]).sum(0)
+                held -= _numbers(beyond, equal.cumsum(0), left).mul_(equal).mul_(held)
         return held
 
     @property
@@ -65,6 +66,11 @@ def ranks_of(weigh: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Ranks] | N
     if isinstance(weigh, partial) and weigh.func is between:
         return partial(Ranks, *weigh.args, **weigh.keywords)
     return None
+
+
+def _numbers(compare: Callable[..., Tensor], one: Tensor, other: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Compare into 1 and 0, in a quarter of the time that truth values take."""
+    return compare(one, other, out=torch.empty(one.shape, dtype=dtype, device=one.device))
 
 
 def _tied(ranked: Tensor, at: int) -> Tensor:
