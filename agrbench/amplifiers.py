@@ -25,7 +25,7 @@ from agrbench.rounds import Columns
 
 __all__ = ["Grids", "Patches", "magnitude", "maximum", "pool", "pool_by_strips", "restore"]
 
-BLOCK = 13 << 16  # entries worked on at once: what they leave stays in a cache; measured, with twice as many for `pool`
+BLOCK = 13 << 16  # entries worked on at once, so that what they leave stays in a cache: measured
 STRIP = 1 << 20  # entries whose pooled values are multiplied while they are in a cache
 
 Fold = Literal["layers", "released"]

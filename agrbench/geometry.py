@@ -233,7 +233,7 @@ def _distances(view: Callable[[], Tensor], gram: Tensor, members: Tensor | None 
 
 def _first_of_group(near: Tensor) -> Tensor:
     """Name each row's group, of which each is near to another, by its first row: from `(rows, rows)` to `(rows,)`."""
-    first = torch.arange(len(near), device=near.device)
+    near, first = near | near.T, torch.arange(len(near), device=near.device)
     while True:
         found = torch.where(near, first, len(near)).amin(1).minimum(first)
         found = found[found]

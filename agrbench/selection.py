@@ -27,6 +27,8 @@ class Ranks:
     """
 
     def __init__(self, block: Tensor, low: int, high: int) -> None:
+        if not 0 <= low < high <= len(block):
+            raise ValueError(f"ranks {low} to {high - 1} of {len(block)} rows; write 0 <= low < high <= {len(block)}")
         self._block, self._low, self._high = block, low, high
         self._ranked = _sorted(block)
 
@@ -38,10 +40,10 @@ class Ranks:
         if self._low:
             held *= _numbers(torch.ge, block, ranked[self._low], block.dtype)
         for at, value, beyond in ((self._low, self._low, torch.le), (self._high, self._high - 1, torch.gt)):
-            if _tied(ranked, at).any():  # then the first rows have the lower ranks
+            if 0 < at < len(ranked) and (ranked[at - 1] == ranked[at]).any():  # then the first rows rank lower
                 equal = _numbers(torch.eq, block, ranked[value])
                 left = at - _numbers(torch.lt, ranked, ranked[value]).sum(0)
-                held -= _numbers(beyond, equal.cumsum(0), left).mul_(equal).mul_(held)
+                held -= _numbers(beyond, equal.cumsum(0), left).mul_(equal)
         return held
 
     @property
@@ -71,13 +73,6 @@ def ranks_of(weigh: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Ranks] | N
 def _numbers(compare: Callable[..., Tensor], one: Tensor, other: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     """Compare into 1 and 0, in a quarter of the time that truth values take."""
     return compare(one, other, out=torch.empty(one.shape, dtype=dtype, device=one.device))
-
-
-def _tied(ranked: Tensor, at: int) -> Tensor:
-    """Say where the values of rank `at - 1` and `at` are equal, so that values alone do not tell them apart: `(b,)`."""
-    if 0 < at < len(ranked):
-        return ranked[at - 1] == ranked[at]
-    return torch.zeros_like(ranked[0], dtype=torch.bool)
 
 
 def _sorted(block: Tensor) -> Tensor:

@@ -89,6 +89,12 @@ def test_ranks_averaged_at_once_are_ranks_weighed_column_by_column(
     assert torch.allclose(weights, slow[1], rtol=1e-5, atol=0)  # sums of 1,000 shares in float32
 
 
+@pytest.mark.parametrize(("low", "high"), [(2, 4), (-1, 2), (2, 2)])
+def test_ranks_that_no_row_has_are_refused(low: int, high: int) -> None:
+    with pytest.raises(ValueError, match=f"ranks {low} to {high - 1} of 3 rows; write 0 <= low < high <= 3"):
+        between(torch.zeros(3, 1), low, high)
+
+
 def test_a_row_of_weight_0_is_not_read() -> None:
     updates = torch.ones(4, 300)
     updates[2] = torch.nan
