@@ -27,7 +27,7 @@ Choose = Callable[..., object]
 
 def maximum(block: Tensor, kernel: int, out: Tensor) -> None:
     """Take the largest entry of each patch."""
-    if kernel == 2 and _even(block):  # reads memory as it lies
+    if kernel == 2 and _even(block) and torch.get_num_threads() > 1:  # they read memory as it lies; one writes less
         _drop_second(_along(_with_next(block, torch.maximum), 2, torch.maximum, 1), out)
     else:
         _along(_along(block, kernel, torch.maximum, 1), kernel, torch.maximum, 2, out)
