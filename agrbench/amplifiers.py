@@ -128,7 +128,9 @@ class Grids:
 
     def read(self, laid: Tensor, strip: Strip) -> Tensor:
         """Take a strip of each row: `(rows, high, wide)`."""
-        return laid if self.order is None else laid[:, self.order[strip.entries]].view(-1, *strip.shape)
+        if self.order is None:
+            return laid
+        return laid.index_select(1, self.order[strip.entries]).view(-1, *strip.shape)  # indexed, it takes thrice as long
 
     def blocks(
         self, rows: Tensor, kernel: int, size: int, into: Callable[[Strip], Tensor]
