@@ -117,7 +117,7 @@ def by_column(
         if mixing is not None:
             weights = mixing.T.to(weights) @ weights
         where, spread_weights = (columns, weights) if spread is None else spread.place(weights, columns)
-        step[where] = (spread_weights * updates[:, where]).sum(0)
+        step[where] = (spread_weights * _columns(updates, where)).sum(0)
         return weights.sum(1) / features, spread_weights.abs().sum(1)
 
     mean, absolute = updates.new_zeros(len(updates)), updates.new_zeros(len(updates))
@@ -126,7 +126,7 @@ def by_column(
         mean += part
         absolute += size
     if spread is not None and len(spread.dropped):
-        step[spread.dropped] = mean @ updates[:, spread.dropped]
+        step[spread.dropped] = mean @ _columns(updates, spread.dropped)
         absolute += mean.abs() * len(spread.dropped)
     return step, absolute / updates.shape[1]
 
@@ -152,6 +152,11 @@ def ranked(choose: Callable[[Tensor], Ranks], updates: Tensor) -> Tensor:
     for part in each(block, _cut(updates.shape[1], _width(updates)), updates.device):
         held += part
     return held.div_(updates.shape[1])
+
+
+def _columns(rows: Tensor, where: slice | Tensor) -> Tensor:
+    """Take some columns, those that lie apart in a third of the time that indexing takes."""
+    return rows[:, where] if isinstance(where, slice) else rows.index_select(1, where)
 
 
 def _width(updates: Tensor) -> int:

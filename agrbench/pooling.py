@@ -27,10 +27,9 @@ Choose = Callable[..., object]
 
 def maximum(block: Tensor, kernel: int, out: Tensor) -> None:
     """Take the largest entry of each patch."""
-    if kernel == 2 and _even(block) and torch.get_num_threads() > 1:  # they read memory as it lies; one writes less
-        _drop_second(_along(_with_next(block, torch.maximum), 2, torch.maximum, 1), out)
-    else:
-        _along(_along(block, kernel, torch.maximum, 1), kernel, torch.maximum, 2, out)
+    along = kernel == 2 and _even(block) and torch.get_num_threads() > 1  # they read memory as it lies; one writes less
+    first, then = (2, 1) if along else (1, 2)
+    _along(_along(block, kernel, torch.maximum, first), kernel, torch.maximum, then, out)
 
 
 def total(block: Tensor, kernel: int, out: Tensor) -> None:
@@ -79,16 +78,14 @@ def _keep_first_of_four(entries: Tensor, wanted: Tensor, kept: Tensor) -> None:
 def _along(block: Tensor, kernel: int, fold: Choose, dim: int, out: Tensor | None = None) -> Tensor:
     """Fold every `kernel` neighbours along one dimension, fewer at its end."""
     if (kernel, dim) == (2, 2) and _even(block):
-        return _drop_second(_with_next(block, fold), out)
+        return _in_pairs(block, fold, out)
     parts = _parts(block, kernel, dim)
     if len(parts) == 1:
         return parts[0] if out is None else out.copy_(parts[0])
     folded = torch.empty_like(parts[0], memory_format=torch.contiguous_format) if out is None else out
-    full, size = parts[1].shape[dim], parts[0].shape[dim]
-    if full == size:
-        fold(parts[0], parts[1], out=folded)
-    else:
-        fold(parts[0].narrow(dim, 0, full), parts[1], out=folded.narrow(dim, 0, full))
+    full = parts[1].shape[dim]
+    fold(parts[0].narrow(dim, 0, full), parts[1], out=folded.narrow(dim, 0, full))
+    if full < parts[0].shape[dim]:
         folded.narrow(dim, full, 1).copy_(parts[0].narrow(dim, full, 1))
     for part in parts[2:]:
         here = folded.narrow(dim, 0, part.shape[dim])
@@ -107,20 +104,17 @@ def _even(block: Tensor) -> bool:
     return block.shape[2] % 2 == 0 and BITS.get(block.dtype) in PAIRS
 
 
-def _with_next(block: Tensor, fold: Choose) -> Tensor:
-    """Fold every number of a row with the next; what comes of the last is left open."""
-    flat = block.flatten(1)
+def _in_pairs(block: Tensor, fold: Choose, out: Tensor | None) -> Tensor:
+    """Fold every two neighbours of a row: each with the next, and then leave out every second.
+
+    Both run in vector registers; reading every second number does not.
+    """
+    bits, flat = BITS[block.dtype], block.flatten(1)
     each = torch.empty_like(flat, memory_format=torch.contiguous_format)
     fold(flat[:, :-1], flat[:, 1:], out=each[:, :-1])
-    return each.view(block.shape)
-
-
-def _drop_second(block: Tensor, out: Tensor | None = None) -> Tensor:
-    """Leave out every second number of a row, the upper half of an integer: that runs in vector registers."""
-    bits = BITS[block.dtype]
-    kept = block.new_empty(*block.shape[:2], block.shape[2] // 2) if out is None else out
-    kept.view(bits).copy_(block.view(PAIRS[bits]))
-    return kept
+    folded = block.new_empty(*block.shape[:2], block.shape[2] // 2) if out is None else out
+    folded.view(bits).copy_(each.view(PAIRS[bits]).view(folded.shape))
+    return folded
 
 
 def _larger(first: Tensor, then: Tensor, out: Tensor) -> None:

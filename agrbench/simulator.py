@@ -229,11 +229,11 @@ class Run:
     def _learn_poison(self) -> Tensor:
         """Train the malicious clients on poisoned data: from the global model, or from where clean training ended."""
         if self.attack.record.poison is None:
-            return self.clean.updates[self.malicious_ids]
+            return self.clean.updates.index_select(0, self.malicious_ids)
         if self.schedule.poisoned == "anew":
             return self.poisoned.train(self.state.model)
         self.poisoned.take_over(self.clean, self.malicious_ids)
-        learned = self.poisoned.train(self.state.model + self.clean.updates[self.malicious_ids])
+        learned = self.poisoned.train(self.state.model + self.clean.updates.index_select(0, self.malicious_ids))
         self.clean.take_over(self.poisoned, slice(None), self.malicious_ids)
         return learned
 

@@ -248,6 +248,18 @@ def test_the_number_of_threads_changes_no_bit_of_a_direction(monkeypatch: pytest
     assert found[0] == found[1] == found[2]
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("shape", [(8, 6), (7, 6), (8, 5), (1, 2), (900, 700)])
+def test_patches_have_the_same_maxima_however_many_threads_share_an_operation(
+    shape: tuple[int, int], dtype: torch.dtype, threads: int
+) -> None:
+    rows = torch.randn(3, shape[0] * shape[1], generator=torch.Generator().manual_seed(1)).to(dtype)
+    expected = torch.nn.functional.max_pool2d(rows.view(3, 1, *shape), 2, ceil_mode=True)
+    with using(threads):
+        assert torch.equal(agrbench.amplify(rows, [shape]), expected.flatten(1))
+
+
 @pytest.mark.parametrize("value", [0.1, -3e30, 1e-300])
 def test_columns_of_equal_values_deviate_by_nothing(value: float) -> None:
     assert not perturbations.against(torch.full((11, 3), value, dtype=torch.float64), "std").any()
