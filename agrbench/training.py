@@ -95,9 +95,9 @@ class Perceptron:
         self.initial = torch.cat(pieces)
 
     def prepared(self, batch: Batch) -> Batch:
-        """See `Learner.prepared`: every row of features ends in a 1, and labels are probabilities."""
-        classes = nn.functional.one_hot(batch.labels, self.layout.layers[-1].columns)
-        parts = _with_ones(batch.features.flatten(2)), classes.to(batch.share), batch.share[..., None]
+        """See `Learner.prepared`: every row of features ends in a 1; labels are probabilities, class by class."""
+        classes = nn.functional.one_hot(batch.labels, self.layout.layers[-1].columns).to(batch.share)
+        parts = _with_ones(batch.features.flatten(2)), classes.mT.contiguous().mT, batch.share[..., None]
         features, labels, share = (part[0] if len(part) == 1 else part for part in parts)
         return Batch(features, labels, share, batch.sizes)
 
@@ -113,8 +113,7 @@ class Perceptron:
         def work(batch: Batch) -> Tensor:
             features = batch.features.flatten(0, 1) if shared else batch.features
             hidden = room(features.shape[:-1])
-            error = _forward(weights, features, hidden)
-            error = error.softmax(-1)
+            error = _forward(weights, features, hidden).softmax(-2).mT
             error.view(batch.labels.shape).sub_(batch.labels).mul_(scale * batch.share)
             for place in reversed(range(len(weights))):
                 sides = hidden[place - 1].ones if place else features, error
@@ -135,7 +134,7 @@ class Perceptron:
     def logits(self, parameters: Tensor, features: Tensor) -> Tensor:
         """See `Learner.logits`."""
         weights = self._weights(parameters)
-        return _forward(weights, _with_ones(features.flatten(1)), _hidden(weights, features.shape[:1]))
+        return _forward(weights, _with_ones(features.flatten(1)), _hidden(weights, features.shape[:1])).mT
 
     def evaluate(self, model: Tensor, updates: Tensor, examples: Examples) -> tuple[Tensor, Tensor]:
         """See `Learner.evaluate`."""
@@ -267,11 +266,14 @@ def _hidden(weights: list[Tensor], rows: torch.Size) -> list[Hidden]:
 
 
 def _forward(weights: list[Tensor], features: Tensor, hidden: list[Hidden]) -> Tensor:
-    """Fill the hidden layers from features that end in a 1, and give the logits."""
+    """Fill the hidden layers from features that end in a 1, and give the logits: `(..., classes, rows)`.
+
+    Softmax across ten classes takes far longer where they lie side by side in memory than where rows do.
+    """
     for weight, layer in zip(weights, hidden, strict=False):  # the last weights give the logits
         torch.matmul(features, weight, out=layer.values).relu_()
         features = layer.ones
-    return features @ weights[-1]
+    return weights[-1].mT @ features.mT
 
 
 def _with_ones(features: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from scipy.stats import norm
 from torch import Tensor
 
 from agrbench.errors import AgrbenchError
+from agrbench.perturbations import against
 from agrbench.plugins import Attack
 from agrbench.rounds import Insider
 
@@ -20,9 +21,9 @@ def lie(insider: Insider, *, z: float | None = None) -> Tensor:
     Variants: `z=1.5` is what many code bases fix it at.
     """
     rows = insider.honest.double()
-    mu, sigma = rows.mean(0), rows.std(0, correction=1) if len(rows) > 1 else torch.zeros_like(rows[0])
+    mu, down = rows.mean(0), against(rows, "std")
     factor = _quantile(insider.clients, insider.malicious) if z is None else z
-    return torch.where(sigma > 0, mu - factor * sigma, mu).expand(insider.malicious, -1)
+    return torch.where(down < 0, mu + factor * down, mu).expand(insider.malicious, -1)
 
 
 def _quantile(n: int, m: int) -> float:
