@@ -271,5 +271,5 @@ def _shaped(value: Tensor | NDArray[Any], name: str, shape: tuple[int, ...]) -> 
 
 def _like(result: Tensor, given: Array) -> Array:
     if isinstance(given, Tensor):
-        return result.to(given.dtype)
+        return result.to(given)
     return result.numpy().astype(given.dtype, copy=False)

@@ -14,6 +14,7 @@ import pretended
 import pytest
 import torch
 
+import agrbench
 from agrbench import grid, suites
 from agrbench.cells import Cell
 from agrbench.errors import Inapplicable
@@ -21,15 +22,15 @@ from agrbench.registry import Registry
 from agrbench.simulator import Run
 
 REGISTRY = Registry()
+LAYERS = [(4, 6), (4,)]
 OTHERS = [name for name in REGISTRY.names("attack") if name != "min_max"]
 SCHEDULES = ["sgd", "sgd(momentum=0.9)", "sgd(epochs=2,batches=3)", "adam(epochs=2,batches=2)"]
 
 
 def stacks() -> Iterator[str]:
     """Give every stack of the catalogue that is defined for twelve clients."""
-    for stack in sorted(
-        {cell.defense for cell in grid.expand(suites.choose("catalogue", [], [], [], 1, {}), REGISTRY)}
-    ):
+    cells = grid.expand(suites.choose("catalogue", [], [], [], 1, {}), REGISTRY)
+    for stack in sorted({cell.defense for cell in cells}):
         with suppress(Inapplicable):
             REGISTRY.stack(stack).check(12, 2)
             yield stack
@@ -44,17 +45,22 @@ def begun(defense: str, attack: str, device: str, **settings: Any) -> Run:
 
 
 @pytest.mark.parametrize(
-    ("defense", "attack"),
+    ("defense", "attack", "settings"),
     [
-        *product(stacks(), ["min_max"]),
-        *product(["amp+multi_krum"], sorted(set(REGISTRY.names("attack")) - {"min_max"})),
+        *product(stacks(), ["min_max"], [{}]),
+        *product(["amp+multi_krum"], OTHERS, [{}]),
+        ("amp+fltrust", "scaling", {"schedule": "adam(epochs=2,batches=2,poisoned='after')"}),
+        ("amp+krum", "badnets", {"partition": "dirichlet(alpha=0.5)", "root": "test"}),
+        ("fang", "min_max", {"model": "cnn"}),
     ],
 )
-def test_the_numbers_are_the_cpu_s_and_rows_stay_on_the_device(defense: str, attack: str) -> None:
-    here = begun(defense, attack, "cpu")
+def test_the_numbers_are_the_cpu_s_and_rows_stay_on_the_device(
+    defense: str, attack: str, settings: dict[str, Any]
+) -> None:
+    here = begun(defense, attack, "cpu", **settings)
     here.play(12)
     with pretended.device() as device:
-        there = begun(defense, attack, "cuda")
+        there = begun(defense, attack, "cuda", **settings)
         device.reads.clear()
         there.play(12)
         most = 12**2 * (16 if defense == "fedinv" else 1)  # FedInv matches four examples a client with four of another
@@ -64,6 +70,40 @@ def test_the_numbers_are_the_cpu_s_and_rows_stay_on_the_device(defense: str, att
         model, record = there.state.model.cpu(), there.measured()
     assert torch.equal(model, here.state.model)
     assert {**record, "time": None} == {**here.measured(), "time": None}
+
+
+@pytest.mark.parametrize("defense", ["amp+krum", "median", "nnm+trimmed_mean", "amp(by='magnitude')+cosden", "fltrust"])
+def test_a_step_from_updates_on_the_device_stays_there(defense: str) -> None:
+    rows = torch.randn(9, 28, generator=torch.Generator().manual_seed(0))
+    here = agrbench.aggregate(rows, defense, 2, LAYERS, root=rows[0])
+    with pretended.device():
+        there = agrbench.aggregate(rows.to("cuda"), defense, 2, LAYERS, root=rows[0].to("cuda"))
+        assert there.device == pretended.DEVICE
+        assert torch.equal(there.cpu(), here)
+
+
+@pytest.mark.parametrize("attack", REGISTRY.names("attack"))
+def test_rows_forged_from_updates_on_the_device_stay_there(attack: str) -> None:
+    rows = torch.randn(11, 28, generator=torch.Generator().manual_seed(0))
+    honest, clean, poisoned = rows[:7], rows[7:9], rows[9:]
+    given: dict[str, Any] = {"clean": clean, "poisoned": poisoned, "model": honest[0], "previous": honest[1]}
+    here = agrbench.forge(attack, honest, 2, layout=LAYERS, defense="median", **given)
+    with pretended.device():
+        moved: dict[str, Any] = {name: tensor.to("cuda") for name, tensor in given.items()}
+        there = agrbench.forge(attack, honest.to("cuda"), 2, layout=LAYERS, defense="median", **moved)
+        assert there.device == pretended.DEVICE
+        assert torch.equal(there.cpu(), here)
+
+
+@pytest.mark.parametrize("kernel", [2, 3])
+@pytest.mark.parametrize("restore", [False, True])
+def test_amplified_updates_on_the_device_stay_there(kernel: int, restore: bool) -> None:
+    rows = torch.randn(9, 28, generator=torch.Generator().manual_seed(0))
+    here = agrbench.amplify(rows, LAYERS, kernel, restore)
+    with pretended.device() as device:
+        there = agrbench.amplify(rows.to("cuda"), LAYERS, kernel, restore, out=torch.empty_like(here, device="cuda"))
+        assert not device.reads
+        assert torch.equal(there.cpu(), here)
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
