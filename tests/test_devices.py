@@ -72,6 +72,19 @@ def test_the_numbers_are_the_cpu_s_and_rows_stay_on_the_device(
     assert {**record, "time": None} == {**here.measured(), "time": None}
 
 
+@pytest.mark.parametrize("defense", ["amp+krum", "median", "trimmed_mean", "meamed", "clip+median"])
+def test_a_larger_model_has_more_blocks_of_columns_and_asks_no_more(defense: str) -> None:
+    asked = []
+    for model in ("mlp(64)", "mlp(256,128)"):
+        with pretended.device() as device:
+            run = begun(defense, "ipm", "cuda", model=model)
+            run.play(9)
+            device.reads.clear()
+            run.play(11)
+            asked.append(len(device.reads))
+    assert asked[0] == asked[1]
+
+
 @pytest.mark.parametrize("defense", ["amp+krum", "median", "nnm+trimmed_mean", "amp(by='magnitude')+cosden", "fltrust"])
 def test_a_step_from_updates_on_the_device_stays_there(defense: str) -> None:
     rows = torch.randn(9, 28, generator=torch.Generator().manual_seed(0))
