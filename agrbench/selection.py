@@ -39,13 +39,16 @@ class Ranks:
         held = _numbers(torch.le, block, ranked[self._high - 1], block.dtype)
         if self._low:
             held *= _numbers(torch.ge, block, ranked[self._low], block.dtype)
-        asks = block.device.type == "cpu"  # elsewhere the answer takes longer than the work that it may spare
         for at, value, beyond in ((self._low, self._low, torch.le), (self._high, self._high - 1, torch.gt)):
-            if 0 < at < len(ranked) and not (asks and (ranked[at - 1] != ranked[at]).all()):  # the first rank lower
+            if 0 < at < len(ranked) and self._may_tie(at):  # then the first rows rank lower
                 equal = _numbers(torch.eq, block, ranked[value])
                 left = at - _numbers(torch.lt, ranked, ranked[value]).sum(0)
                 held -= _numbers(beyond, equal.cumsum(0), left).mul_(equal)
         return held
+
+    def _may_tie(self, at: int) -> bool:
+        """Say whether a rank may hold what the one below holds; to ask a device takes longer than to settle no tie."""
+        return self._block.device.type != "cpu" or bool((self._ranked[at - 1] == self._ranked[at]).any())
 
     @property
     def shares(self) -> Tensor:

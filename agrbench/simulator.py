@@ -193,7 +193,7 @@ class Run:
 
         sources = {
             "honest": lambda: updates.index_select(0, self.honest_ids),
-            "clean": lambda: updates.index_select(0, malicious),
+            "clean": self._learned_clean,
             "poisoned": self._learn_poison,
             "model": lambda: state.model,
             "previous": lambda: state.previous,
@@ -226,14 +226,18 @@ class Run:
         shape, classes = tuple(self.data.root.features.shape[1:]), self.data.root.classes
         return Gradients(shape, classes, partial(self.learner.differentiate, self.state.model))
 
+    def _learned_clean(self) -> Tensor:
+        """Give what the malicious clients learned from their own data."""
+        return self.clean.updates.index_select(0, self.malicious_ids)
+
     def _learn_poison(self) -> Tensor:
         """Train the malicious clients on poisoned data: from the global model, or from where clean training ended."""
         if self.attack.record.poison is None:
-            return self.clean.updates.index_select(0, self.malicious_ids)
+            return self._learned_clean()
         if self.schedule.poisoned == "anew":
             return self.poisoned.train(self.state.model)
         self.poisoned.take_over(self.clean, self.malicious_ids)
-        learned = self.poisoned.train(self.state.model + self.clean.updates.index_select(0, self.malicious_ids))
+        learned = self.poisoned.train(self.state.model + self._learned_clean())
         self.clean.take_over(self.poisoned, slice(None), self.malicious_ids)
         return learned
 

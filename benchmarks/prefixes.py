@@ -57,10 +57,10 @@ def rows(stacks: int | None = None, repeats: int = 3) -> Iterator[tuple[str, str
                 turns[way][cell].append(took)
             one, other = found["alone"], found["branches"]
             assert one["accuracy"] == other["accuracy"] and one["trust"] == other["trust"]
-    medians = [{cell: statistics.median(took[cell]) for cell in cells} for took in turns.values()]
-    alone, kept, branched = (sum(spent.values()) for spent in medians)
-    ratios = [sum(medians[0][cell] for cell in mine) / sum(medians[2][cell] for cell in mine) for mine in stems]
-    playing = statistics.mean(medians[1][cell] / cell.rounds for cell in cells if cell.attack == UNATTACKED)
+    apart, ready, shared = ({cell: statistics.median(took[cell]) for cell in cells} for took in turns.values())
+    alone, kept, branched = (sum(spent.values()) for spent in (apart, ready, shared))
+    ratios = [sum(apart[cell] for cell in mine) / sum(shared[cell] for cell in mine) for mine in stems]
+    playing = statistics.mean(ready[cell] / cell.rounds for cell in cells if cell.attack == UNATTACKED)
     loading = (alone - kept) / len(cells)
     saved = sum(cell.first - 1 for mine in stems for cell in mine[1:]) * playing + (len(cells) - 1) * loading
     even = sum(cell.rounds for cell in cells) * playing + len(cells) * loading

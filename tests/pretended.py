@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple, TypeGuard
+from typing import Any, TypeGuard
 from unittest.mock import patch
 
 import torch
@@ -22,13 +22,6 @@ DEVICE = torch.device("cuda:0")
 INDEXING = ("index", "index_put", "index_put_", "_index_put_impl_")
 SIZED = ("nonzero", "masked_select", "_unique2", "unique_dim", "unique_consecutive", "bincount")
 """Operations whose result is as large as numbers on the device say, for which the host waits."""
-
-
-class Read(NamedTuple):
-    """What the host read back: the operation and how many numbers it was told."""
-
-    operation: str
-    numbers: int
 
 
 class Pretended(Tensor):
@@ -58,11 +51,11 @@ class Pretended(Tensor):
 
 
 class Device(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Compute what is on the device, and note in `reads` what the host is told."""
+    """Compute what is on the device, and note in `reads` how many numbers the host is told, each time."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.reads: list[Read] = []
+        self.reads: list[int] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run an operation on what the tensors hold."""
@@ -85,11 +78,11 @@ class Device(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _note(self, name: str, args: Any, stays: bool) -> None:
         masks = name in INDEXING and any(_is_there(one) and one.dtype == torch.bool for one in args[1])
         if name in SIZED or masks or name == "_local_scalar_dense":
-            self.reads.append(Read(name, 1))
+            self.reads.append(1)
         elif name == "_to_copy" and not stays:
-            self.reads.append(Read(name, args[0].numel()))
+            self.reads.append(args[0].numel())
         elif name == "copy_" and not _is_there(args[0]):
-            self.reads.append(Read(name, args[1].numel()))
+            self.reads.append(args[1].numel())
 
 
 class Calls(TorchFunctionMode):

@@ -64,7 +64,7 @@ def test_the_numbers_are_the_cpu_s_and_rows_stay_on_the_device(
         device.reads.clear()
         there.play(12)
         most = 12**2 * (16 if defense == "fedinv" else 1)  # FedInv matches four examples a client with four of another
-        assert max(read.numbers for read in device.reads) <= most < len(there.state.model)
+        assert max(device.reads) <= most < len(there.state.model)
         if attack == "min_max":  # others search
             assert len(device.reads) <= 50 * 11
         model, record = there.state.model.cpu(), there.measured()
@@ -161,7 +161,7 @@ def test_the_pretended_device_computes_and_notes_what_is_read() -> None:
         assert row.tolist() == [[2.0, 0.0], [50.0, 30.0]]
         assert bool((there > 1).any())
         assert len(there[there > 30]) == 2
-        assert [read.numbers for read in device.reads] == [4, 1, 1]
+        assert device.reads == [4, 1, 1]
         assert row.device == there.device == torch.device("cuda:0")
     with pytest.raises(RuntimeError, match="no longer there"):
         there.sum()
