@@ -9,7 +9,7 @@ import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import cast
+from typing import TypeGuard, cast
 
 from agrbench import plugins
 from agrbench.errors import PluginError
@@ -81,7 +81,10 @@ class Entry:
 
     @cached_property
     def digest(self) -> str:
-        """Give the SHA-256 of what the file computes: layout, comments, docstrings and claims change no result."""
+        """Return the SHA-256 of what the file computes.
+
+        Layout, comments, docstrings, claims, and the modules of `agrbench` that names come from do not change it.
+        """
         return hashlib.sha256(json.dumps(_essence(self._tree)).encode()).hexdigest()
 
     @cached_property
@@ -196,7 +199,9 @@ def exports(tree: ast.Module) -> dict[str, ast.expr]:
 def _essence(node: object) -> object:
     """Write a syntax tree as lists, the same on every version of Python."""
     if isinstance(node, list):
-        return [_essence(each) for each in node if not _is_claim(each)]
+        kept = [_essence(each) for each in node if not _is_claim(each) and not _is_harness(each)]
+        names = sorted(ast.unparse(name) for each in node if _is_harness(each) for name in each.names)
+        return [["agrbench", names], *kept] if names else kept
     if not isinstance(node, ast.AST):
         return repr(node)
     fields = dict(ast.iter_fields(node))
@@ -204,6 +209,11 @@ def _essence(node: object) -> object:
         fields["body"] = fields["body"][1:]
     given = {name: _essence(value) for name, value in fields.items() if value is not None}
     return [type(node).__name__, *([name, value] for name, value in given.items() if value)]
+
+
+def _is_harness(node: object) -> TypeGuard[ast.ImportFrom]:
+    """Recognise `from agrbench... import names`, of which only the names count: a module of the harness may move."""
+    return isinstance(node, ast.ImportFrom) and not node.level and (node.module or "").split(".")[0] == "agrbench"
 
 
 def _is_claim(node: object) -> bool:

@@ -502,7 +502,8 @@ def test_a_function_taken_from_elsewhere_still_gets_its_hyperparameters(
 DOCUMENTED = '''"""A rule under test."""
 
 import torch
-from agrbench.plugins import Defense
+from agrbench.errors import AgrbenchError
+from agrbench.plugins import Defense, Stage
 
 
 def weigh(round, *, power: float = 2.0):
@@ -527,6 +528,11 @@ def digest_of(tmp_path: Path, text: str) -> str:
         ('"""Weigh."""', '"""Weigh all alike."""'),
         ("Defense(weigh)", "Defense(\n    weigh\n)"),
         ("Defense(weigh)", "Defense(weigh, waives={'unanimity': 'why'})"),
+        ("from agrbench.plugins import", "from agrbench.plugins.contract import"),
+        (
+            "from agrbench.errors import AgrbenchError\nfrom agrbench.plugins import Defense, Stage\n",
+            "from agrbench.plugins import Stage, Defense\nfrom agrbench import AgrbenchError\n",
+        ),
     ],
 )
 def test_a_digest_does_not_change_with_what_changes_no_result(tmp_path: Path, old: str, new: str) -> None:
@@ -545,6 +551,10 @@ def test_a_digest_does_not_change_with_what_changes_no_result(tmp_path: Path, ol
         ("Defense(weigh)", "Defense(weigh, family='mine')"),
         ("'a text that counts'", "'another'"),
         ("import torch\n", "import torch\nimport math\n"),
+        ("import Defense, Stage", "import Defense"),
+        ("import Defense, Stage", "import Defense, Stage as Step"),
+        ("from agrbench.errors", "from agrbenchmark.errors"),
+        ("from agrbench.errors", "from .agrbench.errors"),
     ],
 )
 def test_a_digest_changes_with_everything_else(tmp_path: Path, old: str, new: str) -> None:
@@ -553,7 +563,7 @@ def test_a_digest_changes_with_everything_else(tmp_path: Path, old: str, new: st
 
 
 def test_a_digest_is_the_same_on_every_machine_and_version_of_python(tmp_path: Path) -> None:
-    assert digest_of(tmp_path, DOCUMENTED) == "5868e279cf210f715f923c6dfea5242fffd57e4b8b5c21a37b837795e3d0ecb8"
+    assert digest_of(tmp_path, DOCUMENTED) == "c5d1065521566a3773bea66082026b51e5b22d1bb237ee7468ec5e59e20b55dc"
 
 
 def test_a_digest_changes_only_for_specs_that_name_the_file(tmp_path: Path) -> None:
