@@ -475,7 +475,8 @@ def data_group() -> None:
 @data_option
 def list_data(specs: tuple[str, ...], plugins: tuple[str, ...]) -> None:
     """List datasets (none named: all): sizes, how alike a class is, licences, and whether they are at hand."""
-    from agrbench import describing, formats
+    from agrbench import formats
+    from agrbench.data import summary as describing
     from agrbench.registry import Registry
 
     click.echo(formats.write([describing.table(Registry(plugins), specs)], "plain"))
@@ -487,7 +488,7 @@ def list_data(specs: tuple[str, ...], plugins: tuple[str, ...]) -> None:
 @data_option
 def get_data(name: str, plugins: tuple[str, ...]) -> None:
     """Download a dataset's files that are not at hand into the user cache, checked by their checksums."""
-    from agrbench import data
+    from agrbench.data import files as data
     from agrbench.registry import Registry
 
     for file in data.files(name, Registry(plugins).dataset(name).record.source):
@@ -500,7 +501,7 @@ def get_data(name: str, plugins: tuple[str, ...]) -> None:
 @data_option
 def locate_data(name: str, plugins: tuple[str, ...]) -> None:
     """Print where a dataset's files lie."""
-    from agrbench import data
+    from agrbench.data import files as data
     from agrbench.registry import Registry
 
     for file in data.files(name, Registry(plugins).dataset(name).record.source):

@@ -12,8 +12,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from agrbench import data, threads
-from agrbench.cifar import Part
+from agrbench import threads
+from agrbench.data import files as data
+from agrbench.data.cifar import Part
 from agrbench.execution import cores
 from agrbench.models import ResNet
 from agrbench.plugins import File

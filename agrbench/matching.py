@@ -84,7 +84,7 @@ def described(claim: Claim, registry: Registry) -> Run:
     """Compute a dataset's intra-label cosine similarity where its files are at hand."""
     if claim.dataset not in registry.names("dataset"):
         return Run(reason=f"no dataset is named {claim.dataset}")
-    from agrbench import describing
+    from agrbench.data import summary as describing
 
     summary, state = describing.describe(claim.dataset, registry.dataset(claim.dataset).record)
     if summary is None:

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import click
 
-from agrbench import data, execution, formats, grid, metrics, tables
+from agrbench import execution, formats, grid, metrics, tables
 from agrbench.breaking import Search
 from agrbench.cells import UNATTACKED, UNDEFENDED, Cell
+from agrbench.data import files as data
 from agrbench.errors import AgrbenchError, PluginError
 from agrbench.grid import Plan
 from agrbench.progress import duration, progress

@@ -6,8 +6,9 @@ from typing import Literal
 import torch
 from torch import nn
 
-from agrbench import cifar, features
-from agrbench.cifar import Part
+from agrbench import features
+from agrbench.data import cifar
+from agrbench.data.cifar import Part
 from agrbench.errors import DataError
 from agrbench.federation import Examples
 from agrbench.models import cnn, mlp

@@ -2,7 +2,7 @@
 
 import torch
 
-from agrbench.data import corrupt, fetch, member
+from agrbench.data.files import corrupt, fetch, member
 from agrbench.federation import Examples, split
 from agrbench.plugins import Dataset, File, Source
 from agrbench.randomness import generator

@@ -7,7 +7,7 @@ import numpy
 import torch
 from numpy.typing import NDArray
 
-from agrbench.data import corrupt, fetch, unzipped
+from agrbench.data.files import corrupt, fetch, unzipped
 from agrbench.federation import Examples
 from agrbench.plugins import Dataset, File, Source
 

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import torch
 
-from agrbench.data import fetch, member
+from agrbench.data.bits import bits, halves, labels
+from agrbench.data.files import fetch, member
 from agrbench.federation import Examples
 from agrbench.plugins import Dataset, File, Source
 from agrbench.randomness import generator
-from agrbench.reading import bits, halves, labels
 
 ARCHIVE = File(
     "purchase100/dataset_purchase.tgz",

@@ -22,8 +22,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from agrbench import cifar, data, features
-from agrbench.cifar import Part
+from agrbench import features
+from agrbench.data import cifar
+from agrbench.data import files as data
+from agrbench.data.cifar import Part
 from agrbench.errors import DataError, SpecError
 from agrbench.models import ResNet
 from agrbench.plugins import File

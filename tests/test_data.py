@@ -22,7 +22,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agrbench import data
+from agrbench.data import files as data
 from agrbench.errors import DataError
 from agrbench.federation import Examples
 from agrbench.plugins import File, Folder, Source

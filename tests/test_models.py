@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-from agrbench import data, models
+from agrbench import models
+from agrbench.data import files as data
 from agrbench.errors import AgrbenchError
 from agrbench.layout import Layout
 from agrbench.models import Block, Builder, ResNet, cnn, mlp, resnet

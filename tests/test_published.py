@@ -21,9 +21,10 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from agrbench import comparing, describing, formats, inference, matching, metrics, published
+from agrbench import comparing, formats, inference, matching, metrics, published
 from agrbench.cells import Cell
 from agrbench.cli import main
+from agrbench.data import summary as describing
 from agrbench.execution import blank, failed
 from agrbench.formats import Table
 from agrbench.inference import Sample

@@ -12,8 +12,9 @@ from unittest import mock
 
 import torch
 
-from agrbench import data, registry, simulator
+from agrbench import registry, simulator
 from agrbench.conformance.cases import Violation
+from agrbench.data import files as data
 from agrbench.errors import DataError
 from agrbench.federation import Examples
 from agrbench.models import named

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from agrbench import data
+from agrbench.data import files as data
 from agrbench.errors import DataError
 from agrbench.plugins import File
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import torch
 
-from agrbench import data
+from agrbench.data import files as data
 from agrbench.errors import DataError
 from agrbench.federation import Examples
 from agrbench.formats import NONE, Entry, Table

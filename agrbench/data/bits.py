@@ -10,7 +10,7 @@ import numpy
 from numpy.typing import NDArray
 from torch import Generator
 
-from agrbench.data import corrupt
+from agrbench.data.files import corrupt
 from agrbench.federation import Examples, split
 
 

@@ -1,0 +1,1 @@
+"""Data files: found, fetched, checked and read. New file formats go here."""
