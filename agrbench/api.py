@@ -12,13 +12,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from agrbench import execution, judging, registry
+from agrbench import execution, judging
 from agrbench.amplifiers import Patches
 from agrbench.cells import Cell
 from agrbench.errors import AgrbenchError, Inapplicable
 from agrbench.geometry import row_norms
 from agrbench.judging import Judge
 from agrbench.layout import Layout
+from agrbench.plugins import registry
 from agrbench.randomness import generator
 from agrbench.rounds import Gradients, Insider, Server, Verdict
 

@@ -17,10 +17,10 @@ from agrbench import costs, machine, memory, peers, threads
 from agrbench.cells import UNDEFENDED
 from agrbench.costs import Cost, Report, Skip, Spread
 from agrbench.errors import AgrbenchError, Inapplicable, PluginError
+from agrbench.plugins.registry import Registry
+from agrbench.plugins.stack import Stack
 from agrbench.progress import Report as Tell
 from agrbench.progress import duration
-from agrbench.registry import Registry
-from agrbench.stacks import Stack
 from agrbench.workload import Size, Workload
 
 SHORT = 5e-3  # seconds that a sample lasts at least: shorter rounds are played several times

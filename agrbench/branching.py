@@ -9,7 +9,7 @@ from torch import Tensor
 
 from agrbench import memory
 from agrbench.cells import UNDEFENDED, Cell
-from agrbench.registry import Registry
+from agrbench.plugins.registry import Registry
 from agrbench.simulator import Prepared, Run, load, prepare
 
 

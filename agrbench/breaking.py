@@ -13,7 +13,7 @@ from agrbench.execution import canonical
 from agrbench.formats import NONE, Entry, Table
 from agrbench.inference import Sample
 from agrbench.notes import beyond
-from agrbench.registry import Registry
+from agrbench.plugins.registry import Registry
 from agrbench.store import Store
 
 POINTS = 10.0

@@ -69,7 +69,7 @@ def main() -> None:
 def list_plugins(kind: str | None, in_full: bool, plugins: tuple[str, ...]) -> None:
     """List attacks, defenses, stages, datasets and suites, with their hyperparameters."""
     from agrbench import listing, suites
-    from agrbench.registry import Registry
+    from agrbench.plugins.registry import Registry
 
     registry = Registry(plugins)
     for each in ("attacks", "defenses", "stages", "datasets"):
@@ -123,7 +123,7 @@ def run_grid(
     usage, 130 interrupted.
     """
     from agrbench import grid, running, suites
-    from agrbench.registry import Registry
+    from agrbench.plugins.registry import Registry
     from agrbench.store import Store
 
     command = shlex.join(["agrbench", *sys.argv[1:]])
@@ -179,7 +179,7 @@ def find_breaking_points(
     """
     from agrbench import breaking, formats, grid, running, suites
     from agrbench.cells import UNATTACKED, UNDEFENDED, Cell
-    from agrbench.registry import Registry
+    from agrbench.plugins.registry import Registry
     from agrbench.store import Store
 
     command = shlex.join(["agrbench", *sys.argv[1:]])
@@ -263,8 +263,8 @@ def bench_defenses(
     """
     from agrbench import execution, formats, grid, running
     from agrbench.cells import UNDEFENDED
+    from agrbench.plugins.registry import Registry
     from agrbench.progress import progress
-    from agrbench.registry import Registry
 
     registry = Registry(plugins)
     named = [registry.canonical("defense", spec) for spec in defenses or registry.names("defense")]
@@ -322,7 +322,7 @@ def check_plugin(
 @click.argument("name")
 def write_plugin(kind: str, name: str) -> None:
     """Write NAME.py, a plugin that passes its certificate, and test_NAME.py, which runs it, into this folder."""
-    from agrbench.conformance import scaffolds
+    from agrbench.plugins import scaffold as scaffolds
 
     for path in scaffolds.write(kind, name):
         click.echo(path)
@@ -339,8 +339,8 @@ def tune_rate(dataset: str, rates: tuple[float, ...], plugins: tuple[str, ...], 
     """Choose a dataset's learning rate on held-out training rows, nobody attacking or defending."""
     from agrbench import formats, tuning
     from agrbench.cells import UNATTACKED, UNDEFENDED, Cell
+    from agrbench.plugins.registry import Registry
     from agrbench.progress import progress
-    from agrbench.registry import Registry
     from agrbench.settings import without_rate
 
     given = {name: value for name, value in settings.items() if value is not None}
@@ -374,7 +374,7 @@ def tune_rate(dataset: str, rates: tuple[float, ...], plugins: tuple[str, ...], 
 def show_table(folders: tuple[Path, ...], metric: str | None, like: str | None, form: str) -> None:
     """Print tables of the records in one or more folders (default: results)."""
     from agrbench import comparing, formats, metrics, store, tables
-    from agrbench.registry import Registry
+    from agrbench.plugins.registry import Registry
 
     if metric and like:
         raise AgrbenchError(f"--metric {metric} and --like {like} are two tables; write one of them")
@@ -446,7 +446,7 @@ def publish_records(folder: Path | None, name: str | None, board: Path, plugins:
     records were refused (the others are published), 2 wrong usage.
     """
     from agrbench import leaderboard, publishing
-    from agrbench.registry import Registry
+    from agrbench.plugins.registry import Registry
 
     registry = Registry(plugins)
     refused = False
@@ -477,7 +477,7 @@ def list_data(specs: tuple[str, ...], plugins: tuple[str, ...]) -> None:
     """List datasets (none named: all): sizes, how alike a class is, licences, and whether they are at hand."""
     from agrbench import formats
     from agrbench.data import summary as describing
-    from agrbench.registry import Registry
+    from agrbench.plugins.registry import Registry
 
     click.echo(formats.write([describing.table(Registry(plugins), specs)], "plain"))
 
@@ -489,7 +489,7 @@ def list_data(specs: tuple[str, ...], plugins: tuple[str, ...]) -> None:
 def get_data(name: str, plugins: tuple[str, ...]) -> None:
     """Download a dataset's files that are not at hand into the user cache, checked by their checksums."""
     from agrbench.data import files as data
-    from agrbench.registry import Registry
+    from agrbench.plugins.registry import Registry
 
     for file in data.files(name, Registry(plugins).dataset(name).record.source):
         click.echo(data.fetch(file))
@@ -502,7 +502,7 @@ def get_data(name: str, plugins: tuple[str, ...]) -> None:
 def locate_data(name: str, plugins: tuple[str, ...]) -> None:
     """Print where a dataset's files lie."""
     from agrbench.data import files as data
-    from agrbench.registry import Registry
+    from agrbench.plugins.registry import Registry
 
     for file in data.files(name, Registry(plugins).dataset(name).record.source):
         found = data.find(file)

@@ -13,7 +13,7 @@ from agrbench.metrics import Group
 from agrbench.published import Claim, Page
 
 if TYPE_CHECKING:
-    from agrbench.registry import Registry
+    from agrbench.plugins.registry import Registry
 
 HEADERS = ("published", "ours", "difference", "95%\ninterval", "seeds")
 RATIOS = ("published\namp / base", "ours\namp / base")

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from agrbench import machine, memory
 from agrbench.cells import PROTOCOL, Cell
 from agrbench.errors import AgrbenchError, Inapplicable
-from agrbench.registry import Registry
+from agrbench.plugins.registry import Registry
 from agrbench.store import SCHEMA, Record, Store
 
 if TYPE_CHECKING:

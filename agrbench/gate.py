@@ -19,7 +19,7 @@ from agrbench.metrics import Group
 from agrbench.store import Record
 
 if TYPE_CHECKING:
-    from agrbench.registry import Registry
+    from agrbench.plugins.registry import Registry
 
 TOLERANCE = 2.0  # points of accuracy, or of success in percent
 ROUNDING = 1e-9

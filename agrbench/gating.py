@@ -9,7 +9,7 @@ from pathlib import Path
 from agrbench import gate, slowdowns, store
 from agrbench.errors import RecordError
 from agrbench.gate import Comparison
-from agrbench.registry import Registry
+from agrbench.plugins.registry import Registry
 
 
 def compare(

@@ -12,7 +12,7 @@ from typing import Any
 from agrbench.cells import UNATTACKED, UNDEFENDED, Cell
 from agrbench.errors import Inapplicable, PluginError
 from agrbench.execution import canonical, sources
-from agrbench.registry import Registry
+from agrbench.plugins.registry import Registry
 from agrbench.store import Store
 
 AMPLIFIER = "amp"

@@ -24,11 +24,11 @@ from agrbench.errors import Inapplicable
 from agrbench.geometry import row_norms
 from agrbench.layout import Layout
 from agrbench.plugins import Attack
+from agrbench.plugins.stack import Loaded, Stack, blame
 from agrbench.randomness import Randomness
 from agrbench.rounds import ByColumn, Columns, Insider, Memory, Round, Server, Verdict
 from agrbench.selection import ranks_of
 from agrbench.sights import Sight
-from agrbench.stacks import Loaded, Stack, blame
 from agrbench.threads import using
 
 

@@ -14,8 +14,8 @@ from agrbench.breaking import Search
 from agrbench.cells import UNATTACKED, UNDEFENDED, Cell
 from agrbench.formats import Entry, Table
 from agrbench.metrics import Group
+from agrbench.plugins.registry import Registry
 from agrbench.publishing import RECORDS
-from agrbench.registry import Registry
 from agrbench.store import Store
 
 PAGE = "README.md"

@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Iterator
 from typing import Any, cast
 
-from agrbench.entries import Entry
+from agrbench.plugins.source import Entry
 
 WIDTH = 112
 VARIANTS = r"\bVariants?: (.*?)(?:\n\n|\Z)"

@@ -19,7 +19,7 @@ from agrbench.metrics import Group
 from agrbench.published import Claim
 
 if TYPE_CHECKING:
-    from agrbench.registry import Registry
+    from agrbench.plugins.registry import Registry
 
 HIDDEN = 512  # the first width of location30's own model, which records without the setting `model` have
 NOTHING = Sample((), ())

@@ -12,7 +12,7 @@ from agrbench import store
 from agrbench.cells import EVERY, PROTOCOL, Cell
 from agrbench.errors import AgrbenchError, RecordError
 from agrbench.execution import canonical, sources
-from agrbench.registry import Registry
+from agrbench.plugins.registry import Registry
 from agrbench.settings import LARGEST
 from agrbench.store import Record, Store, curves
 

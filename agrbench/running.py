@@ -17,8 +17,8 @@ from agrbench.cells import UNATTACKED, UNDEFENDED, Cell
 from agrbench.data import files as data
 from agrbench.errors import AgrbenchError, PluginError
 from agrbench.grid import Plan
+from agrbench.plugins.registry import Registry
 from agrbench.progress import duration, progress
-from agrbench.registry import Registry
 from agrbench.store import Record, Store
 
 PROBE = 2  # rounds that stand for all where time is estimated

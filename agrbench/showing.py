@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from agrbench.cells import Cell
 from agrbench.errors import SpecError
-from agrbench.registry import Registry
+from agrbench.plugins.registry import Registry
 from agrbench.store import Record
 
 BARS = "▁▂▃▄▅▆▇█"

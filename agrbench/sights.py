@@ -14,8 +14,8 @@ from agrbench.deferred import Deferred
 from agrbench.geometry import Geometry
 from agrbench.layout import Layout
 from agrbench.plugins import Stage
+from agrbench.plugins.stack import Loaded, blame
 from agrbench.rounds import Columns, Memory, Round, Server
-from agrbench.stacks import Loaded, blame
 
 
 @dataclass(frozen=True)

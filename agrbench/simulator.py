@@ -20,11 +20,11 @@ from agrbench.judging import Judge, Outcome, forge
 from agrbench.logs import Log
 from agrbench.models import named
 from agrbench.plugins import Dataset
+from agrbench.plugins.registry import Registry
+from agrbench.plugins.stack import Loaded, blame
 from agrbench.randomness import generator
-from agrbench.registry import Registry
 from agrbench.rounds import Gradients, Insider, Memory, Server
 from agrbench.schedules import Schedule, Trainer
-from agrbench.stacks import Loaded, blame
 from agrbench.training import Learner, learner
 
 

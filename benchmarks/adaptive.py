@@ -19,8 +19,8 @@ from torch import Tensor
 from agrbench import grid, judging, suites
 from agrbench.cells import UNATTACKED, Cell
 from agrbench.errors import Inapplicable
+from agrbench.plugins.registry import Registry
 from agrbench.progress import progress
-from agrbench.registry import Registry
 from agrbench.rounds import Insider
 from agrbench.simulator import Run
 

@@ -17,12 +17,12 @@ from multiprocessing import get_context
 from pathlib import Path
 from time import perf_counter
 
-from agrbench import registry
 from agrbench.conformance import certificates, reports
 from agrbench.conformance.certificates import Certificate
 from agrbench.conformance.subjects import Subject
-from agrbench.entries import Entry
 from agrbench.errors import DataError
+from agrbench.plugins import registry
+from agrbench.plugins.source import Entry
 from agrbench.progress import progress
 
 ROOT = Path(__file__).parents[1]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from agrbench import gate, running, store
 from agrbench.grid import Grid, expand, plan
-from agrbench.registry import Registry
+from agrbench.plugins.registry import Registry
 from agrbench.store import Record, Store
 
 TRIALS = 20

@@ -20,7 +20,7 @@ from tabulate import tabulate
 from agrbench import grid, suites
 from agrbench.branching import Tree
 from agrbench.cells import UNATTACKED, Cell
-from agrbench.registry import Registry
+from agrbench.plugins.registry import Registry
 from agrbench.simulator import load, prepare, simulate
 
 

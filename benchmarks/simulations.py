@@ -23,7 +23,7 @@ from torch.profiler import ProfilerActivity, profile
 from agrbench.cells import Cell
 from agrbench.federation import Examples, Federation
 from agrbench.models import named
-from agrbench.registry import Registry
+from agrbench.plugins.registry import Registry
 from agrbench.schedules import Schedule
 from agrbench.simulator import Prepared, Run, load, prepare
 from agrbench.threads import each, finish, using

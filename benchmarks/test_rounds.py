@@ -11,7 +11,7 @@ import torch
 
 from agrbench import execution, grid
 from agrbench.errors import Inapplicable
-from agrbench.registry import Registry
+from agrbench.plugins.registry import Registry
 from agrbench.threads import using
 from agrbench.workload import Size, Workload, sizes
 

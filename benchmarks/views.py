@@ -21,7 +21,7 @@ from torch import Tensor
 from agrbench import judging
 from agrbench.cells import Cell
 from agrbench.geometry import Geometry
-from agrbench.registry import Registry
+from agrbench.plugins.registry import Registry
 from agrbench.simulator import Run
 
 ATTACKS = ("gradient_ascent", "flip_ascent", "label_flip", "min_max", "blind_spot")

@@ -24,7 +24,7 @@ from agrbench.amplifiers import Patches
 from agrbench.errors import AgrbenchError, Inapplicable
 from agrbench.layout import Layout
 from agrbench.plugins import Stage
-from agrbench.registry import Registry
+from agrbench.plugins.registry import Registry
 from agrbench.rounds import Columns
 
 Shapes = list[tuple[int, ...]]

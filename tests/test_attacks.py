@@ -18,7 +18,7 @@ from agrbench import listing
 from agrbench.errors import AgrbenchError, SpecError
 from agrbench.federation import Attacker, Examples
 from agrbench.plugins import Attack
-from agrbench.registry import Registry
+from agrbench.plugins.registry import Registry
 
 DIRECTIONS = ["std", "sign", "unit"]
 

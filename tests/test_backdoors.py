@@ -20,8 +20,8 @@ from agrbench import Cell
 from agrbench.errors import AgrbenchError, Inapplicable
 from agrbench.federation import Examples
 from agrbench.judging import forge as ask
+from agrbench.plugins.registry import Registry
 from agrbench.randomness import generator
-from agrbench.registry import Registry
 from agrbench.rounds import Insider
 from agrbench.store import curves
 

@@ -25,7 +25,7 @@ from agrbench.bench import Plan
 from agrbench.cli import main
 from agrbench.costs import Cost, Report, Spread
 from agrbench.errors import AgrbenchError
-from agrbench.registry import Registry
+from agrbench.plugins.registry import Registry
 from agrbench.workload import CLASSES, EACH, Size, Workload, nearest, sizes
 
 SMALL = ("--clients", "8", "--parameters", "600", "--repeat", "2", "--threads", "1")

@@ -15,7 +15,7 @@ from agrbench.cells import Cell
 from agrbench.errors import Inapplicable, PluginError
 from agrbench.judging import Outcome
 from agrbench.logs import Log
-from agrbench.registry import Registry
+from agrbench.plugins.registry import Registry
 from agrbench.simulator import simulate
 from agrbench.store import CURVES
 

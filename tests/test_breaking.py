@@ -27,7 +27,7 @@ from agrbench.execution import blank, failed
 from agrbench.formats import Entry
 from agrbench.grid import Plan
 from agrbench.inference import Sample
-from agrbench.registry import Registry
+from agrbench.plugins.registry import Registry
 from agrbench.store import Record, Store
 
 REGISTRY = Registry()

@@ -12,7 +12,7 @@ from agrbench import Cell, Layout, suites
 from agrbench.conformance import claims
 from agrbench.errors import Inapplicable
 from agrbench.grid import expand
-from agrbench.registry import Registry
+from agrbench.plugins.registry import Registry
 
 REGISTRY = Registry()
 SUITE = suites.read("catalogue")

@@ -29,7 +29,7 @@ from agrbench.data.cifar import Part
 from agrbench.errors import DataError, SpecError
 from agrbench.models import ResNet
 from agrbench.plugins import File
-from agrbench.registry import Registry
+from agrbench.plugins.registry import Registry
 
 HERE = Path("here")
 ROWS = 11

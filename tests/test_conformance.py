@@ -20,7 +20,7 @@ from agrbench.conformance.draws import Draws, bound, legal
 from agrbench.conformance.searching import search
 from agrbench.conformance.subjects import Subject, subjects
 from agrbench.errors import AgrbenchError
-from agrbench.registry import Registry
+from agrbench.plugins.registry import Registry
 
 REGISTRY = Registry()
 SHIPPED = [(kind, name) for kind in ("defense", "stage", "attack") for name in REGISTRY.names(kind)]

@@ -37,10 +37,10 @@ from agrbench import Layout
 from agrbench.errors import AgrbenchError, Inapplicable, PluginError
 from agrbench.judging import Judge
 from agrbench.plugins import Defense
+from agrbench.plugins.registry import Registry
+from agrbench.plugins.stack import Loaded
 from agrbench.randomness import generator
-from agrbench.registry import Registry
 from agrbench.rounds import Round, Server
-from agrbench.stacks import Loaded
 
 Form = tuple[str, str]
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from agrbench.cells import Cell
-from agrbench.registry import Registry
+from agrbench.plugins.registry import Registry
 from agrbench.simulator import Run
 
 SMALL: dict[str, Any] = {"clients": 10, "rounds": 20, "start": 10}

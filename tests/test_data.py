@@ -26,7 +26,7 @@ from agrbench.data import files as data
 from agrbench.errors import DataError
 from agrbench.federation import Examples
 from agrbench.plugins import File, Folder, Source
-from agrbench.registry import Registry
+from agrbench.plugins.registry import Registry
 
 CONTENT = b"label,1,0,1\n" * 100
 SUM = hashlib.sha256(CONTENT).hexdigest()

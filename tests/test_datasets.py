@@ -27,7 +27,7 @@ from agrbench.data import summary as describing
 from agrbench.errors import AgrbenchError, DataError, SpecError
 from agrbench.federation import Examples
 from agrbench.plugins import Dataset, File
-from agrbench.registry import Registry
+from agrbench.plugins.registry import Registry
 
 femnist, mnist, purchase100, synthetic, texas100 = (
     importlib.import_module(f"agrbench.datasets.{name}")

@@ -18,7 +18,7 @@ import agrbench
 from agrbench import grid, suites
 from agrbench.cells import Cell
 from agrbench.errors import Inapplicable
-from agrbench.registry import Registry
+from agrbench.plugins.registry import Registry
 from agrbench.simulator import Run
 
 REGISTRY = Registry()

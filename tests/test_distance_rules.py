@@ -22,8 +22,8 @@ import agrbench
 from agrbench import Layout, Verdict
 from agrbench.errors import AgrbenchError, Inapplicable
 from agrbench.judging import Judge
+from agrbench.plugins.registry import Registry
 from agrbench.randomness import generator
-from agrbench.registry import Registry
 from agrbench.rounds import Server
 
 Form = tuple[str, str]

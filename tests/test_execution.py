@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from agrbench.cells import Cell
 from agrbench.cli import main
 from agrbench.execution import Turns, cores, execute
-from agrbench.registry import Registry
+from agrbench.plugins.registry import Registry
 from agrbench.simulator import simulate
 from agrbench.store import Store
 

@@ -25,7 +25,7 @@ from agrbench.execution import blank, compute, failed, skipped
 from agrbench.gate import BETTER, GREEN, INCOMPARABLE, RED, SAME, WORSE, Comparison, Row
 from agrbench.grid import Grid, expand
 from agrbench.inference import Sample
-from agrbench.registry import Registry
+from agrbench.plugins.registry import Registry
 from agrbench.store import Record, Store
 
 REGISTRY = Registry()

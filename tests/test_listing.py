@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from agrbench import listing
-from agrbench.entries import Entry
-from agrbench.registry import Registry
+from agrbench.plugins.registry import Registry
+from agrbench.plugins.source import Entry
 
 REGISTRY = Registry()
 RULES = [REGISTRY.entry(kind, name) for kind in ("defense", "stage") for name in REGISTRY.names(kind)]

@@ -12,7 +12,7 @@ import torch
 
 from agrbench import memory
 from agrbench.cells import Cell
-from agrbench.registry import Registry
+from agrbench.plugins.registry import Registry
 from agrbench.simulator import Run
 
 FAULTS = """

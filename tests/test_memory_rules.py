@@ -21,8 +21,8 @@ import agrbench
 from agrbench import Layout, Verdict
 from agrbench.errors import AgrbenchError, Inapplicable
 from agrbench.judging import Judge, Outcome
+from agrbench.plugins.registry import Registry
 from agrbench.randomness import generator
-from agrbench.registry import Registry
 from agrbench.rounds import Server
 
 REGISTRY = Registry(())

@@ -20,7 +20,7 @@ from agrbench.cells import Cell
 from agrbench.execution import blank, failed
 from agrbench.inference import Sample
 from agrbench.metrics import Group
-from agrbench.registry import Registry
+from agrbench.plugins.registry import Registry
 from agrbench.store import Record
 
 REGISTRY = Registry()

@@ -21,8 +21,8 @@ from agrbench.cells import Cell
 from agrbench.errors import AgrbenchError
 from agrbench.federation import Examples, Federation, federate
 from agrbench.partitions import deal
+from agrbench.plugins.registry import Registry
 from agrbench.randomness import generator
-from agrbench.registry import Registry
 from agrbench.simulator import Run
 from agrbench.store import curves
 

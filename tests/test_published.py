@@ -28,7 +28,7 @@ from agrbench.data import summary as describing
 from agrbench.execution import blank, failed
 from agrbench.formats import Table
 from agrbench.inference import Sample
-from agrbench.registry import Registry
+from agrbench.plugins.registry import Registry
 from agrbench.store import Record, Store
 
 REGISTRY = Registry()

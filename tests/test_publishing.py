@@ -19,7 +19,7 @@ from agrbench.cells import Cell
 from agrbench.cli import main
 from agrbench.errors import AgrbenchError
 from agrbench.execution import blank, failed, skipped
-from agrbench.registry import Registry
+from agrbench.plugins.registry import Registry
 from agrbench.store import Record, Store, read
 
 ROOT = Path(__file__).parents[1]

@@ -19,9 +19,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agrbench import plugins
 from agrbench.errors import AgrbenchError, PluginError, SpecError
-from agrbench.registry import Registry
+from agrbench.plugins import contract as plugins
+from agrbench.plugins.registry import Registry
 
 SHIPPED = Registry()
 FOLDERS = {"attack": "attacks", "defense": "defenses", "stage": "defenses", "dataset": "datasets"}
@@ -594,15 +594,15 @@ assert "scipy" not in sys.modules, "scipy was imported"
 print("without torch")
 """
 LIST = """
-from agrbench.plugins import KINDS
-from agrbench.registry import Registry
+from agrbench.plugins.contract import KINDS
+from agrbench.plugins.registry import Registry
 registry = Registry()
 entries = [registry.entry(kind, name) for kind in KINDS for name in registry.names(kind)]
 assert len(entries) > 20
 assert all(entry.signature and entry.summary and entry.digest for entry in entries)
 """
 ERRORS = """
-from agrbench.registry import Registry
+from agrbench.plugins.registry import Registry
 registry = Registry()
 {calls}
 for call, spec in calls:
@@ -671,7 +671,7 @@ def test_a_user_s_file_is_listed_without_being_run(tmp_path: Path) -> None:
 
 INSTALLED = """
 import json, sys, warnings
-from agrbench.registry import Registry
+from agrbench.plugins.registry import Registry
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
     registry = Registry()

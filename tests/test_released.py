@@ -21,8 +21,8 @@ from agrbench.errors import AgrbenchError, Inapplicable, SpecError
 from agrbench.federation import Attacker, Examples
 from agrbench.judging import Judge
 from agrbench.plugins import Attack
+from agrbench.plugins.registry import Registry
 from agrbench.randomness import generator
-from agrbench.registry import Registry
 from agrbench.rounds import Server
 from agrbench.simulator import Run
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from agrbench import registry
 from agrbench.cli import main
 from agrbench.conformance import claims
+from agrbench.plugins import registry
 
 KINDS = ["attack", "defense", "stage", "dataset"]
 BIN = Path(sys.executable).parent

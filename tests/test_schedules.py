@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from agrbench.cells import Cell
 from agrbench.federation import Examples
 from agrbench.models import mlp
+from agrbench.plugins.registry import Registry
 from agrbench.poisoning import shuffle_labels
 from agrbench.randomness import generator
-from agrbench.registry import Registry
 from agrbench.schedules import Schedule, Trainer
 from agrbench.simulator import Run
 from agrbench.threads import using

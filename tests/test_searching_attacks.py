@@ -21,8 +21,8 @@ from agrbench import Cell, Layout
 from agrbench.errors import AgrbenchError, Inapplicable, SpecError
 from agrbench.grid import plan
 from agrbench.judging import forge as ask
+from agrbench.plugins.registry import Registry
 from agrbench.randomness import generator
-from agrbench.registry import Registry
 from agrbench.rounds import Insider
 from agrbench.store import Store, curves
 

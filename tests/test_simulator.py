@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import agrbench
 from agrbench.cells import Cell
 from agrbench.errors import Inapplicable, PluginError
-from agrbench.registry import Registry
+from agrbench.plugins.registry import Registry
 from agrbench.simulator import Run
 from agrbench.store import curves
 

@@ -19,8 +19,8 @@ import agrbench
 from agrbench import Cell, Layout, Verdict
 from agrbench.errors import AgrbenchError, Inapplicable, PluginError
 from agrbench.judging import Judge
+from agrbench.plugins.registry import Registry
 from agrbench.randomness import generator
-from agrbench.registry import Registry
 from agrbench.rounds import Server
 from agrbench.simulator import Run
 from agrbench.threads import using

@@ -22,7 +22,7 @@ from agrbench import formats, metrics, showing, tables
 from agrbench.cells import Cell
 from agrbench.errors import AgrbenchError, RecordError
 from agrbench.execution import blank, failed, skipped
-from agrbench.registry import Registry
+from agrbench.plugins.registry import Registry
 from agrbench.store import Record, Store, collect, curves, read
 
 REGISTRY = Registry()

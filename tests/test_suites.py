@@ -13,7 +13,7 @@ from agrbench import specs, suites
 from agrbench.cells import Cell
 from agrbench.errors import AgrbenchError
 from agrbench.grid import Grid, expand
-from agrbench.registry import Registry
+from agrbench.plugins.registry import Registry
 
 FIVE = {"location30", "mnist", "cifar10", "purchase100", "texas100"}
 UNTARGETED = {"label_flip", "gradient_ascent", "min_max", "flip_ascent"}

@@ -24,7 +24,7 @@ from agrbench.cells import Cell
 from agrbench.cli import main
 from agrbench.execution import blank, failed, skipped
 from agrbench.formats import Table
-from agrbench.registry import Registry
+from agrbench.plugins.registry import Registry
 from agrbench.store import Record, Store
 
 REGISTRY = Registry()

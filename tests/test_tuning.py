@@ -14,7 +14,7 @@ from agrbench import tuning
 from agrbench.cells import Cell
 from agrbench.cli import main
 from agrbench.federation import Examples
-from agrbench.registry import Registry
+from agrbench.plugins.registry import Registry
 from agrbench.simulator import load, prepare, simulate
 from agrbench.tuning import Trial, best, held_out, tune
 

@@ -17,8 +17,8 @@ import agrbench
 from agrbench import Layout
 from agrbench.errors import AgrbenchError
 from agrbench.judging import forge as ask
+from agrbench.plugins.registry import Registry
 from agrbench.randomness import generator
-from agrbench.registry import Registry
 from agrbench.rounds import Insider
 
 REGISTRY = Registry(())

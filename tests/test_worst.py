@@ -28,7 +28,7 @@ from agrbench.cells import Cell
 from agrbench.cli import main
 from agrbench.execution import failed, skipped
 from agrbench.formats import Table
-from agrbench.registry import Registry
+from agrbench.plugins.registry import Registry
 from agrbench.store import Record
 
 REGISTRY = Registry()

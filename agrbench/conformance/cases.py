@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from agrbench import registry
 from agrbench.judging import Judge, Outcome
 from agrbench.layout import Layout
+from agrbench.plugins import registry
 from agrbench.randomness import generator
 from agrbench.rounds import Columns, Gradients, Server
 

@@ -15,11 +15,11 @@ import torch
 from hypothesis import currently_in_test_context, target
 from torch import Tensor
 
-from agrbench import registry
 from agrbench.conformance.cases import Case, Violation
 from agrbench.conformance.draws import SQUARE, Draws, alone, bound
 from agrbench.conformance.searching import search
 from agrbench.perturbations import hides, unseen_by
+from agrbench.plugins import registry
 from agrbench.selection import middle
 
 STRENGTHS = (1.0, 1e2, 1e4, 1e6)

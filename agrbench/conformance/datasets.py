@@ -12,15 +12,15 @@ from unittest import mock
 
 import torch
 
-from agrbench import registry, simulator
+from agrbench import simulator
 from agrbench.conformance.cases import Violation
 from agrbench.data import files as data
 from agrbench.errors import DataError
 from agrbench.federation import Examples
 from agrbench.models import named
-from agrbench.plugins import Dataset
-from agrbench.registry import Registry
-from agrbench.stacks import Loaded, blame
+from agrbench.plugins import Dataset, registry
+from agrbench.plugins.registry import Registry
+from agrbench.plugins.stack import Loaded, blame
 from agrbench.training import learner
 
 LARGEST = 100.0  # a feature larger than this was not scaled: pixels from 0 to 255, prices, years

@@ -9,10 +9,10 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from agrbench import registry
 from agrbench.conformance.cases import Case, Shapes
 from agrbench.errors import Inapplicable
-from agrbench.stacks import Stack
+from agrbench.plugins import registry
+from agrbench.plugins.stack import Stack
 
 Strategy = st.SearchStrategy[dict[str, Any]]
 Cases = st.SearchStrategy[Case]

@@ -8,10 +8,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from agrbench import registry, specs
-from agrbench.entries import exports, parse
+from agrbench import specs
 from agrbench.errors import SpecError
-from agrbench.plugins import KINDS
+from agrbench.plugins import registry
+from agrbench.plugins.contract import KINDS
+from agrbench.plugins.source import exports, parse
 
 
 @dataclass(frozen=True)

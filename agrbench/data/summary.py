@@ -12,8 +12,8 @@ from agrbench.errors import DataError
 from agrbench.federation import Examples
 from agrbench.formats import NONE, Entry, Table
 from agrbench.plugins import Dataset
+from agrbench.plugins.registry import Registry
 from agrbench.progress import progress
-from agrbench.registry import Registry
 
 BLOCK = 1 << 22  # numbers normalised at once
 HEADERS = ("dataset", "train", "test", "features", "classes", "rows a class", "cosine")

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from agrbench.errors import AgrbenchError, DataError, Inapplicable, PluginError, SpecError
-from agrbench.plugins import Attack, Defense, Plugin, Stage
+from agrbench.plugins import Attack, Defense, Stage
+from agrbench.plugins.contract import Plugin
 
 R = TypeVar("R", bound=Plugin)
 TRIED = (*range(1, 64), *(1 << power for power in range(6, 21)))  # numbers of clients that a rule may be defined for

@@ -21,11 +21,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, TypeVar
 
-from agrbench import plugins, specs
-from agrbench.entries import Entry, exports, parse
+from agrbench import specs
 from agrbench.errors import PluginError, SpecError
+from agrbench.plugins import contract as plugins
+from agrbench.plugins.source import Entry, exports, parse
+from agrbench.plugins.stack import Loaded, Stack
 from agrbench.specs import Term
-from agrbench.stacks import Loaded, Stack
 
 if TYPE_CHECKING:
     from agrbench.cells import Cell

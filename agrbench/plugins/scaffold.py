@@ -5,8 +5,8 @@ from __future__ import annotations
 import keyword
 from pathlib import Path
 
-from agrbench import registry
 from agrbench.errors import AgrbenchError
+from agrbench.plugins import registry
 
 DEFENSE = '''"""{title}: average the updates nearest to all others (write the idea and, in brackets, the paper)."""
 

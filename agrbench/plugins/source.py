@@ -11,8 +11,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TypeGuard, cast
 
-from agrbench import plugins
 from agrbench.errors import PluginError
+from agrbench.plugins import contract as plugins
 
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
