@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from agrbench.api import aggregate, amplify, forge, run, weigh
     from agrbench.cells import Cell
     from agrbench.layout import Layout
-    from agrbench.rounds import Gradients, Verdict
+    from agrbench.server.rounds import Gradients, Verdict
 
 __all__ = ["Cell", "Gradients", "Layout", "Verdict", "aggregate", "amplify", "forge", "run", "weigh"]
 

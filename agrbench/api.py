@@ -12,16 +12,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from agrbench import execution, judging
-from agrbench.amplifiers import Patches
+from agrbench import execution
 from agrbench.cells import Cell
 from agrbench.errors import AgrbenchError, Inapplicable
-from agrbench.geometry import row_norms
-from agrbench.judging import Judge
 from agrbench.layout import Layout
 from agrbench.plugins import registry
 from agrbench.randomness import generator
-from agrbench.rounds import Gradients, Insider, Server, Verdict
+from agrbench.server import judge as judging
+from agrbench.server.amplifier import Patches
+from agrbench.server.geometry import row_norms
+from agrbench.server.judge import Judge
+from agrbench.server.rounds import Gradients, Insider, Server, Verdict
 
 Array = TypeVar("Array", Tensor, NDArray[Any])
 Shapes = Layout | Iterable[Sequence[int]]

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from agrbench.judging import Outcome
+from agrbench.server.judge import Outcome
 
 CURVES = ("rounds", "accuracy", "loss", "success", "success_untriggered")
 RATES = ("malicious_share", "precision", "recall")

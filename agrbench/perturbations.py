@@ -9,10 +9,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from agrbench.amplifiers import Patches
 from agrbench.errors import AgrbenchError
-from agrbench.geometry import Geometry, by_columns
 from agrbench.layout import Layout
+from agrbench.server.amplifier import Patches
+from agrbench.server.geometry import Geometry, by_columns
 
 Direction = Literal["std", "sign", "unit"]
 DIRECTIONS: tuple[Direction, ...] = ("std", "sign", "unit")

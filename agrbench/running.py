@@ -241,7 +241,7 @@ def _probe(kind: Cell, registry: Registry) -> float:
 
 def _forging(kind: Cell, registry: Registry) -> float:
     """Give the seconds that an attack takes to forge the rows of one round."""
-    from agrbench.judging import forge
+    from agrbench.server.judge import forge
     from agrbench.simulator import Run
 
     run = Run(kind, registry)

@@ -16,15 +16,15 @@ from torch import Tensor
 from agrbench.cells import EVERY, UNATTACKED, Cell
 from agrbench.errors import PluginError
 from agrbench.federation import Attacker, Examples, Federation, federate
-from agrbench.judging import Judge, Outcome, forge
 from agrbench.logs import Log
 from agrbench.models import named
 from agrbench.plugins import Dataset
 from agrbench.plugins.registry import Registry
 from agrbench.plugins.stack import Loaded, blame
 from agrbench.randomness import generator
-from agrbench.rounds import Gradients, Insider, Memory, Server
 from agrbench.schedules import Schedule, Trainer
+from agrbench.server.judge import Judge, Outcome, forge
+from agrbench.server.rounds import Gradients, Insider, Memory, Server
 from agrbench.training import Learner, learner
 
 

@@ -18,7 +18,7 @@ from agrbench import threads
 from agrbench.federation import Batch, Examples
 from agrbench.layout import Layout
 from agrbench.models import Builder
-from agrbench.pooling import keep_above
+from agrbench.server.pooling import keep_above
 
 BUDGET = 1 << 26  # bytes of activations that a backward pass keeps at once
 CACHED = 1 << 24  # bytes of models and activations that a cache holds, where many models are evaluated

@@ -20,12 +20,12 @@ from torch import Tensor
 
 from agrbench.errors import AgrbenchError
 from agrbench.federation import Examples
-from agrbench.judging import Judge, Outcome
 from agrbench.models import mlp
 from agrbench.plugins.stack import Stack
 from agrbench.randomness import generator
-from agrbench.rounds import Gradients, Server
 from agrbench.schedules import Schedule, Trainer
+from agrbench.server.judge import Judge, Outcome
+from agrbench.server.rounds import Gradients, Server
 from agrbench.training import learner
 
 FEATURES, CLASSES, ROOT, SHARD, ONES, RATE = 446, 30, 300, 80, 0.12, 0.1

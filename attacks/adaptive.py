@@ -9,7 +9,7 @@ from torch import Tensor
 from agrbench.errors import AgrbenchError
 from agrbench.perturbations import DIRECTIONS, against, diameter, hides, unseen, unseen_by, within
 from agrbench.plugins import Attack
-from agrbench.rounds import Insider
+from agrbench.server.rounds import Insider
 
 
 def adaptive(insider: Insider, *, evaluations: int = 20, kernel: int = 2) -> Tensor:

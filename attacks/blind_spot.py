@@ -5,7 +5,7 @@ from torch import Tensor
 from agrbench.errors import AgrbenchError
 from agrbench.perturbations import unseen
 from agrbench.plugins import Attack
-from agrbench.rounds import Insider
+from agrbench.server.rounds import Insider
 
 
 def blind_spot(insider: Insider, *, strength: float = 1.0, kernel: int = 2) -> Tensor:

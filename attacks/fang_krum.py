@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
-from agrbench.geometry import Geometry
 from agrbench.plugins import Attack
-from agrbench.rounds import Insider
-from agrbench.selection import neighbourhood
+from agrbench.server.geometry import Geometry
+from agrbench.server.rounds import Insider
+from agrbench.server.scores import neighbourhood
 
 LEAST = 1e-5
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from agrbench.errors import AgrbenchError
 from agrbench.plugins import Attack
-from agrbench.rounds import Insider
+from agrbench.server.rounds import Insider
 
 
 def fang_trimmed_mean(insider: Insider, *, space: Literal["models", "updates"] = "models", b: float = 2.0) -> Tensor:

@@ -7,7 +7,7 @@ from torch import Generator, Tensor
 from agrbench.federation import Attacker, Examples
 from agrbench.plugins import Attack
 from agrbench.poisoning import draw_labels, shuffle_labels
-from agrbench.rounds import Insider
+from agrbench.server.rounds import Insider
 
 
 def poison(

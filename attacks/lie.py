@@ -7,7 +7,7 @@ from torch import Tensor
 from agrbench.errors import AgrbenchError
 from agrbench.perturbations import against
 from agrbench.plugins import Attack
-from agrbench.rounds import Insider
+from agrbench.server.rounds import Insider
 
 
 def lie(insider: Insider, *, z: float | None = None) -> Tensor:

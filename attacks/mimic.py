@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from agrbench.plugins import Attack
-from agrbench.rounds import Insider
+from agrbench.server.rounds import Insider
 
 
 def mimic(insider: Insider, *, warmup: int = 10) -> Tensor:

@@ -5,10 +5,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from agrbench.geometry import Geometry
 from agrbench.perturbations import against, within
 from agrbench.plugins import Attack
-from agrbench.rounds import Insider
+from agrbench.server.geometry import Geometry
+from agrbench.server.rounds import Insider
 
 
 def min_max(

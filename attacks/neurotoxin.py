@@ -6,7 +6,7 @@ from agrbench.errors import AgrbenchError
 from agrbench.federation import Attacker, Examples
 from agrbench.plugins import Attack
 from agrbench.poisoning import stamp, stamp_share
-from agrbench.rounds import Insider
+from agrbench.server.rounds import Insider
 
 
 def trigger(examples: Examples, *, target: int = 0) -> Examples:

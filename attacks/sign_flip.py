@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from agrbench.plugins import Attack
-from agrbench.rounds import Insider
+from agrbench.server.rounds import Insider
 
 
 def sign_flip(insider: Insider, *, strength: float = 1.0) -> Tensor:

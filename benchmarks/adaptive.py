@@ -16,12 +16,13 @@ import torch
 from tabulate import tabulate
 from torch import Tensor
 
-from agrbench import grid, judging, suites
+from agrbench import grid, suites
 from agrbench.cells import UNATTACKED, Cell
 from agrbench.errors import Inapplicable
 from agrbench.plugins.registry import Registry
 from agrbench.progress import progress
-from agrbench.rounds import Insider
+from agrbench.server import judge as judging
+from agrbench.server.rounds import Insider
 from agrbench.simulator import Run
 
 ATTACKS = ("min_max", "adaptive")

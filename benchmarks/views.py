@@ -18,10 +18,10 @@ import torch
 from tabulate import tabulate
 from torch import Tensor
 
-from agrbench import judging
 from agrbench.cells import Cell
-from agrbench.geometry import Geometry
 from agrbench.plugins.registry import Registry
+from agrbench.server import judge as judging
+from agrbench.server.geometry import Geometry
 from agrbench.simulator import Run
 
 ATTACKS = ("gradient_ascent", "flip_ascent", "label_flip", "min_max", "blind_spot")

@@ -4,10 +4,10 @@ from typing import Literal
 
 from torch import Generator
 
-from agrbench.amplifiers import Patches, magnitude, maximum
 from agrbench.layout import Layout
 from agrbench.plugins import Stage
-from agrbench.rounds import Columns
+from agrbench.server.amplifier import Patches, magnitude, maximum
+from agrbench.server.rounds import Columns
 
 
 def amp(

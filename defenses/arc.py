@@ -3,8 +3,8 @@
 from torch import Tensor
 
 from agrbench.plugins import Stage
-from agrbench.rounds import Round
-from agrbench.selection import clipping
+from agrbench.server.rounds import Round
+from agrbench.server.scores import clipping
 
 
 def arc(round: Round) -> Tensor:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from agrbench.plugins import Stage
-from agrbench.rounds import Round
+from agrbench.server.rounds import Round
 
 
 def bucketing(round: Round, *, size: int = 2) -> Tensor:

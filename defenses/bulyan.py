@@ -5,10 +5,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from agrbench.geometry import distances_to
 from agrbench.plugins import Defense
-from agrbench.rounds import Round
-from agrbench.selection import middle, nearest_to_median, neighbourhood
+from agrbench.server.geometry import distances_to
+from agrbench.server.rounds import Round
+from agrbench.server.scores import middle, nearest_to_median, neighbourhood
 
 TIE = 1e-12  # scores and distances that differ by less, relatively, are equal
 

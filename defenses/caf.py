@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from agrbench.coefficients import spread
 from agrbench.plugins import Defense
-from agrbench.rounds import Round
+from agrbench.server.rounds import Round
+from agrbench.server.weighted_means import spread
 
 NOTHING = 1e-9  # a weight that rounding left over: rows that tie for the longest projection all lose theirs
 

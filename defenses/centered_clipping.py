@@ -5,11 +5,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from agrbench.coefficients import from_mean
-from agrbench.geometry import distances_to
 from agrbench.plugins import Defense
-from agrbench.rounds import Round, Verdict
-from agrbench.selection import clipping, middle
+from agrbench.server.geometry import distances_to
+from agrbench.server.rounds import Round, Verdict
+from agrbench.server.scores import clipping, middle
+from agrbench.server.weighted_means import from_mean
 
 
 def centered_clipping(round: Round, *, tau: float | Literal["median"] = "median", steps: int = 1) -> Verdict:

@@ -5,8 +5,8 @@ from typing import Literal
 from torch import Tensor
 
 from agrbench.plugins import Stage
-from agrbench.rounds import Round
-from agrbench.selection import clipping, middle
+from agrbench.server.rounds import Round
+from agrbench.server.scores import clipping, middle
 
 
 def clip(round: Round, *, radius: float | Literal["median"] = "median") -> Tensor:

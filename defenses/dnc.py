@@ -6,11 +6,11 @@ from math import floor
 import torch
 from torch import Tensor
 
-from agrbench.coefficients import spread
-from agrbench.geometry import Geometry
 from agrbench.plugins import Defense
-from agrbench.rounds import Round
-from agrbench.selection import smallest
+from agrbench.server.geometry import Geometry
+from agrbench.server.rounds import Round
+from agrbench.server.scores import smallest
+from agrbench.server.weighted_means import spread
 
 
 def dnc(round: Round, *, coordinates: int = 10_000, iterations: int = 1, removed: float = 1.0) -> Tensor:

@@ -5,8 +5,8 @@ from typing import Literal
 from torch import Tensor
 
 from agrbench.plugins import Defense
-from agrbench.rounds import Round
-from agrbench.selection import highest_accuracy, judged
+from agrbench.server.rounds import Round
+from agrbench.server.scores import highest_accuracy, judged
 
 
 def fang_err(round: Round, *, impact: Literal["alone", "leave_one_out"] = "alone") -> Tensor:

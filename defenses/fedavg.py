@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from agrbench.plugins import Defense
-from agrbench.rounds import Round
+from agrbench.server.rounds import Round
 
 
 def fedavg(round: Round, *, weighted: bool = False) -> Tensor:

@@ -9,8 +9,8 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from agrbench.plugins import Defense
-from agrbench.rounds import Round
-from agrbench.selection import neighbourhood, smallest
+from agrbench.server.rounds import Round
+from agrbench.server.scores import neighbourhood, smallest
 
 
 def fedinv(round: Round, *, rows: int = 4, steps: int = 20, rate: float = 0.1) -> Tensor:

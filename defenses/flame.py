@@ -4,10 +4,10 @@ import torch
 from sklearn.cluster import HDBSCAN
 from torch import Tensor
 
-from agrbench.geometry import angles, products
 from agrbench.plugins import Defense
-from agrbench.rounds import Round, Verdict
-from agrbench.selection import clipping, middle
+from agrbench.server.geometry import angles, products
+from agrbench.server.rounds import Round, Verdict
+from agrbench.server.scores import clipping, middle
 
 
 def flame(round: Round, *, noise: float = 0.001) -> Verdict:

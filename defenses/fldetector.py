@@ -6,11 +6,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from agrbench.clusters import upper_cluster
-from agrbench.histories import kept_rows
 from agrbench.plugins import Defense
-from agrbench.quasinewton import curvature
-from agrbench.rounds import Round, Verdict
+from agrbench.server.clusters import upper_cluster
+from agrbench.server.history import kept_rows
+from agrbench.server.quasinewton import curvature
+from agrbench.server.rounds import Round, Verdict
 
 
 def fldetector(round: Round, *, window: int = 10, exclude: Literal["run", "round"] = "run") -> Verdict:

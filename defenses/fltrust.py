@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from agrbench.geometry import distances_to, products
 from agrbench.plugins import Defense
-from agrbench.rounds import Round
+from agrbench.server.geometry import distances_to, products
+from agrbench.server.rounds import Round
 
 
 def fltrust(round: Round) -> Tensor:

@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
-from agrbench.geometry import Geometry
-from agrbench.histories import kept_rows
 from agrbench.plugins import Defense
-from agrbench.rounds import Round
+from agrbench.server.geometry import Geometry
+from agrbench.server.history import kept_rows
+from agrbench.server.rounds import Round
 
 ALIKE = 1e-12  # one minus a cosine below it is rounding
 

@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
-from agrbench.coefficients import between_means, from_mean
 from agrbench.plugins import Defense
-from agrbench.rounds import Round
-from agrbench.selection import middle
+from agrbench.server.rounds import Round
+from agrbench.server.scores import middle
+from agrbench.server.weighted_means import between_means, from_mean
 
 FINE = 1e-6  # of the median distance: below it distances are not told apart, and steps end
 MOST = 100

@@ -5,8 +5,8 @@ from typing import Literal
 from torch import Tensor
 
 from agrbench.plugins import Defense
-from agrbench.rounds import Round
-from agrbench.selection import neighbourhood, smallest
+from agrbench.server.rounds import Round
+from agrbench.server.scores import neighbourhood, smallest
 
 
 def krum(round: Round, *, neighbours: Literal["paper", "byzfl"] = "paper", power: Literal[1, 2, 4] = 2) -> Tensor:

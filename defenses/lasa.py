@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from agrbench.plugins import Defense
-from agrbench.rounds import Round
-from agrbench.selection import clipping, middle
+from agrbench.server.rounds import Round
+from agrbench.server.scores import clipping, middle
 from agrbench.threads import each
 
 BLOCK = 1 << 20  # entries that one thread works on at once: rows of a large model are selected from one by one

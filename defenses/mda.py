@@ -3,8 +3,8 @@
 from torch import Tensor
 
 from agrbench.plugins import Defense
-from agrbench.rounds import Round
-from agrbench.subsets import tightest
+from agrbench.server.rounds import Round
+from agrbench.server.subsets import tightest
 
 
 def mda(round: Round) -> Tensor:

@@ -6,8 +6,8 @@ from functools import partial
 from torch import Tensor
 
 from agrbench.plugins import Defense
-from agrbench.rounds import Round
-from agrbench.selection import nearest_to_median
+from agrbench.server.rounds import Round
+from agrbench.server.scores import nearest_to_median
 
 
 def meamed(round: Round) -> Callable[[Tensor], Tensor]:

@@ -5,8 +5,8 @@ from typing import Literal
 from torch import Tensor
 
 from agrbench.plugins import Defense
-from agrbench.rounds import Round
-from agrbench.selection import at_unit_norm, densest
+from agrbench.server.rounds import Round
+from agrbench.server.scores import at_unit_norm, densest
 
 
 def mgden(round: Round, *, neighbours: int | None = None, score: Literal["row", "released"] = "row") -> Tensor:

@@ -2,10 +2,10 @@
 
 from torch import Tensor
 
-from agrbench.geometry import distances_to
 from agrbench.plugins import Defense
-from agrbench.rounds import Round
-from agrbench.selection import smallest
+from agrbench.server.geometry import distances_to
+from agrbench.server.rounds import Round
+from agrbench.server.scores import smallest
 
 
 def monna(round: Round) -> Tensor:

@@ -3,8 +3,8 @@
 from torch import Tensor
 
 from agrbench.plugins import Defense
-from agrbench.rounds import Round
-from agrbench.selection import clipping, middle
+from agrbench.server.rounds import Round
+from agrbench.server.scores import clipping, middle
 
 
 def norm_clipping(round: Round) -> Tensor:

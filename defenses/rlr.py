@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from agrbench.plugins import Defense
-from agrbench.rounds import Round
+from agrbench.server.rounds import Round
 
 
 def rlr(round: Round, *, threshold: int | None = None) -> Callable[[Tensor], Tensor]:

@@ -2,10 +2,10 @@
 
 from torch import Generator
 
-from agrbench.amplifiers import Patches
 from agrbench.layout import Layout
 from agrbench.plugins import Stage
-from agrbench.rounds import Columns
+from agrbench.server.amplifier import Patches
+from agrbench.server.rounds import Columns
 
 
 def sample(layout: Layout, rng: Generator, restore: bool, *, kernel: int = 2) -> Columns:

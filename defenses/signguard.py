@@ -8,8 +8,8 @@ from sklearn.cluster import MeanShift, estimate_bandwidth
 from torch import Tensor
 
 from agrbench.plugins import Defense
-from agrbench.rounds import Round
-from agrbench.selection import clipping, middle
+from agrbench.server.rounds import Round
+from agrbench.server.scores import clipping, middle
 
 
 def signguard(round: Round, *, share: float = 0.1) -> Tensor:

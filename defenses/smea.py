@@ -6,8 +6,8 @@ from typing import Literal
 from torch import Tensor
 
 from agrbench.plugins import Defense
-from agrbench.rounds import Round
-from agrbench.subsets import flattened, flattest
+from agrbench.server.rounds import Round
+from agrbench.server.subsets import flattened, flattest
 
 
 def smea(round: Round, *, search: Literal["exact", "greedy"] = "exact") -> Tensor:

@@ -6,8 +6,8 @@ from functools import partial
 from torch import Tensor
 
 from agrbench.plugins import Defense
-from agrbench.rounds import Round
-from agrbench.selection import between
+from agrbench.server.rounds import Round
+from agrbench.server.scores import between
 
 
 def trimmed_mean(round: Round) -> Callable[[Tensor], Tensor]:

@@ -4,7 +4,7 @@ IMPORTS = """import torch
 from functools import partial
 
 from agrbench.plugins import Defense, Stage
-from agrbench.selection import between, clipping, middle, nearest_to_median, neighbourhood, smallest
+from agrbench.server.scores import between, clipping, middle, nearest_to_median, neighbourhood, smallest
 
 
 """

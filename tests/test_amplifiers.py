@@ -19,13 +19,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from agrbench import amplifiers, amplify
-from agrbench.amplifiers import Patches
+from agrbench import amplify
 from agrbench.errors import AgrbenchError, Inapplicable
 from agrbench.layout import Layout
 from agrbench.plugins import Stage
 from agrbench.plugins.registry import Registry
-from agrbench.rounds import Columns
+from agrbench.server import amplifier as amplifiers
+from agrbench.server.amplifier import Patches
+from agrbench.server.rounds import Columns
 
 Shapes = list[tuple[int, ...]]
 

@@ -19,10 +19,10 @@ import agrbench
 from agrbench import Cell
 from agrbench.errors import AgrbenchError, Inapplicable
 from agrbench.federation import Examples
-from agrbench.judging import forge as ask
 from agrbench.plugins.registry import Registry
 from agrbench.randomness import generator
-from agrbench.rounds import Insider
+from agrbench.server.judge import forge as ask
+from agrbench.server.rounds import Insider
 from agrbench.store import curves
 
 REGISTRY = Registry(())

@@ -300,7 +300,7 @@ def weigh(round):
 
 def test_a_rule_that_takes_no_update_has_no_time(tmp_path: Path) -> None:
     body = """
-from agrbench.rounds import Verdict
+from agrbench.server.rounds import Verdict
 def weigh(round):
     return Verdict(torch.zeros(len(round.view)), previous=1e300)
 """

@@ -13,9 +13,9 @@ import torch
 from agrbench.branching import Tree
 from agrbench.cells import Cell
 from agrbench.errors import Inapplicable, PluginError
-from agrbench.judging import Outcome
 from agrbench.logs import Log
 from agrbench.plugins.registry import Registry
+from agrbench.server.judge import Outcome
 from agrbench.simulator import simulate
 from agrbench.store import CURVES
 
@@ -24,7 +24,7 @@ ATTACKS = ["none", "scaling", "mimic(warmup=3)", "model_replacement(rounds='firs
 BANISH = '''"""Ban one client in round 5, and weigh by what was sent before."""
 import torch
 from agrbench.plugins import Defense
-from agrbench.rounds import Verdict
+from agrbench.server.rounds import Verdict
 
 
 def banish(round):

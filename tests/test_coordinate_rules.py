@@ -35,12 +35,12 @@ from torch import Tensor
 import agrbench
 from agrbench import Layout
 from agrbench.errors import AgrbenchError, Inapplicable, PluginError
-from agrbench.judging import Judge
 from agrbench.plugins import Defense
 from agrbench.plugins.registry import Registry
 from agrbench.plugins.stack import Loaded
 from agrbench.randomness import generator
-from agrbench.rounds import Round, Server
+from agrbench.server.judge import Judge
+from agrbench.server.rounds import Round, Server
 
 Form = tuple[str, str]
 

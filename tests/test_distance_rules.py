@@ -21,10 +21,10 @@ from torch import Tensor
 import agrbench
 from agrbench import Layout, Verdict
 from agrbench.errors import AgrbenchError, Inapplicable
-from agrbench.judging import Judge
 from agrbench.plugins.registry import Registry
 from agrbench.randomness import generator
-from agrbench.rounds import Server
+from agrbench.server.judge import Judge
+from agrbench.server.rounds import Server
 
 Form = tuple[str, str]
 EXACT = ("numpy", "float64")

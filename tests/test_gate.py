@@ -279,7 +279,7 @@ defense = Defense(mine)
 POOLING = '''
 """Pool patches, as the amplifier does."""
 
-from agrbench.amplifiers import Patches, maximum
+from agrbench.server.amplifier import Patches, maximum
 from agrbench.plugins import Stage
 
 

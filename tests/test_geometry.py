@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from agrbench import geometry
-from agrbench.geometry import Geometry
+from agrbench.server import geometry
+from agrbench.server.geometry import Geometry
 
 SEEDS = st.integers(0, 2**32 - 1)
 ROWS = st.integers(1, 12)

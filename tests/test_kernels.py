@@ -17,13 +17,17 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import agrbench
-from agrbench import amplifiers, combining, geometry, perturbations, sights
-from agrbench.amplifiers import Patches, magnitude, maximum
-from agrbench.combining import Spread, by_client, by_column, by_rank, ranked
-from agrbench.deferred import Deferred
-from agrbench.geometry import Geometry
+from agrbench import perturbations
 from agrbench.layout import Layout
-from agrbench.selection import Ranks, between, nearest_to_median
+from agrbench.server import amplifier as amplifiers
+from agrbench.server import combine as combining
+from agrbench.server import geometry
+from agrbench.server import view as sights
+from agrbench.server.amplifier import Patches, magnitude, maximum
+from agrbench.server.combine import Spread, by_client, by_column, by_rank, ranked
+from agrbench.server.deferred import Deferred
+from agrbench.server.geometry import Geometry
+from agrbench.server.scores import Ranks, between, nearest_to_median
 from agrbench.threads import each, finish, using
 
 DTYPES = st.sampled_from([torch.float32, torch.float64, torch.bfloat16])

@@ -20,10 +20,10 @@ from torch import Tensor
 import agrbench
 from agrbench import Layout, Verdict
 from agrbench.errors import AgrbenchError, Inapplicable
-from agrbench.judging import Judge, Outcome
 from agrbench.plugins.registry import Registry
 from agrbench.randomness import generator
-from agrbench.rounds import Server
+from agrbench.server.judge import Judge, Outcome
+from agrbench.server.rounds import Server
 
 REGISTRY = Registry(())
 Form = tuple[str, str]

@@ -19,11 +19,11 @@ import agrbench
 from agrbench import Cell, Layout
 from agrbench.errors import AgrbenchError, Inapplicable, SpecError
 from agrbench.federation import Attacker, Examples
-from agrbench.judging import Judge
 from agrbench.plugins import Attack
 from agrbench.plugins.registry import Registry
 from agrbench.randomness import generator
-from agrbench.rounds import Server
+from agrbench.server.judge import Judge
+from agrbench.server.rounds import Server
 from agrbench.simulator import Run
 
 DENSE = ["cosden", "euden", "mgden"]

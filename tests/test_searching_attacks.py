@@ -20,10 +20,10 @@ import agrbench
 from agrbench import Cell, Layout
 from agrbench.errors import AgrbenchError, Inapplicable, SpecError
 from agrbench.grid import plan
-from agrbench.judging import forge as ask
 from agrbench.plugins.registry import Registry
 from agrbench.randomness import generator
-from agrbench.rounds import Insider
+from agrbench.server.judge import forge as ask
+from agrbench.server.rounds import Insider
 from agrbench.store import Store, curves
 
 REGISTRY = Registry(())

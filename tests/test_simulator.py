@@ -136,7 +136,7 @@ def test_excluded_clients_are_heard_no_more(tmp_path: Path) -> None:
         tmp_path,
         "banish",
         '"""Ban the first row that is left."""\nimport torch\nfrom agrbench.plugins import Defense\n'
-        "from agrbench.rounds import Verdict\n\n\n"
+        "from agrbench.server.rounds import Verdict\n\n\n"
         "def banish(round):\n"
         '    """Count the rows."""\n'
         "    round.memory.setdefault('rows', []).append(round.clients)\n"

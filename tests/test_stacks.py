@@ -18,10 +18,10 @@ from torch import Tensor
 import agrbench
 from agrbench import Cell, Layout, Verdict
 from agrbench.errors import AgrbenchError, Inapplicable, PluginError
-from agrbench.judging import Judge
 from agrbench.plugins.registry import Registry
 from agrbench.randomness import generator
-from agrbench.rounds import Server
+from agrbench.server.judge import Judge
+from agrbench.server.rounds import Server
 from agrbench.simulator import Run
 from agrbench.threads import using
 
@@ -32,7 +32,7 @@ import torch
 from agrbench.errors import Inapplicable
 from agrbench.layout import Layer, Layout
 from agrbench.plugins import Defense, Stage
-from agrbench.rounds import Columns, Round, Verdict
+from agrbench.server.rounds import Columns, Round, Verdict
 
 '''
 

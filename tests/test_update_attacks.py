@@ -16,10 +16,10 @@ from torch import Tensor, nn
 import agrbench
 from agrbench import Layout
 from agrbench.errors import AgrbenchError
-from agrbench.judging import forge as ask
 from agrbench.plugins.registry import Registry
 from agrbench.randomness import generator
-from agrbench.rounds import Insider
+from agrbench.server.judge import forge as ask
+from agrbench.server.rounds import Insider
 
 REGISTRY = Registry(())
 RANDOM = ["gaussian", "fang_trimmed_mean", "fang_trimmed_mean(space='updates')"]

@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from agrbench.judging import Judge, Outcome
 from agrbench.layout import Layout
 from agrbench.plugins import registry
 from agrbench.randomness import generator
-from agrbench.rounds import Columns, Gradients, Server
+from agrbench.server.judge import Judge, Outcome
+from agrbench.server.rounds import Columns, Gradients, Server
 
 Shapes = tuple[tuple[int, ...], ...]
 ASKED = ("root", "evaluate", "gradients", "model", "previous", "sizes")

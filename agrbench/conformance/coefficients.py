@@ -20,7 +20,7 @@ from agrbench.conformance.draws import SQUARE, Draws, alone, bound
 from agrbench.conformance.searching import search
 from agrbench.perturbations import hides, unseen_by
 from agrbench.plugins import registry
-from agrbench.selection import middle
+from agrbench.server.scores import middle
 
 STRENGTHS = (1.0, 1e2, 1e4, 1e6)
 GROWTH = 1e3  # of a coefficient as the strength grows a hundredfold; without limit it grows by 1e4

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from agrbench.conformance.cases import Case, Violation, require
-from agrbench.judging import Judge
 from agrbench.randomness import generator
+from agrbench.server.judge import Judge
 
 EXACT = 1e-5  # of the largest entry: far more than rounding makes of float64, far less than any mistake
 NUDGE = 1e-8

@@ -12,7 +12,6 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from agrbench import judging
 from agrbench.conformance.cases import Shapes
 from agrbench.conformance.draws import LAYOUTS, whole, width
 from agrbench.federation import Attacker, Examples
@@ -20,7 +19,8 @@ from agrbench.layout import Layout
 from agrbench.plugins import Attack, registry
 from agrbench.plugins.stack import Loaded, blame
 from agrbench.randomness import generator
-from agrbench.rounds import Insider, Memory
+from agrbench.server import judge as judging
+from agrbench.server.rounds import Insider, Memory
 
 ROWS, CLASSES = 24, 3
 MOST = 5  # malicious clients

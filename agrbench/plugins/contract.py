@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from agrbench.federation import Examples
-    from agrbench.rounds import ByColumn, Columns, Insider, Verdict
+    from agrbench.server.rounds import ByColumn, Columns, Insider, Verdict
 
 
 CLAIMS = ("waives", "within", "bound", "proof")

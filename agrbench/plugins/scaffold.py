@@ -13,8 +13,8 @@ DEFENSE = '''"""{title}: average the updates nearest to all others (write the id
 from torch import Tensor
 
 from agrbench.plugins import Defense
-from agrbench.rounds import Round
-from agrbench.selection import smallest
+from agrbench.server.rounds import Round
+from agrbench.server.scores import smallest
 
 
 def {name}(round: Round, *, dropped: int | None = None) -> Tensor:
@@ -34,7 +34,7 @@ ATTACK = '''"""{title}: send the clean update reversed (write the idea and, in b
 from torch import Tensor
 
 from agrbench.plugins import Attack
-from agrbench.rounds import Insider
+from agrbench.server.rounds import Insider
 
 
 def {name}(insider: Insider, *, strength: float = 2.0) -> Tensor:
@@ -56,7 +56,7 @@ import torch
 from torch import Tensor
 
 from agrbench.plugins import Stage
-from agrbench.rounds import Round
+from agrbench.server.rounds import Round
 
 
 def {name}(round: Round, *, share: float = 1.0) -> Tensor:

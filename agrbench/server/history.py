@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from agrbench.errors import Inapplicable
-from agrbench.rounds import Round
+from agrbench.server.rounds import Round
 
 
 class Kept(NamedTuple):

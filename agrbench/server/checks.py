@@ -8,7 +8,7 @@ from torch import Tensor
 from agrbench.errors import PluginError
 from agrbench.plugins import Stage
 from agrbench.plugins.stack import Loaded
-from agrbench.rounds import Round, Verdict
+from agrbench.server.rounds import Round, Verdict
 
 
 def checked_mixing(stage: Loaded[Stage], seen: Round, n: int) -> Tensor:

@@ -10,7 +10,12 @@ from functools import cached_property, partial
 import torch
 from torch import Tensor
 
-from agrbench.checks import (
+from agrbench.errors import Inapplicable
+from agrbench.layout import Layout
+from agrbench.plugins import Attack
+from agrbench.plugins.stack import Loaded, Stack, blame
+from agrbench.randomness import Randomness
+from agrbench.server.checks import (
     all_finite,
     check_exclusions,
     check_weights,
@@ -19,16 +24,11 @@ from agrbench.checks import (
     is_yes_or_no,
     what,
 )
-from agrbench.combining import Spread, by_client, by_column, by_rank, ranked
-from agrbench.errors import Inapplicable
-from agrbench.geometry import row_norms
-from agrbench.layout import Layout
-from agrbench.plugins import Attack
-from agrbench.plugins.stack import Loaded, Stack, blame
-from agrbench.randomness import Randomness
-from agrbench.rounds import ByColumn, Columns, Insider, Memory, Round, Server, Verdict
-from agrbench.selection import ranks_of
-from agrbench.sights import Sight
+from agrbench.server.combine import Spread, by_client, by_column, by_rank, ranked
+from agrbench.server.geometry import row_norms
+from agrbench.server.rounds import ByColumn, Columns, Insider, Memory, Round, Server, Verdict
+from agrbench.server.scores import ranks_of
+from agrbench.server.view import Sight
 from agrbench.threads import using
 
 

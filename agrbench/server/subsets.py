@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from agrbench.coefficients import largest_eigenvalues
+from agrbench.server.weighted_means import largest_eigenvalues
 
 BATCH = 1 << 21  # entries of the matrices whose eigenvalues are found at once
 TIE = 1e-12  # eigenvalues that differ by less, relatively, are equal

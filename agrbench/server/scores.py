@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from agrbench.errors import AgrbenchError
-from agrbench.rounds import Round
+from agrbench.server.rounds import Round
 
 
 def smallest(scores: Tensor, count: int) -> Tensor:

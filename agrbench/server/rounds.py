@@ -15,8 +15,8 @@ import torch
 from torch import Generator, Tensor
 
 from agrbench.errors import AgrbenchError
-from agrbench.geometry import Geometry, row_norms
 from agrbench.layout import Layout
+from agrbench.server.geometry import Geometry, row_norms
 
 Memory = dict[str, Any]
 """What a plugin keeps from round to round: tensors and plain values."""

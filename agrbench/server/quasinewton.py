@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from agrbench.geometry import Geometry
+from agrbench.server.geometry import Geometry
 
 
 def curvature(steps: Tensor) -> Tensor:

@@ -9,13 +9,13 @@ from functools import cache
 import torch
 from torch import Generator, Tensor
 
-from agrbench.checks import checked_view
-from agrbench.deferred import Deferred
-from agrbench.geometry import Geometry
 from agrbench.layout import Layout
 from agrbench.plugins import Stage
 from agrbench.plugins.stack import Loaded, blame
-from agrbench.rounds import Columns, Memory, Round, Server
+from agrbench.server.checks import checked_view
+from agrbench.server.deferred import Deferred
+from agrbench.server.geometry import Geometry
+from agrbench.server.rounds import Columns, Memory, Round, Server
 
 
 @dataclass(frozen=True)
