@@ -14,18 +14,18 @@ import torch
 from torch import Tensor
 
 from agrbench.cells import EVERY, UNATTACKED, Cell
+from agrbench.clients.federation import Attacker, Examples, Federation, federate
+from agrbench.clients.learner import Learner, learner
+from agrbench.clients.local_training import Schedule, Trainer
+from agrbench.clients.models import named
 from agrbench.errors import PluginError
-from agrbench.federation import Attacker, Examples, Federation, federate
 from agrbench.logs import Log
-from agrbench.models import named
 from agrbench.plugins import Dataset
 from agrbench.plugins.registry import Registry
 from agrbench.plugins.stack import Loaded, blame
 from agrbench.randomness import generator
-from agrbench.schedules import Schedule, Trainer
 from agrbench.server.judge import Judge, Outcome, forge
 from agrbench.server.rounds import Gradients, Insider, Memory, Server
-from agrbench.training import Learner, learner
 
 
 @dataclass

@@ -9,7 +9,7 @@ from typing import NamedTuple, cast
 
 from agrbench import execution, threads
 from agrbench.cells import UNATTACKED, UNDEFENDED, Cell
-from agrbench.federation import Examples, split
+from agrbench.clients.federation import Examples, split
 from agrbench.formats import Entry, Table
 from agrbench.plugins.registry import Registry
 from agrbench.randomness import generator

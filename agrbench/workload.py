@@ -18,15 +18,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from agrbench.clients.federation import Examples
+from agrbench.clients.learner import learner
+from agrbench.clients.local_training import Schedule, Trainer
+from agrbench.clients.models import mlp
 from agrbench.errors import AgrbenchError
-from agrbench.federation import Examples
-from agrbench.models import mlp
 from agrbench.plugins.stack import Stack
 from agrbench.randomness import generator
-from agrbench.schedules import Schedule, Trainer
 from agrbench.server.judge import Judge, Outcome
 from agrbench.server.rounds import Gradients, Server
-from agrbench.training import learner
 
 FEATURES, CLASSES, ROOT, SHARD, ONES, RATE = 446, 30, 300, 80, 0.12, 0.1
 EACH = FEATURES + 1 + CLASSES  # parameters that a hidden unit adds

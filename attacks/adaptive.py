@@ -6,8 +6,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from agrbench.clients.perturbations import DIRECTIONS, against, diameter, hides, unseen, unseen_by, within
 from agrbench.errors import AgrbenchError
-from agrbench.perturbations import DIRECTIONS, against, diameter, hides, unseen, unseen_by, within
 from agrbench.plugins import Attack
 from agrbench.server.rounds import Insider
 

@@ -2,9 +2,9 @@
 
 from torch import Generator
 
-from agrbench.federation import Attacker, Examples
+from agrbench.clients.federation import Attacker, Examples
+from agrbench.clients.poisoning import stamp, stamp_share
 from agrbench.plugins import Attack
-from agrbench.poisoning import stamp, stamp_share
 
 
 def trigger(examples: Examples, *, target: int = 0) -> Examples:

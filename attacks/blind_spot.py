@@ -2,8 +2,8 @@
 
 from torch import Tensor
 
+from agrbench.clients.perturbations import unseen
 from agrbench.errors import AgrbenchError
-from agrbench.perturbations import unseen
 from agrbench.plugins import Attack
 from agrbench.server.rounds import Insider
 

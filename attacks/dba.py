@@ -3,9 +3,9 @@
 import torch
 from torch import Generator, Tensor
 
-from agrbench.federation import Attacker, Examples
+from agrbench.clients.federation import Attacker, Examples
+from agrbench.clients.poisoning import labelled, no_place, stamp_share
 from agrbench.plugins import Attack
-from agrbench.poisoning import labelled, no_place, stamp_share
 
 PARTS = 4
 

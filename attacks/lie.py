@@ -4,8 +4,8 @@ import torch
 from scipy.stats import norm
 from torch import Tensor
 
+from agrbench.clients.perturbations import against
 from agrbench.errors import AgrbenchError
-from agrbench.perturbations import against
 from agrbench.plugins import Attack
 from agrbench.server.rounds import Insider
 

@@ -5,7 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from agrbench.perturbations import against, within
+from agrbench.clients.perturbations import against, within
 from agrbench.plugins import Attack
 from agrbench.server.geometry import Geometry
 from agrbench.server.rounds import Insider

@@ -4,7 +4,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from agrbench.perturbations import against
+from agrbench.clients.perturbations import against
 from agrbench.plugins import Attack
 from agrbench.server.geometry import Geometry
 from agrbench.server.rounds import Insider

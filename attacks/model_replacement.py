@@ -4,10 +4,10 @@ from typing import Literal
 
 from torch import Generator, Tensor
 
+from agrbench.clients.federation import Attacker, Examples
+from agrbench.clients.poisoning import stamp, with_stamped
 from agrbench.errors import AgrbenchError
-from agrbench.federation import Attacker, Examples
 from agrbench.plugins import Attack
-from agrbench.poisoning import stamp, with_stamped
 from agrbench.server.rounds import Insider
 
 

@@ -2,10 +2,10 @@
 
 from torch import Generator, Tensor
 
+from agrbench.clients.federation import Attacker, Examples
+from agrbench.clients.poisoning import stamp, stamp_share
 from agrbench.errors import AgrbenchError
-from agrbench.federation import Attacker, Examples
 from agrbench.plugins import Attack
-from agrbench.poisoning import stamp, stamp_share
 from agrbench.server.rounds import Insider
 
 

@@ -16,11 +16,11 @@ import torch
 from tabulate import tabulate
 from torch import nn
 
-from agrbench import schedules
-from agrbench.federation import Examples
-from agrbench.models import mlp
-from agrbench.schedules import Schedule, Trainer
-from agrbench.training import learner
+from agrbench.clients import local_training as schedules
+from agrbench.clients.federation import Examples
+from agrbench.clients.learner import learner
+from agrbench.clients.local_training import Schedule, Trainer
+from agrbench.clients.models import mlp
 
 ROWS, FEATURES, CLASSES, HIDDEN, RATE = 16, 446, 30, (512, 1024), 1e-3
 EPOCHS, STEPS = 10, 400

@@ -21,10 +21,10 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 from torch.profiler import ProfilerActivity, profile
 
 from agrbench.cells import Cell
-from agrbench.federation import Examples, Federation
-from agrbench.models import named
+from agrbench.clients.federation import Examples, Federation
+from agrbench.clients.local_training import Schedule
+from agrbench.clients.models import named
 from agrbench.plugins.registry import Registry
-from agrbench.schedules import Schedule
 from agrbench.simulator import Prepared, Run, load, prepare
 from agrbench.threads import each, finish, using
 

@@ -6,12 +6,12 @@ from typing import Literal
 import torch
 from torch import nn
 
-from agrbench import features
+from agrbench.clients import pretrained as features
+from agrbench.clients.federation import Examples
+from agrbench.clients.models import cnn, mlp
 from agrbench.data import cifar
 from agrbench.data.cifar import Part
 from agrbench.errors import DataError
-from agrbench.federation import Examples
-from agrbench.models import cnn, mlp
 from agrbench.plugins import Dataset, File, Folder, Source
 
 WEIGHTS = File(

@@ -8,9 +8,9 @@ import numpy
 import torch
 from numpy.typing import NDArray
 
+from agrbench.clients.federation import Examples
 from agrbench.data.files import fetch
 from agrbench.errors import DataError
-from agrbench.federation import Examples
 from agrbench.plugins import Dataset, Folder, Source
 
 HOW = (

@@ -2,8 +2,8 @@
 
 import torch
 
+from agrbench.clients.federation import Examples, split
 from agrbench.data.files import corrupt, fetch, member
-from agrbench.federation import Examples, split
 from agrbench.plugins import Dataset, File, Source
 from agrbench.randomness import generator
 

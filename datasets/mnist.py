@@ -7,8 +7,8 @@ import numpy
 import torch
 from numpy.typing import NDArray
 
+from agrbench.clients.federation import Examples
 from agrbench.data.files import corrupt, fetch, unzipped
-from agrbench.federation import Examples
 from agrbench.plugins import Dataset, File, Source
 
 SUMS = {

@@ -4,8 +4,8 @@ from math import inf, prod
 
 import torch
 
+from agrbench.clients.federation import Examples
 from agrbench.errors import AgrbenchError
-from agrbench.federation import Examples
 from agrbench.plugins import Dataset, Source
 from agrbench.randomness import generator
 

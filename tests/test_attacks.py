@@ -15,8 +15,8 @@ from torch import Generator, Tensor
 
 import agrbench
 from agrbench import listing
+from agrbench.clients.federation import Attacker, Examples
 from agrbench.errors import AgrbenchError, SpecError
-from agrbench.federation import Attacker, Examples
 from agrbench.plugins import Attack
 from agrbench.plugins.registry import Registry
 

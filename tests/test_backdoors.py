@@ -17,8 +17,8 @@ from test_update_attacks import EXACT, FORMS, Form, forge, normal
 
 import agrbench
 from agrbench import Cell
+from agrbench.clients.federation import Examples
 from agrbench.errors import AgrbenchError, Inapplicable
-from agrbench.federation import Examples
 from agrbench.plugins.registry import Registry
 from agrbench.randomness import generator
 from agrbench.server.judge import forge as ask

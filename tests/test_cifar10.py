@@ -22,12 +22,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from agrbench import features
+from agrbench.clients import pretrained as features
+from agrbench.clients.models import ResNet
 from agrbench.data import cifar
 from agrbench.data import files as data
 from agrbench.data.cifar import Part
 from agrbench.errors import DataError, SpecError
-from agrbench.models import ResNet
 from agrbench.plugins import File
 from agrbench.plugins.registry import Registry
 

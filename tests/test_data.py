@@ -22,9 +22,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agrbench.clients.federation import Examples
 from agrbench.data import files as data
 from agrbench.errors import DataError
-from agrbench.federation import Examples
 from agrbench.plugins import File, Folder, Source
 from agrbench.plugins.registry import Registry
 

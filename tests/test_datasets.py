@@ -21,11 +21,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agrbench import models
+from agrbench.clients import models
+from agrbench.clients.federation import Examples
 from agrbench.data import files as data
 from agrbench.data import summary as describing
 from agrbench.errors import AgrbenchError, DataError, SpecError
-from agrbench.federation import Examples
 from agrbench.plugins import Dataset, File
 from agrbench.plugins.registry import Registry
 

@@ -293,7 +293,7 @@ stage = Stage(columns=pool)
 STRETCHED = '''
 """Send what min-max sends, a hundred times as long."""
 
-from agrbench.perturbations import against, within
+from agrbench.clients.perturbations import against, within
 from agrbench.plugins import Attack
 
 

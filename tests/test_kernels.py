@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import agrbench
-from agrbench import perturbations
+from agrbench.clients import perturbations
 from agrbench.layout import Layout
 from agrbench.server import amplifier as amplifiers
 from agrbench.server import combine as combining

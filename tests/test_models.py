@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-from agrbench import models
+from agrbench.clients import models
+from agrbench.clients.models import Block, Builder, ResNet, cnn, mlp, resnet
 from agrbench.data import files as data
 from agrbench.errors import AgrbenchError
 from agrbench.layout import Layout
-from agrbench.models import Block, Builder, ResNet, cnn, mlp, resnet
 
 BUILDERS = {"mlp": mlp(5), "cnn": cnn(), "resnet": resnet(8)}
 SHAPES = st.tuples(st.integers(1, 3), st.integers(4, 11), st.integers(4, 11))

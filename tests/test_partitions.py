@@ -18,9 +18,9 @@ from torch import Tensor
 import agrbench
 from agrbench import settings
 from agrbench.cells import Cell
+from agrbench.clients.federation import Examples, Federation, federate
+from agrbench.clients.partitions import deal
 from agrbench.errors import AgrbenchError
-from agrbench.federation import Examples, Federation, federate
-from agrbench.partitions import deal
 from agrbench.plugins.registry import Registry
 from agrbench.randomness import generator
 from agrbench.simulator import Run

@@ -17,8 +17,8 @@ from torch import Generator
 
 import agrbench
 from agrbench import Cell, Layout
+from agrbench.clients.federation import Attacker, Examples
 from agrbench.errors import AgrbenchError, Inapplicable, SpecError
-from agrbench.federation import Attacker, Examples
 from agrbench.plugins import Attack
 from agrbench.plugins.registry import Registry
 from agrbench.randomness import generator

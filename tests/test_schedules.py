@@ -15,15 +15,15 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from agrbench.cells import Cell
-from agrbench.federation import Examples
-from agrbench.models import mlp
+from agrbench.clients.federation import Examples
+from agrbench.clients.learner import Learner, learner
+from agrbench.clients.local_training import Schedule, Trainer
+from agrbench.clients.models import mlp
+from agrbench.clients.poisoning import shuffle_labels
 from agrbench.plugins.registry import Registry
-from agrbench.poisoning import shuffle_labels
 from agrbench.randomness import generator
-from agrbench.schedules import Schedule, Trainer
 from agrbench.simulator import Run
 from agrbench.threads import using
-from agrbench.training import Learner, learner
 
 SGD = Schedule("sgd", 0.3)
 ADAM = Schedule("adam", 0.01, epochs=2, batches=3)
@@ -387,7 +387,7 @@ def test_a_cell_s_schedule_is_read_whole() -> None:
 
 PRECISE = '''"""Digits in double precision, and a small model."""
 from agrbench.datasets import digits
-from agrbench.models import mlp
+from agrbench.clients.models import mlp
 from agrbench.plugins import Dataset, Source
 
 def load():

@@ -20,11 +20,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import agrbench
-from agrbench import models, settings
+from agrbench import settings
 from agrbench.cells import Cell
 from agrbench.cli import main
+from agrbench.clients import models
+from agrbench.clients.federation import Examples, Federation, federate
 from agrbench.errors import AgrbenchError, SpecError
-from agrbench.federation import Examples, Federation, federate
 from agrbench.randomness import generator
 
 RECORDS = Path(__file__).parents[1] / "leaderboard" / "records"

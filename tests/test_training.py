@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from agrbench.federation import Examples, batch
+from agrbench.clients.federation import Examples, batch
+from agrbench.clients.learner import Functional, Learner, Perceptron, learner
+from agrbench.clients.models import mlp, named
 from agrbench.layout import Layout
-from agrbench.models import mlp, named
-from agrbench.training import Functional, Learner, Perceptron, learner
 
 
 def shards(sizes: list[int], shape: tuple[int, ...], classes: int, seed: int = 0) -> list[Examples]:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from agrbench import tuning
 from agrbench.cells import Cell
 from agrbench.cli import main
-from agrbench.federation import Examples
+from agrbench.clients.federation import Examples
 from agrbench.plugins.registry import Registry
 from agrbench.simulator import load, prepare, simulate
 from agrbench.tuning import Trial, best, held_out, tune
@@ -115,7 +115,7 @@ def test_what_was_tried_is_printed_when_a_later_rate_fails(tmp_path: Path) -> No
     path = tmp_path / "frail.py"
     path.write_text(
         "from agrbench.datasets import digits\n"
-        "from agrbench.models import mlp\n"
+        "from agrbench.clients.models import mlp\n"
         "from agrbench.plugins import Dataset, Source\n"
         "built = []\n"
         "def model(shape, classes):\n"

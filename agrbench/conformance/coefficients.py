@@ -15,10 +15,10 @@ import torch
 from hypothesis import currently_in_test_context, target
 from torch import Tensor
 
+from agrbench.clients.perturbations import hides, unseen_by
 from agrbench.conformance.cases import Case, Violation
 from agrbench.conformance.draws import SQUARE, Draws, alone, bound
 from agrbench.conformance.searching import search
-from agrbench.perturbations import hides, unseen_by
 from agrbench.plugins import registry
 from agrbench.server.scores import middle
 

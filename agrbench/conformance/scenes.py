@@ -12,9 +12,9 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
+from agrbench.clients.federation import Attacker, Examples
 from agrbench.conformance.cases import Shapes
 from agrbench.conformance.draws import LAYOUTS, whole, width
-from agrbench.federation import Attacker, Examples
 from agrbench.layout import Layout
 from agrbench.plugins import Attack, registry
 from agrbench.plugins.stack import Loaded, blame

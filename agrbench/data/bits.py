@@ -10,8 +10,8 @@ import numpy
 from numpy.typing import NDArray
 from torch import Generator
 
+from agrbench.clients.federation import Examples, split
 from agrbench.data.files import corrupt
-from agrbench.federation import Examples, split
 
 
 def bits(path: Path, content: bytes, width: int) -> tuple[NDArray[numpy.uint8], list[bytes]]:

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import torch
 
+from agrbench.clients.federation import Examples
 from agrbench.data import files as data
 from agrbench.errors import DataError
-from agrbench.federation import Examples
 from agrbench.formats import NONE, Entry, Table
 from agrbench.plugins import Dataset
 from agrbench.plugins.registry import Registry

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from agrbench.federation import Examples
+    from agrbench.clients.federation import Examples
     from agrbench.server.rounds import ByColumn, Columns, Insider, Verdict
 
 

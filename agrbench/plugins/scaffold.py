@@ -77,7 +77,7 @@ DATASET = '''"""{title}: two moons of points, made here (write what it is and, i
 import torch
 from sklearn.datasets import make_moons
 
-from agrbench.federation import Examples
+from agrbench.clients.federation import Examples
 from agrbench.plugins import Dataset, Source
 
 

@@ -11,8 +11,8 @@ from torch import Generator, Tensor
 
 from agrbench import settings
 from agrbench.cells import Cell
+from agrbench.clients.partitions import deal
 from agrbench.errors import AgrbenchError
-from agrbench.partitions import deal
 from agrbench.randomness import Randomness
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Generator, Tensor
 
+from agrbench.clients.federation import Examples
 from agrbench.errors import AgrbenchError
-from agrbench.federation import Examples
 
 
 def shuffle_labels(examples: Examples, rng: Generator) -> Examples:

@@ -15,8 +15,8 @@ from torch.optim.sgd import sgd
 
 from agrbench import settings, threads
 from agrbench.cells import Cell
-from agrbench.federation import Batch, Examples, batch
-from agrbench.training import Learner
+from agrbench.clients.federation import Batch, Examples, batch
+from agrbench.clients.learner import Learner
 
 BLOCK = 1 << 24  # bytes of models, gradients and optimizer state of clients that step at once: cached (docs/design.md)
 BETAS, EPSILON = (0.9, 0.999), 1e-8  # the defaults of Kingma and Ba (ICLR 2015)

@@ -15,9 +15,9 @@ from torch import Generator, Tensor, nn
 from torch.func import functional_call, grad, vmap
 
 from agrbench import threads
-from agrbench.federation import Batch, Examples
+from agrbench.clients.federation import Batch, Examples
+from agrbench.clients.models import Builder
 from agrbench.layout import Layout
-from agrbench.models import Builder
 from agrbench.server.pooling import keep_above
 
 BUDGET = 1 << 26  # bytes of activations that a backward pass keeps at once

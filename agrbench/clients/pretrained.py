@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from agrbench import threads
+from agrbench.clients.models import ResNet
 from agrbench.data import files as data
 from agrbench.data.cifar import Part
 from agrbench.execution import cores
-from agrbench.models import ResNet
 from agrbench.plugins import File
 from agrbench.progress import progress
 

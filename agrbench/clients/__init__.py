@@ -1,0 +1,1 @@
+"""What a client does: hold data, train, and, if malicious, poison or forge."""
