@@ -124,7 +124,7 @@ def run_grid(
     """
     from agrbench import grid, running, suites
     from agrbench.plugins.registry import Registry
-    from agrbench.store import Store
+    from agrbench.results.store import Store
 
     command = shlex.join(["agrbench", *sys.argv[1:]])
     try:
@@ -177,10 +177,11 @@ def find_breaking_points(
     from 20. Runs are ordinary records: what is there is not computed again. Exit codes: 0 done, 1 a run failed, 2 wrong
     usage, 130 interrupted.
     """
-    from agrbench import breaking, formats, grid, running, suites
+    from agrbench import grid, running, suites
     from agrbench.cells import UNATTACKED, UNDEFENDED, Cell
     from agrbench.plugins.registry import Registry
-    from agrbench.store import Store
+    from agrbench.results import breaking, formats
+    from agrbench.results.store import Store
 
     command = shlex.join(["agrbench", *sys.argv[1:]])
     try:
@@ -261,10 +262,11 @@ def bench_defenses(
     Seconds a round and peak memory, each as a ratio to fedavg in the same run, and how time grows with both. Nobody is
     trained or attacked: the updates are drawn (docs/bench.md). Exit codes: 0 done, 1 a plugin failed, 2 wrong usage.
     """
-    from agrbench import execution, formats, grid, running
+    from agrbench import execution, grid, running
     from agrbench.cells import UNDEFENDED
     from agrbench.plugins.registry import Registry
     from agrbench.progress import progress
+    from agrbench.results import formats
 
     registry = Registry(plugins)
     named = [registry.canonical("defense", spec) for spec in defenses or registry.names("defense")]
@@ -337,10 +339,11 @@ def write_plugin(kind: str, name: str) -> None:
 @click.option("-q", "--quiet", is_flag=True, help="No progress on standard error.")
 def tune_rate(dataset: str, rates: tuple[float, ...], plugins: tuple[str, ...], quiet: bool, **settings: Any) -> None:
     """Choose a dataset's learning rate on held-out training rows, nobody attacking or defending."""
-    from agrbench import formats, tuning
+    from agrbench import tuning
     from agrbench.cells import UNATTACKED, UNDEFENDED, Cell
     from agrbench.plugins.registry import Registry
     from agrbench.progress import progress
+    from agrbench.results import formats
     from agrbench.settings import without_rate
 
     given = {name: value for name, value in settings.items() if value is not None}
@@ -373,8 +376,9 @@ def tune_rate(dataset: str, rates: tuple[float, ...], plugins: tuple[str, ...], 
 @data_option
 def show_table(folders: tuple[Path, ...], metric: str | None, like: str | None, form: str) -> None:
     """Print tables of the records in one or more folders (default: results)."""
-    from agrbench import comparing, formats, metrics, store, tables
     from agrbench.plugins.registry import Registry
+    from agrbench.results import formats, metrics, store, tables
+    from agrbench.results.paper import tables as comparing
 
     if metric and like:
         raise AgrbenchError(f"--metric {metric} and --like {like} are two tables; write one of them")
@@ -408,8 +412,9 @@ def compare_measurements(base: Path, head: Path, tolerance: float, form: str, pl
     Red is what is worse by more than seeds explain (Holm over all rows, 5%) and by more than the tolerance; times are
     red from 1.5 times as long, as ratios to fedavg. Exit codes: 0 green, 1 red, 2 not comparable.
     """
-    from agrbench import gate, reporting
-    from agrbench.gating import compare
+    from agrbench.results.gate import compare as gate
+    from agrbench.results.gate import report as reporting
+    from agrbench.results.gate.gating import compare
 
     found = compare(base, head, tolerance, plugins)
     click.echo(reporting.write(found, form, tolerance))  # type: ignore[arg-type]
@@ -420,7 +425,8 @@ def compare_measurements(base: Path, head: Path, tolerance: float, form: str, pl
 @click.argument("path", type=click.Path(path_type=Path), metavar="RECORD")
 def show_record(path: Path) -> None:
     """Print one record: settings, curves, reason, and the command that reproduces it."""
-    from agrbench import showing, store
+    from agrbench import showing
+    from agrbench.results import store
 
     click.echo(showing.describe(store.read(path)))
 
@@ -445,8 +451,9 @@ def publish_records(folder: Path | None, name: str | None, board: Path, plugins:
     is there never replaces it, unless that is stale. Without DIR the page alone is written. Exit codes: 0 done, 1
     records were refused (the others are published), 2 wrong usage.
     """
-    from agrbench import leaderboard, publishing
     from agrbench.plugins.registry import Registry
+    from agrbench.results.leaderboard import page as leaderboard
+    from agrbench.results.leaderboard import publish as publishing
 
     registry = Registry(plugins)
     refused = False
@@ -475,9 +482,9 @@ def data_group() -> None:
 @data_option
 def list_data(specs: tuple[str, ...], plugins: tuple[str, ...]) -> None:
     """List datasets (none named: all): sizes, how alike a class is, licences, and whether they are at hand."""
-    from agrbench import formats
     from agrbench.data import summary as describing
     from agrbench.plugins.registry import Registry
+    from agrbench.results import formats
 
     click.echo(formats.write([describing.table(Registry(plugins), specs)], "plain"))
 

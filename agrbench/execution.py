@@ -19,7 +19,7 @@ from agrbench import machine, memory
 from agrbench.cells import PROTOCOL, Cell
 from agrbench.errors import AgrbenchError, Inapplicable
 from agrbench.plugins.registry import Registry
-from agrbench.store import SCHEMA, Record, Store
+from agrbench.results.store import SCHEMA, Record, Store
 
 if TYPE_CHECKING:
     from agrbench.branching import Tree

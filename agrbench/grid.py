@@ -13,7 +13,7 @@ from agrbench.cells import UNATTACKED, UNDEFENDED, Cell
 from agrbench.errors import Inapplicable, PluginError
 from agrbench.execution import canonical, sources
 from agrbench.plugins.registry import Registry
-from agrbench.store import Store
+from agrbench.results.store import Store
 
 AMPLIFIER = "amp"
 FORMS = ("both", "base", "amplified")

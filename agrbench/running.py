@@ -11,15 +11,16 @@ from pathlib import Path
 
 import click
 
-from agrbench import execution, formats, grid, metrics, tables
-from agrbench.breaking import Search
+from agrbench import execution, grid
 from agrbench.cells import UNATTACKED, UNDEFENDED, Cell
 from agrbench.data import files as data
 from agrbench.errors import AgrbenchError, PluginError
 from agrbench.grid import Plan
 from agrbench.plugins.registry import Registry
 from agrbench.progress import duration, progress
-from agrbench.store import Record, Store
+from agrbench.results import formats, metrics, tables
+from agrbench.results.breaking import Search
+from agrbench.results.store import Record, Store
 
 PROBE = 2  # rounds that stand for all where time is estimated
 PATIENCE = 20.0  # seconds after which no further stack is timed

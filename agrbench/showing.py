@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from agrbench.cells import Cell
 from agrbench.errors import SpecError
 from agrbench.plugins.registry import Registry
-from agrbench.store import Record
+from agrbench.results.store import Record
 
 BARS = "▁▂▃▄▅▆▇█"
 

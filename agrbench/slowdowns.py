@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from agrbench import store
 from agrbench.cells import UNDEFENDED
 from agrbench.errors import AgrbenchError, RecordError
-from agrbench.gate import BETTER, LOST, NEW, SAME, WORSE, Comparison, Finding, Row
+from agrbench.results import store
+from agrbench.results.gate.compare import BETTER, LOST, NEW, SAME, WORSE, Comparison, Finding, Row
 from agrbench.settings import LARGEST
 
 SCHEMA = 1

@@ -21,9 +21,9 @@ from agrbench.clients.federation import Examples
 from agrbench.errors import AgrbenchError, Inapplicable
 from agrbench.plugins.registry import Registry
 from agrbench.randomness import generator
+from agrbench.results.store import curves
 from agrbench.server.judge import forge as ask
 from agrbench.server.rounds import Insider
-from agrbench.store import curves
 
 REGISTRY = Registry(())
 PARTLY = ["badnets", "neurotoxin", "dba"]  # stamp a share of the shard in place

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from agrbench.store import collect, curves
+from agrbench.results.store import collect, curves
 
 AGRBENCH = Path(sys.executable).with_name("agrbench")
 MEAN = "Defense(lambda round: torch.ones(len(round.view)) / 10, amplifier=None)"

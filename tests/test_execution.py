@@ -13,8 +13,8 @@ from agrbench.cells import Cell
 from agrbench.cli import main
 from agrbench.execution import Turns, cores, execute
 from agrbench.plugins.registry import Registry
+from agrbench.results.store import Store
 from agrbench.simulator import simulate
-from agrbench.store import Store
 
 KILLER = '''"""Kill the process that computes it."""
 import os

@@ -17,16 +17,16 @@ from click.testing import CliRunner, Result
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from agrbench import gate
 from agrbench.cells import Cell
 from agrbench.cli import main
-from agrbench.contrasts import contrast
 from agrbench.execution import blank, compute, failed, skipped
-from agrbench.gate import BETTER, GREEN, INCOMPARABLE, RED, SAME, WORSE, Comparison, Row
 from agrbench.grid import Grid, expand
-from agrbench.inference import Sample
 from agrbench.plugins.registry import Registry
-from agrbench.store import Record, Store
+from agrbench.results.contrasts import contrast
+from agrbench.results.gate import compare as gate
+from agrbench.results.gate.compare import BETTER, GREEN, INCOMPARABLE, RED, SAME, WORSE, Comparison, Row
+from agrbench.results.statistics import Sample
+from agrbench.results.store import Record, Store
 
 REGISTRY = Registry()
 ATTACKS = ("none", "lie", "scaling")

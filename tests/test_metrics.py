@@ -15,13 +15,14 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agrbench import inference, metrics
 from agrbench.cells import Cell
 from agrbench.execution import blank, failed
-from agrbench.inference import Sample
-from agrbench.metrics import Group
 from agrbench.plugins.registry import Registry
-from agrbench.store import Record
+from agrbench.results import metrics
+from agrbench.results import statistics as inference
+from agrbench.results.metrics import Group
+from agrbench.results.statistics import Sample
+from agrbench.results.store import Record
 
 REGISTRY = Registry()
 ROUNDS = [0, 10, 20, 30, 40]  # 40 rounds are attacked from round 10 on: four evaluations count

@@ -21,15 +21,19 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from agrbench import comparing, formats, inference, matching, metrics, published
 from agrbench.cells import Cell
 from agrbench.cli import main
 from agrbench.data import summary as describing
 from agrbench.execution import blank, failed
-from agrbench.formats import Table
-from agrbench.inference import Sample
 from agrbench.plugins.registry import Registry
-from agrbench.store import Record, Store
+from agrbench.results import formats, metrics
+from agrbench.results import statistics as inference
+from agrbench.results.formats import Table
+from agrbench.results.paper import claims as published
+from agrbench.results.paper import matching
+from agrbench.results.paper import tables as comparing
+from agrbench.results.statistics import Sample
+from agrbench.results.store import Record, Store
 
 REGISTRY = Registry()
 ROUNDS = [0, 10, 20, 30, 40]  # the attack starts at 10

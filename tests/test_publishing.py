@@ -14,13 +14,14 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from agrbench import leaderboard, publishing
 from agrbench.cells import Cell
 from agrbench.cli import main
 from agrbench.errors import AgrbenchError
 from agrbench.execution import blank, failed, skipped
 from agrbench.plugins.registry import Registry
-from agrbench.store import Record, Store, read
+from agrbench.results.leaderboard import page as leaderboard
+from agrbench.results.leaderboard import publish as publishing
+from agrbench.results.store import Record, Store, read
 
 ROOT = Path(__file__).parents[1]
 BOARD = ROOT / "leaderboard"

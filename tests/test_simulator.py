@@ -14,8 +14,8 @@ import agrbench
 from agrbench.cells import Cell
 from agrbench.errors import Inapplicable, PluginError
 from agrbench.plugins.registry import Registry
+from agrbench.results.store import curves
 from agrbench.simulator import Run
-from agrbench.store import curves
 
 SMALL: dict[str, Any] = {"clients": 10, "rounds": 20, "start": 10}
 

@@ -18,12 +18,13 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from agrbench import formats, metrics, showing, tables
+from agrbench import showing
 from agrbench.cells import Cell
 from agrbench.errors import AgrbenchError, RecordError
 from agrbench.execution import blank, failed, skipped
 from agrbench.plugins.registry import Registry
-from agrbench.store import Record, Store, collect, curves, read
+from agrbench.results import formats, metrics, tables
+from agrbench.results.store import Record, Store, collect, curves, read
 
 REGISTRY = Registry()
 CELL = Cell("digits", "amp(kernel=3)+krum", "label_flip", seed=1, rounds=20)

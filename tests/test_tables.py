@@ -19,13 +19,14 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agrbench import formats, grid, metrics, showing, suites, tables
+from agrbench import grid, showing, suites
 from agrbench.cells import Cell
 from agrbench.cli import main
 from agrbench.execution import blank, failed, skipped
-from agrbench.formats import Table
 from agrbench.plugins.registry import Registry
-from agrbench.store import Record, Store
+from agrbench.results import formats, metrics, tables
+from agrbench.results.formats import Table
+from agrbench.results.store import Record, Store
 
 REGISTRY = Registry()
 SEEDS = (0, 1, 2)

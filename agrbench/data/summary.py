@@ -10,10 +10,10 @@ import torch
 from agrbench.clients.federation import Examples
 from agrbench.data import files as data
 from agrbench.errors import DataError
-from agrbench.formats import NONE, Entry, Table
 from agrbench.plugins import Dataset
 from agrbench.plugins.registry import Registry
 from agrbench.progress import progress
+from agrbench.results.formats import NONE, Entry, Table
 
 BLOCK = 1 << 22  # numbers normalised at once
 HEADERS = ("dataset", "train", "test", "features", "classes", "rows a class", "cosine")

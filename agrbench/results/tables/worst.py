@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from agrbench import inference, metrics
 from agrbench.cells import UNATTACKED, UNDEFENDED
-from agrbench.formats import NONE, Entry, Table
-from agrbench.inference import Sample
-from agrbench.metrics import Group
-from agrbench.notes import about_seeds, marks, missing, title
+from agrbench.results import metrics
+from agrbench.results import statistics as inference
+from agrbench.results.formats import NONE, Entry, Table
+from agrbench.results.metrics import Group
+from agrbench.results.statistics import Sample
+from agrbench.results.tables.notes import about_seeds, marks, missing, title
 
 SUITE = "worst"
 ROUNDING = 1e-9  # points

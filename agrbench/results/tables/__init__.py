@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from agrbench import inference, metrics, worst
 from agrbench.cells import UNATTACKED, UNDEFENDED
-from agrbench.formats import NONE, Entry, Table
-from agrbench.inference import FEW, Interval, Sample
-from agrbench.metrics import Group
-from agrbench.notes import about_seeds, marks, missing, title
+from agrbench.results import metrics
+from agrbench.results import statistics as inference
+from agrbench.results.formats import NONE, Entry, Table
+from agrbench.results.metrics import Group
+from agrbench.results.statistics import FEW, Interval, Sample
+from agrbench.results.tables import worst
+from agrbench.results.tables.notes import about_seeds, marks, missing, title
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from agrbench import store
 from agrbench.cells import EVERY, PROTOCOL, Cell
 from agrbench.errors import AgrbenchError, RecordError
 from agrbench.execution import canonical, sources
 from agrbench.plugins.registry import Registry
+from agrbench.results import store
+from agrbench.results.store import Record, Store, curves
 from agrbench.settings import LARGEST
-from agrbench.store import Record, Store, curves
 
 RECORDS = "records"
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")

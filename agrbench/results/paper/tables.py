@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from agrbench import inference, matching, metrics, published
-from agrbench.formats import NONE, Entry, Table
-from agrbench.inference import FEW, Sample
-from agrbench.matching import Run
-from agrbench.metrics import Group
-from agrbench.published import Claim, Page
+from agrbench.results import metrics
+from agrbench.results import statistics as inference
+from agrbench.results.formats import NONE, Entry, Table
+from agrbench.results.metrics import Group
+from agrbench.results.paper import claims as published
+from agrbench.results.paper import matching
+from agrbench.results.paper.claims import Claim, Page
+from agrbench.results.paper.matching import Run
+from agrbench.results.statistics import FEW, Sample
 
 if TYPE_CHECKING:
     from agrbench.plugins.registry import Registry

@@ -9,14 +9,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from agrbench import formats, metrics, specs, store, tables, worst
-from agrbench.breaking import Search
+from agrbench import specs
 from agrbench.cells import UNATTACKED, UNDEFENDED, Cell
-from agrbench.formats import Entry, Table
-from agrbench.metrics import Group
 from agrbench.plugins.registry import Registry
-from agrbench.publishing import RECORDS
-from agrbench.store import Store
+from agrbench.results import formats, metrics, store, tables
+from agrbench.results.breaking import Search
+from agrbench.results.formats import Entry, Table
+from agrbench.results.leaderboard.publish import RECORDS
+from agrbench.results.metrics import Group
+from agrbench.results.store import Store
+from agrbench.results.tables import worst
 
 PAGE = "README.md"
 BREAKING = "breaking"  # its records are there for the breaking points, not for a ranking

@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 
 from tabulate import tabulate
 
-from agrbench.store import plain
+from agrbench.results.store import plain
 
 Format = Literal["plain", "github", "csv", "latex", "json"]
 FORMATS: tuple[Format, ...] = get_args(Format)

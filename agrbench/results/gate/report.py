@@ -8,10 +8,12 @@ import itertools
 import json
 from collections.abc import Iterator, Sequence
 
-from agrbench import formats, gate, slowdowns
-from agrbench.formats import NONE, Entry, Format, Table
-from agrbench.gate import Comparison, Finding, Row
-from agrbench.store import plain
+from agrbench import slowdowns
+from agrbench.results import formats
+from agrbench.results.formats import NONE, Entry, Format, Table
+from agrbench.results.gate import compare as gate
+from agrbench.results.gate.compare import Comparison, Finding, Row
+from agrbench.results.store import plain
 
 SCHEMA = 1
 ORDER = (gate.WORSE, gate.BETTER, gate.SAME)

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from agrbench.inference import LEVEL, ROUNDING, Sample
+from agrbench.results.statistics import LEVEL, ROUNDING, Sample
 
 LEAST = 1e-9  # points; what accuracies that are added in another order differ by
 

@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from agrbench import inference, metrics, settings, specs
+from agrbench import settings, specs
 from agrbench.cells import PROTOCOL, UNATTACKED, UNDEFENDED
-from agrbench.inference import Sample
-from agrbench.metrics import Group
-from agrbench.published import Claim
+from agrbench.results import metrics
+from agrbench.results import statistics as inference
+from agrbench.results.metrics import Group
+from agrbench.results.paper.claims import Claim
+from agrbench.results.statistics import Sample
 
 if TYPE_CHECKING:
     from agrbench.plugins.registry import Registry

@@ -6,15 +6,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from agrbench import inference, metrics
 from agrbench.cells import UNATTACKED, UNDEFENDED, Cell
 from agrbench.errors import AgrbenchError, Inapplicable
 from agrbench.execution import canonical
-from agrbench.formats import NONE, Entry, Table
-from agrbench.inference import Sample
-from agrbench.notes import beyond
 from agrbench.plugins.registry import Registry
-from agrbench.store import Store
+from agrbench.results import metrics
+from agrbench.results import statistics as inference
+from agrbench.results.formats import NONE, Entry, Table
+from agrbench.results.statistics import Sample
+from agrbench.results.store import Store
+from agrbench.results.tables.notes import beyond
 
 POINTS = 10.0
 ROUNDING = 1e-9  # points; 0.9 - 0.8 is a little less than 0.1

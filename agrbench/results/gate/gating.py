@@ -6,10 +6,12 @@ import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
 
-from agrbench import gate, slowdowns, store
+from agrbench import slowdowns
 from agrbench.errors import RecordError
-from agrbench.gate import Comparison
 from agrbench.plugins.registry import Registry
+from agrbench.results import store
+from agrbench.results.gate import compare as gate
+from agrbench.results.gate.compare import Comparison
 
 
 def compare(

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from agrbench.cells import UNATTACKED
-from agrbench.metrics import Group
+from agrbench.results.metrics import Group
 
 
 def title(what: str, group: Group) -> str:

@@ -9,14 +9,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from agrbench import inference, metrics
 from agrbench.cells import UNDEFENDED, Cell
-from agrbench.contrasts import Contrast, contrast
 from agrbench.errors import AgrbenchError
 from agrbench.execution import sources
-from agrbench.inference import LEVEL, Sample
-from agrbench.metrics import Group
-from agrbench.store import Record
+from agrbench.results import metrics
+from agrbench.results import statistics as inference
+from agrbench.results.contrasts import Contrast, contrast
+from agrbench.results.metrics import Group
+from agrbench.results.statistics import LEVEL, Sample
+from agrbench.results.store import Record
 
 if TYPE_CHECKING:
     from agrbench.plugins.registry import Registry

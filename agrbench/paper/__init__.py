@@ -1,1 +1,0 @@
-"""The tables of AgrAmplifier (ACSAC 2022), one a CSV file, values as printed."""

@@ -1,0 +1,1 @@
+"""Records and pure functions of them: storage, metrics, statistics, tables. Nothing here simulates."""

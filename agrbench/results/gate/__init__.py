@@ -1,0 +1,1 @@
+"""The regression gate: is HEAD worse than BASE?"""

@@ -1,0 +1,1 @@
+"""The leaderboard: take records in, and write its page."""
