@@ -12,7 +12,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from agrbench import execution
 from agrbench.cells import Cell
 from agrbench.errors import AgrbenchError, Inapplicable
 from agrbench.layout import Layout
@@ -23,6 +22,7 @@ from agrbench.server.amplifier import Patches
 from agrbench.server.geometry import row_norms
 from agrbench.server.judge import Judge
 from agrbench.server.rounds import Gradients, Insider, Server, Verdict
+from agrbench.simulation import execution
 
 Array = TypeVar("Array", Tensor, NDArray[Any])
 Shapes = Layout | Iterable[Sequence[int]]

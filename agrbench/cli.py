@@ -68,8 +68,9 @@ def main() -> None:
 @plugin_option
 def list_plugins(kind: str | None, in_full: bool, plugins: tuple[str, ...]) -> None:
     """List attacks, defenses, stages, datasets and suites, with their hyperparameters."""
-    from agrbench import listing, suites
+    from agrbench import listing
     from agrbench.plugins.registry import Registry
+    from agrbench.simulation import suites
 
     registry = Registry(plugins)
     for each in ("attacks", "defenses", "stages", "datasets"):
@@ -122,9 +123,10 @@ def run_grid(
     defense without attack, always run too: the metrics compare with them. Exit codes: 0 done, 1 a cell failed, 2 wrong
     usage, 130 interrupted.
     """
-    from agrbench import grid, running, suites
+    from agrbench import running
     from agrbench.plugins.registry import Registry
     from agrbench.results.store import Store
+    from agrbench.simulation import grid, suites
 
     command = shlex.join(["agrbench", *sys.argv[1:]])
     try:
@@ -177,11 +179,12 @@ def find_breaking_points(
     from 20. Runs are ordinary records: what is there is not computed again. Exit codes: 0 done, 1 a run failed, 2 wrong
     usage, 130 interrupted.
     """
-    from agrbench import grid, running, suites
+    from agrbench import running
     from agrbench.cells import UNATTACKED, UNDEFENDED, Cell
     from agrbench.plugins.registry import Registry
     from agrbench.results import breaking, formats
     from agrbench.results.store import Store
+    from agrbench.simulation import grid, suites
 
     command = shlex.join(["agrbench", *sys.argv[1:]])
     try:
@@ -262,11 +265,12 @@ def bench_defenses(
     Seconds a round and peak memory, each as a ratio to fedavg in the same run, and how time grows with both. Nobody is
     trained or attacked: the updates are drawn (docs/bench.md). Exit codes: 0 done, 1 a plugin failed, 2 wrong usage.
     """
-    from agrbench import execution, grid, running
+    from agrbench import running
     from agrbench.cells import UNDEFENDED
     from agrbench.plugins.registry import Registry
     from agrbench.progress import progress
     from agrbench.results import formats
+    from agrbench.simulation import execution, grid
 
     registry = Registry(plugins)
     named = [registry.canonical("defense", spec) for spec in defenses or registry.names("defense")]
@@ -339,12 +343,12 @@ def write_plugin(kind: str, name: str) -> None:
 @click.option("-q", "--quiet", is_flag=True, help="No progress on standard error.")
 def tune_rate(dataset: str, rates: tuple[float, ...], plugins: tuple[str, ...], quiet: bool, **settings: Any) -> None:
     """Choose a dataset's learning rate on held-out training rows, nobody attacking or defending."""
-    from agrbench import tuning
     from agrbench.cells import UNATTACKED, UNDEFENDED, Cell
     from agrbench.plugins.registry import Registry
     from agrbench.progress import progress
     from agrbench.results import formats
     from agrbench.settings import without_rate
+    from agrbench.simulation import tuning
 
     given = {name: value for name, value in settings.items() if value is not None}
     if without_rate(given.get("schedule", "sgd"))[1] is not None:

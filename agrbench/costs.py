@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from agrbench.cells import UNDEFENDED
-from agrbench.grid import AMPLIFIER
 from agrbench.results.formats import NONE, Entry, Table
+from agrbench.simulation.grid import AMPLIFIER
 
 SCHEMA = 1
 LEAST = 4 << 20  # bytes of fedavg's below which no ratio is shown: the kernel counts to about a MiB

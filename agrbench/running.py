@@ -11,16 +11,16 @@ from pathlib import Path
 
 import click
 
-from agrbench import execution, grid
 from agrbench.cells import UNATTACKED, UNDEFENDED, Cell
 from agrbench.data import files as data
 from agrbench.errors import AgrbenchError, PluginError
-from agrbench.grid import Plan
 from agrbench.plugins.registry import Registry
 from agrbench.progress import duration, progress
 from agrbench.results import formats, metrics, tables
 from agrbench.results.breaking import Search
 from agrbench.results.store import Record, Store
+from agrbench.simulation import execution, grid
+from agrbench.simulation.grid import Plan
 
 PROBE = 2  # rounds that stand for all where time is estimated
 PATIENCE = 20.0  # seconds after which no further stack is timed
@@ -113,7 +113,7 @@ def search(found: Sequence[Search], registry: Registry, store: Store, jobs: int 
 
 def _try(cells: Sequence[Cell], registry: Registry) -> None:
     """Deal out each dataset and build its model once under every setting, so that what cannot be is said at once."""
-    from agrbench.simulator import load, prepare
+    from agrbench.simulation.run import load, prepare
 
     by_dataset: dict[str, list[Cell]] = {}
     for cell in cells:
@@ -243,7 +243,7 @@ def _probe(kind: Cell, registry: Registry) -> float:
 def _forging(kind: Cell, registry: Registry) -> float:
     """Give the seconds that an attack takes to forge the rows of one round."""
     from agrbench.server.judge import forge
-    from agrbench.simulator import Run
+    from agrbench.simulation.run import Run
 
     run = Run(kind, registry)
     run.round(1)

@@ -16,14 +16,14 @@ import torch
 from tabulate import tabulate
 from torch import Tensor
 
-from agrbench import grid, suites
 from agrbench.cells import UNATTACKED, Cell
 from agrbench.errors import Inapplicable
 from agrbench.plugins.registry import Registry
 from agrbench.progress import progress
 from agrbench.server import judge as judging
 from agrbench.server.rounds import Insider
-from agrbench.simulator import Run
+from agrbench.simulation import grid, suites
+from agrbench.simulation.run import Run
 
 ATTACKS = ("min_max", "adaptive")
 ROUNDS = (10, 20, 30)

@@ -12,11 +12,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from agrbench import running
-from agrbench.grid import Grid, expand, plan
 from agrbench.plugins.registry import Registry
 from agrbench.results import store
 from agrbench.results.gate import compare as gate
 from agrbench.results.store import Record, Store
+from agrbench.simulation.grid import Grid, expand, plan
 
 TRIALS = 20
 SETTINGS = {"clients": 20, "rounds": 20, "start": 10}

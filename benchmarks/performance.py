@@ -18,7 +18,8 @@ from typing import Any
 
 from tabulate import tabulate
 
-from agrbench import execution, machine
+from agrbench import machine
+from agrbench.simulation import execution
 
 HERE = Path(__file__).parent
 TARGET = HERE.parent / "docs" / "performance.md"

@@ -17,11 +17,11 @@ from typing import Any
 import torch
 from tabulate import tabulate
 
-from agrbench import grid, suites
-from agrbench.branching import Tree
 from agrbench.cells import UNATTACKED, Cell
 from agrbench.plugins.registry import Registry
-from agrbench.simulator import load, prepare, simulate
+from agrbench.simulation import grid, suites
+from agrbench.simulation.prefixes import Tree
+from agrbench.simulation.run import load, prepare, simulate
 
 
 def main(stacks: int | None, repeats: int) -> None:

@@ -25,7 +25,7 @@ from agrbench.clients.federation import Examples, Federation
 from agrbench.clients.local_training import Schedule
 from agrbench.clients.models import named
 from agrbench.plugins.registry import Registry
-from agrbench.simulator import Prepared, Run, load, prepare
+from agrbench.simulation.run import Prepared, Run, load, prepare
 from agrbench.threads import each, finish, using
 
 RELEASED = {"schedule": "adam(epochs=2,batches=5)", "model": "mlp(512,1024)"}

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from agrbench import execution, grid
 from agrbench.errors import Inapplicable
 from agrbench.plugins.registry import Registry
+from agrbench.simulation import execution, grid
 from agrbench.threads import using
 from agrbench.workload import Size, Workload, sizes
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from tabulate import tabulate
 
 import agrbench
-from agrbench import execution
+from agrbench.simulation import execution
 
 GOAL = 8  # GiB
 DATA = "synthetic(shape=(600,),classes=100,rows={rows},test=1000)"

@@ -22,7 +22,7 @@ from agrbench.cells import Cell
 from agrbench.plugins.registry import Registry
 from agrbench.server import judge as judging
 from agrbench.server.geometry import Geometry
-from agrbench.simulator import Run
+from agrbench.simulation.run import Run
 
 ATTACKS = ("gradient_ascent", "flip_ascent", "label_flip", "min_max", "blind_spot")
 VIEWS = ("", "amp+", "sample+", "mean_pool+", "amp(shuffle=True)+", "amp(by='magnitude')+")

@@ -20,12 +20,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import agrbench
-from agrbench import bench, costs, execution, machine, memory, peers
+from agrbench import bench, costs, machine, memory, peers
 from agrbench.bench import Plan
 from agrbench.cli import main
 from agrbench.costs import Cost, Report, Spread
 from agrbench.errors import AgrbenchError
 from agrbench.plugins.registry import Registry
+from agrbench.simulation import execution
 from agrbench.workload import CLASSES, EACH, Size, Workload, nearest, sizes
 
 SMALL = ("--clients", "8", "--parameters", "600", "--repeat", "2", "--threads", "1")

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 import torch
 
-from agrbench.branching import Tree
 from agrbench.cells import Cell
 from agrbench.errors import Inapplicable, PluginError
-from agrbench.logs import Log
 from agrbench.plugins.registry import Registry
 from agrbench.results.store import CURVES
 from agrbench.server.judge import Outcome
-from agrbench.simulator import simulate
+from agrbench.simulation.log import Log
+from agrbench.simulation.prefixes import Tree
+from agrbench.simulation.run import simulate
 
 SMALL: dict[str, Any] = {"clients": 10, "rounds": 20, "start": 10}
 ATTACKS = ["none", "scaling", "mimic(warmup=3)", "model_replacement(rounds='first')", "label_flip", "min_max"]

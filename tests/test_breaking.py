@@ -18,18 +18,19 @@ from hypothesis import strategies as st
 from test_cli import agrbench, interrupt, plugin, records
 from test_tables import headers, row
 
-from agrbench import running, suites
+from agrbench import running
 from agrbench.cells import Cell
 from agrbench.cli import main
 from agrbench.errors import AgrbenchError, Inapplicable
-from agrbench.execution import blank, failed
-from agrbench.grid import Plan
 from agrbench.plugins.registry import Registry
 from agrbench.results import breaking
 from agrbench.results.breaking import Level, Search
 from agrbench.results.formats import Entry
 from agrbench.results.statistics import Sample
 from agrbench.results.store import Record, Store
+from agrbench.simulation import suites
+from agrbench.simulation.execution import blank, failed
+from agrbench.simulation.grid import Plan
 
 REGISTRY = Registry()
 HOLDS, BREAKS = Level("lie", Sample((0,), (0.0,))), Level("lie", Sample((0,), (40.0,)))

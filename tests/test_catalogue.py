@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 import agrbench
-from agrbench import Cell, Layout, suites
+from agrbench import Cell, Layout
 from agrbench.conformance import claims
 from agrbench.errors import Inapplicable
-from agrbench.grid import expand
 from agrbench.plugins.registry import Registry
+from agrbench.simulation import suites
+from agrbench.simulation.grid import expand
 
 REGISTRY = Registry()
 SUITE = suites.read("catalogue")

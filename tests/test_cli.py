@@ -314,7 +314,7 @@ def test_forms_can_be_left_out(tmp_path: Path) -> None:
 def test_the_paper_s_settings_hold_where_axes_are_given_and_the_demo_s_where_none_is(tmp_path: Path) -> None:
     own = agrbench("grid", "-d", "krum", "-a", "none", "--seeds", "1", "--dry-run", cwd=tmp_path)
     assert "4 cells" not in own.stdout
-    from agrbench.suites import choose
+    from agrbench.simulation.suites import choose
 
     (chosen,) = choose(None, ["none"], ["krum"], [], None, {})
     assert (chosen.settings, chosen.seeds, chosen.datasets) == ({}, 3, ("digits",))

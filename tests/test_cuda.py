@@ -12,7 +12,7 @@ import torch
 
 from agrbench.cells import Cell
 from agrbench.plugins.registry import Registry
-from agrbench.simulator import Run
+from agrbench.simulation.run import Run
 
 SMALL: dict[str, Any] = {"clients": 10, "rounds": 20, "start": 10}
 

@@ -15,11 +15,11 @@ import pytest
 import torch
 
 import agrbench
-from agrbench import grid, suites
 from agrbench.cells import Cell
 from agrbench.errors import Inapplicable
 from agrbench.plugins.registry import Registry
-from agrbench.simulator import Run
+from agrbench.simulation import grid, suites
+from agrbench.simulation.run import Run
 
 REGISTRY = Registry()
 LAYERS = [(4, 6), (4,)]

@@ -19,14 +19,14 @@ from hypothesis import strategies as st
 
 from agrbench.cells import Cell
 from agrbench.cli import main
-from agrbench.execution import blank, compute, failed, skipped
-from agrbench.grid import Grid, expand
 from agrbench.plugins.registry import Registry
 from agrbench.results.contrasts import contrast
 from agrbench.results.gate import compare as gate
 from agrbench.results.gate.compare import BETTER, GREEN, INCOMPARABLE, RED, SAME, WORSE, Comparison, Row
 from agrbench.results.statistics import Sample
 from agrbench.results.store import Record, Store
+from agrbench.simulation.execution import blank, compute, failed, skipped
+from agrbench.simulation.grid import Grid, expand
 
 REGISTRY = Registry()
 ATTACKS = ("none", "lie", "scaling")

@@ -13,7 +13,7 @@ import torch
 from agrbench import memory
 from agrbench.cells import Cell
 from agrbench.plugins.registry import Registry
-from agrbench.simulator import Run
+from agrbench.simulation.run import Run
 
 FAULTS = """
 import resource, sys

@@ -16,13 +16,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agrbench.cells import Cell
-from agrbench.execution import blank, failed
 from agrbench.plugins.registry import Registry
 from agrbench.results import metrics
 from agrbench.results import statistics as inference
 from agrbench.results.metrics import Group
 from agrbench.results.statistics import Sample
 from agrbench.results.store import Record
+from agrbench.simulation.execution import blank, failed
 
 REGISTRY = Registry()
 ROUNDS = [0, 10, 20, 30, 40]  # 40 rounds are attacked from round 10 on: four evaluations count

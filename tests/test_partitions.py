@@ -24,7 +24,7 @@ from agrbench.errors import AgrbenchError
 from agrbench.plugins.registry import Registry
 from agrbench.randomness import generator
 from agrbench.results.store import curves
-from agrbench.simulator import Run
+from agrbench.simulation.run import Run
 
 DEALT = ["iid", "dirichlet(alpha=0.1)", "dirichlet(alpha=10.0)", "shards(labels=1)", "shards(labels=3)",
          "quantity(sigma=0.5)", "quantity(sigma=3.0)"]  # fmt: skip

@@ -24,7 +24,6 @@ from click.testing import CliRunner
 from agrbench.cells import Cell
 from agrbench.cli import main
 from agrbench.data import summary as describing
-from agrbench.execution import blank, failed
 from agrbench.plugins.registry import Registry
 from agrbench.results import formats, metrics
 from agrbench.results import statistics as inference
@@ -34,6 +33,7 @@ from agrbench.results.paper import matching
 from agrbench.results.paper import tables as comparing
 from agrbench.results.statistics import Sample
 from agrbench.results.store import Record, Store
+from agrbench.simulation.execution import blank, failed
 
 REGISTRY = Registry()
 ROUNDS = [0, 10, 20, 30, 40]  # the attack starts at 10

@@ -17,11 +17,11 @@ from click.testing import CliRunner, Result
 from agrbench.cells import Cell
 from agrbench.cli import main
 from agrbench.errors import AgrbenchError
-from agrbench.execution import blank, failed, skipped
 from agrbench.plugins.registry import Registry
 from agrbench.results.leaderboard import page as leaderboard
 from agrbench.results.leaderboard import publish as publishing
 from agrbench.results.store import Record, Store, read
+from agrbench.simulation.execution import blank, failed, skipped
 
 ROOT = Path(__file__).parents[1]
 BOARD = ROOT / "leaderboard"

@@ -24,7 +24,7 @@ from agrbench.plugins.registry import Registry
 from agrbench.randomness import generator
 from agrbench.server.judge import Judge
 from agrbench.server.rounds import Server
-from agrbench.simulator import Run
+from agrbench.simulation.run import Run
 
 DENSE = ["cosden", "euden", "mgden"]
 DTYPES = st.sampled_from(["float32", "float64"])

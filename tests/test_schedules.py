@@ -22,7 +22,7 @@ from agrbench.clients.models import mlp
 from agrbench.clients.poisoning import shuffle_labels
 from agrbench.plugins.registry import Registry
 from agrbench.randomness import generator
-from agrbench.simulator import Run
+from agrbench.simulation.run import Run
 from agrbench.threads import using
 
 SGD = Schedule("sgd", 0.3)

@@ -19,12 +19,12 @@ from torch import Tensor
 import agrbench
 from agrbench import Cell, Layout
 from agrbench.errors import AgrbenchError, Inapplicable, SpecError
-from agrbench.grid import plan
 from agrbench.plugins.registry import Registry
 from agrbench.randomness import generator
 from agrbench.results.store import Store, curves
 from agrbench.server.judge import forge as ask
 from agrbench.server.rounds import Insider
+from agrbench.simulation.grid import plan
 
 REGISTRY = Registry(())
 DIRECTIONS = ["std", "sign", "unit"]

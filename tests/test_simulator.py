@@ -15,7 +15,7 @@ from agrbench.cells import Cell
 from agrbench.errors import Inapplicable, PluginError
 from agrbench.plugins.registry import Registry
 from agrbench.results.store import curves
-from agrbench.simulator import Run
+from agrbench.simulation.run import Run
 
 SMALL: dict[str, Any] = {"clients": 10, "rounds": 20, "start": 10}
 

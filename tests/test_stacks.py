@@ -22,7 +22,7 @@ from agrbench.plugins.registry import Registry
 from agrbench.randomness import generator
 from agrbench.server.judge import Judge
 from agrbench.server.rounds import Server
-from agrbench.simulator import Run
+from agrbench.simulation.run import Run
 from agrbench.threads import using
 
 Write = Callable[[str, str], str]

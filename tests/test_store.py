@@ -21,10 +21,10 @@ from hypothesis import strategies as st
 from agrbench import showing
 from agrbench.cells import Cell
 from agrbench.errors import AgrbenchError, RecordError
-from agrbench.execution import blank, failed, skipped
 from agrbench.plugins.registry import Registry
 from agrbench.results import formats, metrics, tables
 from agrbench.results.store import Record, Store, collect, curves, read
+from agrbench.simulation.execution import blank, failed, skipped
 
 REGISTRY = Registry()
 CELL = Cell("digits", "amp(kernel=3)+krum", "label_flip", seed=1, rounds=20)

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from agrbench import specs, suites
+from agrbench import specs
 from agrbench.cells import Cell
 from agrbench.errors import AgrbenchError
-from agrbench.grid import Grid, expand
 from agrbench.plugins.registry import Registry
+from agrbench.simulation import suites
+from agrbench.simulation.grid import Grid, expand
 
 FIVE = {"location30", "mnist", "cifar10", "purchase100", "texas100"}
 UNTARGETED = {"label_flip", "gradient_ascent", "min_max", "flip_ascent"}

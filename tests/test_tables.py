@@ -19,14 +19,15 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agrbench import grid, showing, suites
+from agrbench import showing
 from agrbench.cells import Cell
 from agrbench.cli import main
-from agrbench.execution import blank, failed, skipped
 from agrbench.plugins.registry import Registry
 from agrbench.results import formats, metrics, tables
 from agrbench.results.formats import Table
 from agrbench.results.store import Record, Store
+from agrbench.simulation import grid, suites
+from agrbench.simulation.execution import blank, failed, skipped
 
 REGISTRY = Registry()
 SEEDS = (0, 1, 2)

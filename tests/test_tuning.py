@@ -10,13 +10,13 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agrbench import tuning
 from agrbench.cells import Cell
 from agrbench.cli import main
 from agrbench.clients.federation import Examples
 from agrbench.plugins.registry import Registry
-from agrbench.simulator import load, prepare, simulate
-from agrbench.tuning import Trial, best, held_out, tune
+from agrbench.simulation import tuning
+from agrbench.simulation.run import load, prepare, simulate
+from agrbench.simulation.tuning import Trial, best, held_out, tune
 
 CELL = Cell("digits", "fedavg", "none", clients=5, rounds=10, start=10)
 

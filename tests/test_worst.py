@@ -23,14 +23,14 @@ from hypothesis import strategies as st
 from test_metrics import flips, made
 from test_tables import fill, headers, row, without
 
-from agrbench import suites
 from agrbench.cells import Cell
 from agrbench.cli import main
-from agrbench.execution import failed, skipped
 from agrbench.plugins.registry import Registry
 from agrbench.results import formats, metrics, tables
 from agrbench.results.formats import Table
 from agrbench.results.store import Record
+from agrbench.simulation import suites
+from agrbench.simulation.execution import failed, skipped
 
 REGISTRY = Registry()
 KEYS = [

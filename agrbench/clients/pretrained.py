@@ -16,9 +16,9 @@ from agrbench import threads
 from agrbench.clients.models import ResNet
 from agrbench.data import files as data
 from agrbench.data.cifar import Part
-from agrbench.execution import cores
 from agrbench.plugins import File
 from agrbench.progress import progress
+from agrbench.simulation.execution import cores
 
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, as the network was trained with
 WIDTH = 64

@@ -12,7 +12,6 @@ from unittest import mock
 
 import torch
 
-from agrbench import simulator
 from agrbench.clients.federation import Examples
 from agrbench.clients.learner import learner
 from agrbench.clients.models import named
@@ -22,6 +21,7 @@ from agrbench.errors import DataError
 from agrbench.plugins import Dataset, registry
 from agrbench.plugins.registry import Registry
 from agrbench.plugins.stack import Loaded, blame
+from agrbench.simulation import run as simulator
 
 LARGEST = 100.0  # a feature larger than this was not scaled: pixels from 0 to 255, prices, years
 SLACK = 0.01  # of the test rows: what chance makes of recurrences

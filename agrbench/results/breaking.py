@@ -8,7 +8,6 @@ from typing import Any
 
 from agrbench.cells import UNATTACKED, UNDEFENDED, Cell
 from agrbench.errors import AgrbenchError, Inapplicable
-from agrbench.execution import canonical
 from agrbench.plugins.registry import Registry
 from agrbench.results import metrics
 from agrbench.results import statistics as inference
@@ -16,6 +15,7 @@ from agrbench.results.formats import NONE, Entry, Table
 from agrbench.results.statistics import Sample
 from agrbench.results.store import Store
 from agrbench.results.tables.notes import beyond
+from agrbench.simulation.execution import canonical
 
 POINTS = 10.0
 ROUNDING = 1e-9  # points; 0.9 - 0.8 is a little less than 0.1

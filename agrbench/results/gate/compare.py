@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from agrbench.cells import UNDEFENDED, Cell
 from agrbench.errors import AgrbenchError
-from agrbench.execution import sources
 from agrbench.results import metrics
 from agrbench.results import statistics as inference
 from agrbench.results.contrasts import Contrast, contrast
 from agrbench.results.metrics import Group
 from agrbench.results.statistics import LEVEL, Sample
 from agrbench.results.store import Record
+from agrbench.simulation.execution import sources
 
 if TYPE_CHECKING:
     from agrbench.plugins.registry import Registry

@@ -10,11 +10,11 @@ from typing import Any
 
 from agrbench.cells import EVERY, PROTOCOL, Cell
 from agrbench.errors import AgrbenchError, RecordError
-from agrbench.execution import canonical, sources
 from agrbench.plugins.registry import Registry
 from agrbench.results import store
 from agrbench.results.store import Record, Store, curves
 from agrbench.settings import LARGEST
+from agrbench.simulation.execution import canonical, sources
 
 RECORDS = "records"
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")

@@ -106,8 +106,8 @@ def _interval(low: float | None, high: float | None) -> str:
 
 def _beyond(group: Group) -> list[str]:
     """Name the attacks that a claim of robustness must survive and that these records lack."""
-    from agrbench import suites
     from agrbench.plugins.registry import Registry
+    from agrbench.simulation import suites
 
     registry = Registry()
     wanted = [registry.canonical("attack", attack) for grid in suites.read(SUITE).grids for attack in grid.attacks]

@@ -7,13 +7,14 @@ from dataclasses import replace
 from statistics import fmean
 from typing import NamedTuple, cast
 
-from agrbench import execution, threads
+from agrbench import threads
 from agrbench.cells import UNATTACKED, UNDEFENDED, Cell
 from agrbench.clients.federation import Examples, split
 from agrbench.plugins.registry import Registry
 from agrbench.randomness import generator
 from agrbench.results.formats import Entry, Table
-from agrbench.simulator import load, prepare, simulate
+from agrbench.simulation import execution
+from agrbench.simulation.run import load, prepare, simulate
 
 RATES = {"sgd": (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0), "adam": (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)}
 HELD_OUT = 0.1  # of the training rows

@@ -19,13 +19,13 @@ from agrbench.clients.learner import Learner, learner
 from agrbench.clients.local_training import Schedule, Trainer
 from agrbench.clients.models import named
 from agrbench.errors import PluginError
-from agrbench.logs import Log
 from agrbench.plugins import Dataset
 from agrbench.plugins.registry import Registry
 from agrbench.plugins.stack import Loaded, blame
 from agrbench.randomness import generator
 from agrbench.server.judge import Judge, Outcome, forge
 from agrbench.server.rounds import Gradients, Insider, Memory, Server
+from agrbench.simulation.log import Log
 
 
 @dataclass

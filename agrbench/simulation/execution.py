@@ -22,7 +22,7 @@ from agrbench.plugins.registry import Registry
 from agrbench.results.store import SCHEMA, Record, Store
 
 if TYPE_CHECKING:
-    from agrbench.branching import Tree
+    from agrbench.simulation.prefixes import Tree
 
 
 def canonical(cell: Cell, registry: Registry) -> Cell:
@@ -88,7 +88,7 @@ def compute(cell: Cell, registry: Registry, alone: bool, tree: Tree | None = Non
         AgrbenchError: see `simulator.simulate`.
     """
     from agrbench import threads
-    from agrbench.branching import Tree
+    from agrbench.simulation.prefixes import Tree
 
     with threads.using(cell.threads):
         measured = (tree or Tree(registry)).simulate(cell)
@@ -194,7 +194,7 @@ def _begin() -> None:
 @cache
 def _tree(files: tuple[Path, ...]) -> Tree:
     """Read plugin files once a worker, and keep there what its cells share."""
-    from agrbench.branching import Tree
+    from agrbench.simulation.prefixes import Tree
 
     return Tree(Registry(files, forgiving=True))
 

@@ -13,8 +13,8 @@ from typing import Any
 
 from agrbench import specs
 from agrbench.errors import AgrbenchError
-from agrbench.grid import FORMS, SETTINGS, Grid
 from agrbench.settings import without_rate
+from agrbench.simulation.grid import FORMS, SETTINGS, Grid
 
 AXES = ("datasets", "attacks", "defenses")
 KEYS = (*AXES, "seeds", "forms", "settings")

@@ -10,7 +10,7 @@ from torch import Tensor
 from agrbench import memory
 from agrbench.cells import UNDEFENDED, Cell
 from agrbench.plugins.registry import Registry
-from agrbench.simulator import Prepared, Run, load, prepare
+from agrbench.simulation.run import Prepared, Run, load, prepare
 
 
 class Tree:

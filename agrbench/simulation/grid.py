@@ -11,9 +11,9 @@ from typing import Any
 
 from agrbench.cells import UNATTACKED, UNDEFENDED, Cell
 from agrbench.errors import Inapplicable, PluginError
-from agrbench.execution import canonical, sources
 from agrbench.plugins.registry import Registry
 from agrbench.results.store import Store
+from agrbench.simulation.execution import canonical, sources
 
 AMPLIFIER = "amp"
 FORMS = ("both", "base", "amplified")

@@ -1,0 +1,1 @@
+"""Run cells: the round loop, the grid that names cells, and the processes that compute them."""
