@@ -275,7 +275,10 @@ def bench_defenses(
     registry = Registry(plugins)
     named = [registry.canonical("defense", spec) for spec in defenses or registry.names("defense")]
 
-    from agrbench import bench, costs, peers, workload
+    from agrbench.bench import byzfl as peers
+    from agrbench.bench import measure as bench
+    from agrbench.bench import report as costs
+    from agrbench.bench import workload
 
     peer = peers.load() if against else None
     stacks = dict.fromkeys([UNDEFENDED, *grid.forms(named, registry, "both")])

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 
+from agrbench.bench.workload import Size, Workload, sizes
 from agrbench.errors import Inapplicable
 from agrbench.plugins.registry import Registry
 from agrbench.simulation import execution, grid
 from agrbench.threads import using
-from agrbench.workload import Size, Workload, sizes
 
 REGISTRY = Registry()
 SIZES = sizes((20, 50), (25_000, 250_000), 0.2)

@@ -20,14 +20,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import agrbench
-from agrbench import bench, costs, machine, memory, peers
-from agrbench.bench import Plan
+from agrbench import machine, memory
+from agrbench.bench import byzfl as peers
+from agrbench.bench import measure as bench
+from agrbench.bench import report as costs
+from agrbench.bench.measure import Plan
+from agrbench.bench.report import Cost, Report, Spread
+from agrbench.bench.workload import CLASSES, EACH, Size, Workload, nearest, sizes
 from agrbench.cli import main
-from agrbench.costs import Cost, Report, Spread
 from agrbench.errors import AgrbenchError
 from agrbench.plugins.registry import Registry
 from agrbench.simulation import execution
-from agrbench.workload import CLASSES, EACH, Size, Workload, nearest, sizes
 
 SMALL = ("--clients", "8", "--parameters", "600", "--repeat", "2", "--threads", "1")
 CPU = torch.device("cpu")

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
 
-from agrbench import slowdowns
+from agrbench.bench import compare as slowdowns
 from agrbench.errors import RecordError
 from agrbench.plugins.registry import Registry
 from agrbench.results import store

@@ -8,7 +8,7 @@ import itertools
 import json
 from collections.abc import Iterator, Sequence
 
-from agrbench import slowdowns
+from agrbench.bench import compare as slowdowns
 from agrbench.results import formats
 from agrbench.results.formats import NONE, Entry, Format, Table
 from agrbench.results.gate import compare as gate

@@ -13,15 +13,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from agrbench import costs, machine, memory, peers, threads
+from agrbench import machine, memory, threads
+from agrbench.bench import byzfl as peers
+from agrbench.bench import report as costs
+from agrbench.bench.report import Cost, Report, Skip, Spread
+from agrbench.bench.workload import Size, Workload
 from agrbench.cells import UNDEFENDED
-from agrbench.costs import Cost, Report, Skip, Spread
 from agrbench.errors import AgrbenchError, Inapplicable, PluginError
 from agrbench.plugins.registry import Registry
 from agrbench.plugins.stack import Stack
 from agrbench.progress import Report as Tell
 from agrbench.progress import duration
-from agrbench.workload import Size, Workload
 
 SHORT = 5e-3  # seconds that a sample lasts at least: shorter rounds are played several times
 Clock = Callable[[], float]

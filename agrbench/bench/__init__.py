@@ -1,0 +1,1 @@
+"""What defenses cost: time and memory of the server alone, without training or attack."""
