@@ -16,8 +16,8 @@ from agrbench.cli import main
 from agrbench.conformance import Case, Scene, Violation, attacks, claims, coefficients, laws
 from agrbench.conformance import certificates as made
 from agrbench.conformance.cases import literal
-from agrbench.conformance.draws import Draws, bound, legal
-from agrbench.conformance.searching import search
+from agrbench.conformance.search import search
+from agrbench.conformance.strategies import Draws, bound, legal
 from agrbench.conformance.subjects import Subject, subjects
 from agrbench.errors import AgrbenchError
 from agrbench.plugins.registry import Registry

@@ -15,10 +15,10 @@ from agrbench.cells import UNDEFENDED
 from agrbench.conformance import coefficients, datasets, laws
 from agrbench.conformance.cases import Violation, literal
 from agrbench.conformance.coefficients import Measure
-from agrbench.conformance.draws import Draws, Strategy, with_other
 from agrbench.conformance.properties import ATTACK, COLUMNS, DATASET, DEFENSE, ELSEWHERE, ROWS, Property
 from agrbench.conformance.scenes import Scenes
-from agrbench.conformance.searching import Counterexample, search
+from agrbench.conformance.search import Counterexample, search
+from agrbench.conformance.strategies import Draws, Strategy, with_other
 from agrbench.conformance.subjects import Subject, subjects
 from agrbench.errors import PluginError, SpecError
 from agrbench.progress import progress

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from agrbench.clients.perturbations import hides, unseen_by
 from agrbench.conformance.cases import Case, Violation
-from agrbench.conformance.draws import SQUARE, Draws, alone, bound
-from agrbench.conformance.searching import search
+from agrbench.conformance.search import search
+from agrbench.conformance.strategies import SQUARE, Draws, alone, bound
 from agrbench.plugins import registry
 from agrbench.server.scores import middle
 

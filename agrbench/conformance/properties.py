@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from agrbench.conformance import attacks, coefficients, columns, datasets, laws
-from agrbench.conformance import draws as on
-from agrbench.conformance.draws import Cases, Draws, Strategy
+from agrbench.conformance import strategies as on
+from agrbench.conformance.strategies import Cases, Draws, Strategy
 
 FEW = 4  # clients of whom the nearest two do not tie for certain
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from agrbench.clients.federation import Attacker, Examples
 from agrbench.conformance.cases import Shapes
-from agrbench.conformance.draws import LAYOUTS, whole, width
+from agrbench.conformance.strategies import LAYOUTS, whole, width
 from agrbench.layout import Layout
 from agrbench.plugins import Attack, registry
 from agrbench.plugins.stack import Loaded, blame

@@ -12,7 +12,7 @@ from hypothesis.errors import Unsatisfiable
 
 from agrbench import threads
 from agrbench.conformance.cases import Silent, literal
-from agrbench.conformance.draws import Strategy
+from agrbench.conformance.strategies import Strategy
 
 PHASES = (Phase.generate, Phase.target, Phase.shrink)
 PATIENCE = 400  # inputs tried to make a counterexample smaller
