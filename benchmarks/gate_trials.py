@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from agrbench import running
+from agrbench.cli import execute as running
 from agrbench.plugins.registry import Registry
 from agrbench.results import store
 from agrbench.results.gate import compare as gate

@@ -14,7 +14,7 @@ from oracles import Array
 from torch import Generator, Tensor
 
 import agrbench
-from agrbench import listing
+from agrbench.cli import list as listing
 from agrbench.clients.federation import Attacker, Examples
 from agrbench.errors import AgrbenchError, SpecError
 from agrbench.plugins import Attack

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from test_cli import agrbench, interrupt, plugin, records
 from test_tables import headers, row
 
-from agrbench import running
 from agrbench.cells import Cell
+from agrbench.cli import execute as running
 from agrbench.cli import main
 from agrbench.errors import AgrbenchError, Inapplicable
 from agrbench.plugins.registry import Registry

@@ -96,7 +96,7 @@ def test_plugin_file_fits_a_screen() -> None:
 
 
 def variants() -> list[Any]:
-    from agrbench import listing
+    from agrbench.cli import list as listing
 
     specs = []
     for kind in ("defense", "stage"):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from agrbench import listing
+from agrbench.cli import list as listing
 from agrbench.plugins.registry import Registry
 from agrbench.plugins.source import Entry
 

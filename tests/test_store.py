@@ -18,8 +18,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from agrbench import showing
 from agrbench.cells import Cell
+from agrbench.cli import show as showing
 from agrbench.errors import AgrbenchError, RecordError
 from agrbench.plugins.registry import Registry
 from agrbench.results import formats, metrics, tables

@@ -19,9 +19,9 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agrbench import showing
 from agrbench.cells import Cell
 from agrbench.cli import main
+from agrbench.cli import show as showing
 from agrbench.plugins.registry import Registry
 from agrbench.results import formats, metrics, tables
 from agrbench.results.formats import Table

@@ -13,8 +13,7 @@ from typing import Any
 
 import click
 
-from agrbench.errors import AgrbenchError, DataError
-from agrbench.options import (
+from agrbench.cli.options import (
     Malicious,
     Numbers,
     data_option,
@@ -25,6 +24,7 @@ from agrbench.options import (
     settings_options,
     table_option,
 )
+from agrbench.errors import AgrbenchError, DataError
 
 TRACEBACK = "agrbench.traceback"
 
@@ -68,7 +68,7 @@ def main() -> None:
 @plugin_option
 def list_plugins(kind: str | None, in_full: bool, plugins: tuple[str, ...]) -> None:
     """List attacks, defenses, stages, datasets and suites, with their hyperparameters."""
-    from agrbench import listing
+    from agrbench.cli import list as listing
     from agrbench.plugins.registry import Registry
     from agrbench.simulation import suites
 
@@ -123,7 +123,7 @@ def run_grid(
     defense without attack, always run too: the metrics compare with them. Exit codes: 0 done, 1 a cell failed, 2 wrong
     usage, 130 interrupted.
     """
-    from agrbench import running
+    from agrbench.cli import execute as running
     from agrbench.plugins.registry import Registry
     from agrbench.results.store import Store
     from agrbench.simulation import grid, suites
@@ -179,8 +179,8 @@ def find_breaking_points(
     from 20. Runs are ordinary records: what is there is not computed again. Exit codes: 0 done, 1 a run failed, 2 wrong
     usage, 130 interrupted.
     """
-    from agrbench import running
     from agrbench.cells import UNATTACKED, UNDEFENDED, Cell
+    from agrbench.cli import execute as running
     from agrbench.plugins.registry import Registry
     from agrbench.results import breaking, formats
     from agrbench.results.store import Store
@@ -265,8 +265,8 @@ def bench_defenses(
     Seconds a round and peak memory, each as a ratio to fedavg in the same run, and how time grows with both. Nobody is
     trained or attacked: the updates are drawn (docs/bench.md). Exit codes: 0 done, 1 a plugin failed, 2 wrong usage.
     """
-    from agrbench import running
     from agrbench.cells import UNDEFENDED
+    from agrbench.cli import execute as running
     from agrbench.plugins.registry import Registry
     from agrbench.progress import progress
     from agrbench.results import formats
@@ -432,7 +432,7 @@ def compare_measurements(base: Path, head: Path, tolerance: float, form: str, pl
 @click.argument("path", type=click.Path(path_type=Path), metavar="RECORD")
 def show_record(path: Path) -> None:
     """Print one record: settings, curves, reason, and the command that reproduces it."""
-    from agrbench import showing
+    from agrbench.cli import show as showing
     from agrbench.results import store
 
     click.echo(showing.describe(store.read(path)))
