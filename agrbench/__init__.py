@@ -24,9 +24,9 @@ __all__ = ["Cell", "Gradients", "Layout", "Verdict", "aggregate", "amplify", "fo
 
 _HOMES = {
     "Cell": "agrbench.cells",
-    "Gradients": "agrbench.rounds",
+    "Gradients": "agrbench.server.rounds",
     "Layout": "agrbench.layout",
-    "Verdict": "agrbench.rounds",
+    "Verdict": "agrbench.server.rounds",
 }
 
 

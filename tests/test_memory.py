@@ -71,5 +71,5 @@ def test_large_pages_are_faulted_in_by_the_hundred_where_the_system_has_them() -
 
 
 def test_importing_what_workers_run_does_not_load_torch() -> None:
-    code = "import sys; import agrbench.execution; sys.exit('torch' in sys.modules)"
+    code = "import sys; import agrbench.simulation.execution; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

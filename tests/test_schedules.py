@@ -236,7 +236,7 @@ def test_clients_in_another_order_learn_the_same_in_that_order(
 @pytest.mark.parametrize("cache", [1, 3000, 1 << 40])
 @pytest.mark.parametrize("schedule", [SGD, ADAM, MOMENTUM], ids=str)
 def test_blocks_of_any_size_train_alike(cache: int, schedule: Schedule, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agrbench.schedules.BLOCK", cache)
+    monkeypatch.setattr("agrbench.clients.local_training.BLOCK", cache)
     follow(perceptron(5), shards([5, 4, 6, 1, 5, 20, 2, 5, 5]), schedule)
     follow(convolution(), shards([4, 1, 3], (1, 3, 3)), schedule)
 
@@ -512,7 +512,7 @@ def test_poisoned_training_does_not_reach_an_honest_client_s_optimizer(
 
 @pytest.mark.parametrize("schedule", [Schedule("adam", 1e-2, 2, 3), Schedule("sgd", 0.1, 2, 2, momentum=0.9)])
 def test_two_threads_train_to_the_bits_of_one(schedule: Schedule, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agrbench.schedules.BLOCK", 1)  # a block a client
+    monkeypatch.setattr("agrbench.clients.local_training.BLOCK", 1)  # a block a client
     rng = torch.Generator().manual_seed(0)
     held = [
         Examples(torch.rand(rows, 40, generator=rng), torch.randint(5, (rows,), generator=rng), 5)

@@ -373,7 +373,7 @@ def test_fedavg_alone_is_a_row_without_regret() -> None:
 
 def hard() -> list[str]:
     """List what the suite of the worst case attacks with, as its file says, each in its one form."""
-    text = (resources.files("agrbench.suites") / "worst.toml").read_text(encoding="utf-8")
+    text = (resources.files("agrbench.simulation.suites") / "worst.toml").read_text(encoding="utf-8")
     attacks = (REGISTRY.canonical("attack", attack) for attack in tomllib.loads(text)["attacks"])
     return [attack for attack in attacks if attack != "none"]
 

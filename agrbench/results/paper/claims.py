@@ -88,7 +88,7 @@ def claims(table: str) -> list[Claim]:
 
 
 def _read(name: str) -> Iterator[Claim]:
-    text = resources.files("agrbench.paper").joinpath(f"{name}.csv").read_text(encoding="utf-8")
+    text = resources.files("agrbench.results.paper").joinpath(f"{name}.csv").read_text(encoding="utf-8")
     for row in csv.DictReader(text.splitlines()):
         quantity, value = row.popitem()
         known: dict[str, Any] = {part: row[part] for part in ("dataset", "defense") if part in row}
