@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from agrbench.api import aggregate, amplify, forge, run, weigh
     from agrbench.cells import Cell
     from agrbench.layout import Layout
-    from agrbench.server.rounds import Gradients, Verdict
+    from agrbench.plugins.contract import Verdict
+    from agrbench.server.rounds import Gradients
 
 __all__ = ["Cell", "Gradients", "Layout", "Verdict", "aggregate", "amplify", "forge", "run", "weigh"]
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypedDict, TypeVar, Unpack
 
 import numpy as np
 import torch
@@ -13,20 +13,25 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from agrbench.cells import Cell
+from agrbench.clients.insider import Insider, unpooled
+from agrbench.clients.insider import forge as ask_for_rows
 from agrbench.errors import AgrbenchError, Inapplicable
 from agrbench.layout import Layout
 from agrbench.plugins import registry
+from agrbench.plugins.contract import Verdict
 from agrbench.randomness import generator
-from agrbench.server import judge as judging
 from agrbench.server.amplifier import Patches
 from agrbench.server.geometry import row_norms
 from agrbench.server.judge import Judge
-from agrbench.server.rounds import Gradients, Insider, Server, Verdict
+from agrbench.server.rounds import Evaluate, Gradients, Server
 from agrbench.simulation import execution
 
+T = TypeVar("T")
 Array = TypeVar("Array", Tensor, NDArray[Any])
+AnyArray = Tensor | NDArray[Any]
 Shapes = Layout | Iterable[Sequence[int]]
 Files = tuple[str | Path, ...]
+View = Callable[[Tensor], Tensor]
 
 
 def amplify(updates: Array, layout: Shapes, kernel: int = 2, restore: bool = False, out: Array | None = None) -> Array:
@@ -60,62 +65,52 @@ def amplify(updates: Array, layout: Shapes, kernel: int = 2, restore: bool = Fal
     return _like(view, updates) if out is None else out
 
 
+class Known(TypedDict, total=False):
+    """What a rule may ask of the server, as keywords of `weigh` and `aggregate`.
+
+    `root`: the server's own update `(parameters,)`, for rules such as FLTrust. `evaluate`:
+    `(k, parameters) -> (loss, accuracy)` on trusted data, for rules such as Fang's. `gradients`: the global model's
+    gradients as a function of examples, for FedInv. `model`: the global parameters `(parameters,)`. `previous`: the
+    last combined step `(parameters,)`, by default 0. `sizes`: how many examples each client has `(clients,)`, for
+    rules that weigh by it. `seed`: where random stages start, by default 0. `plugins`: plugin files to load besides the
+    shipped and installed ones.
+    """
+
+    root: AnyArray | None
+    evaluate: Evaluate | None
+    gradients: Gradients | None
+    model: AnyArray | None
+    previous: AnyArray | None
+    sizes: AnyArray | None
+    seed: int
+    plugins: Files
+
+
 def weigh(
-    updates: Array,
-    defense: str,
-    byzantine: int = 0,
-    layout: Shapes | None = None,
-    *,
-    root: Array | None = None,
-    evaluate: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None,
-    gradients: Gradients | None = None,
-    model: Array | None = None,
-    previous: Array | None = None,
-    sizes: Array | None = None,
-    seed: int = 0,
-    plugins: Files = (),
+    updates: AnyArray, defense: str, byzantine: int = 0, layout: Shapes | None = None, **known: Unpack[Known]
 ) -> Verdict:
-    """Ask a stack, such as `"amp+krum"`, how much of each update to take.
+    """Return how much of each update a stack, such as `"amp+krum"`, would take.
 
     Args:
         updates: `(clients, parameters)`, all finite.
         defense: the stack's spec.
         byzantine: the bound on malicious clients.
         layout: the layers' shapes; needed by stages that look at layers.
-        root: the server's own update `(parameters,)`, for rules such as FLTrust.
-        evaluate: `(k, parameters) -> (loss, accuracy)` on trusted data, for rules such as Fang's.
-        gradients: the global model's gradients as a function of examples, for FedInv.
-        model: the global parameters `(parameters,)`.
-        previous: the last combined step `(parameters,)`, by default 0.
-        sizes: how many examples each client has `(clients,)`, for rules that weigh by it.
-        seed: where random stages start from.
-        plugins: plugin files besides the shipped and installed ones.
+        **known: what the rule may ask of the server, see `Known`.
 
     Raises:
-        Inapplicable: the stack is not defined for so many clients and the bound.
+        Inapplicable: the stack is not defined for this number of clients and this bound.
         AgrbenchError: a spec, a shape or a plugin is at fault; the message says which.
     """
     rows = _matrix(updates, "updates")
     if not row_norms(rows).square().isfinite().all():
         raise AgrbenchError("the squared norm of a row is not finite; drop such rows (aggregate does) and try again")
-    judge, server = _court(rows, defense, layout, root, evaluate, gradients, model, previous, sizes, seed, plugins)
+    judge, server = _court(rows, defense, layout, known)
     return judge.weigh(rows, byzantine, server)
 
 
 def aggregate(
-    updates: Array,
-    defense: str,
-    byzantine: int = 0,
-    layout: Shapes | None = None,
-    *,
-    root: Array | None = None,
-    evaluate: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None,
-    gradients: Gradients | None = None,
-    model: Array | None = None,
-    previous: Array | None = None,
-    sizes: Array | None = None,
-    seed: int = 0,
-    plugins: Files = (),
+    updates: Array, defense: str, byzantine: int = 0, layout: Shapes | None = None, **known: Unpack[Known]
 ) -> Array:
     """Combine updates by a stack: the step, `(parameters,)`, of the kind and dtype of `updates`.
 
@@ -127,7 +122,7 @@ def aggregate(
         AgrbenchError: a spec, a shape or a plugin is at fault; the message says which.
     """
     rows = _matrix(updates, "updates")
-    judge, server = _court(rows, defense, layout, root, evaluate, gradients, model, previous, sizes, seed, plugins)
+    judge, server = _court(rows, defense, layout, known)
     judge.stack.check(len(rows), byzantine)
     outcome = judge.step(rows, byzantine, server, number=1)
     if outcome.empty is not None:
@@ -148,7 +143,7 @@ def forge(
     previous: Array | None = None,
     defense: str | None = None,
     root: Array | None = None,
-    evaluate: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None,
+    evaluate: Evaluate | None = None,
     rng: int = 0,
     plugins: Files = (),
 ) -> Array:
@@ -175,30 +170,32 @@ def forge(
     rows = _matrix(honest, "honest")
     bound = malicious if byzantine is None else byzantine
     loaded = registry.of(plugins).attack(attack)
-    given = {"clean": clean, "poisoned": poisoned, "model": model, "previous": previous}
-    sources: dict[str, Callable[[], Any]] = {"honest": lambda: rows}
-    for name, value in given.items():
-        if value is not None:
-            shape = rows.shape[1:] if name in ("model", "previous") else (malicious, rows.shape[1])
-            sources[name] = partial(_shaped, value, name, tuple(shape))
+    see: View = unpooled
+    respond: View | None = None
     if defense is not None:
         stack = registry.of(plugins).stack(defense)
         stack.check(len(rows) + malicious, bound)
         stack.meet(loaded)
-
-        def court(together: Tensor) -> tuple[Judge, Server]:
-            return _court(together, defense, layout, root, evaluate, None, model, previous, None, rng, plugins)
-
-        def respond(forged: Tensor) -> Tensor:
-            together = torch.cat([rows, forged.to(rows)])
-            judge, server = court(together)
-            return judge.step(together, bound, server, number=1).step
-
-        sources["respond"] = lambda: respond
-        sources["see"] = lambda: court(rows)[0].pool
-    layers = None if layout is None else Layout.read(layout, rows.shape[1])
-    insider = Insider(malicious, len(rows) + malicious, bound, layers, 1, {}, generator(rng, "attack", 1), sources)
-    forged = judging.forge(loaded, insider, rows.shape[1])
+        known = Known(root=root, evaluate=evaluate, model=model, previous=previous, seed=rng, plugins=plugins)
+        see, respond = _answers(rows, defense, layout, known, bound)
+    shape = malicious, rows.shape[1]
+    insider = Insider(
+        malicious=malicious,
+        clients=len(rows) + malicious,
+        byzantine=bound,
+        layout=None if layout is None else Layout.read(layout, rows.shape[1]),
+        number=1,
+        memory={},
+        rng=generator(rng, "attack", 1),
+        honest=lambda: rows,
+        clean=_given(clean, "clean", shape),
+        poisoned=_given(poisoned, "poisoned", shape),
+        model=_given(model, "model", shape[1:]),
+        previous=_given(previous, "previous", shape[1:]),
+        see=see,
+        respond=None if respond is None else lambda: respond,
+    )
+    forged = ask_for_rows(loaded, insider, rows.shape[1])
     return _like(forged.clone(memory_format=torch.contiguous_format), honest)
 
 
@@ -211,41 +208,48 @@ def run(cell: Cell, plugins: Files = ()) -> dict[str, Any]:
         AgrbenchError: a spec, a setting, a plugin or a data file is at fault; the message says which.
     """
     known = registry.of(plugins)
-    return execution.compute(execution.canonical(cell, known), known, alone=True)
+    return execution.compute(known.canonical_cell(cell), known, alone=True)
 
 
-def _court(
-    rows: Tensor,
-    defense: str,
-    layout: Shapes | None,
-    root: Any,
-    evaluate: Callable[[Tensor], tuple[Tensor, Tensor]] | None,
-    gradients: Gradients | None,
-    model: Any,
-    previous: Any,
-    sizes: Any,
-    seed: int,
-    plugins: Files,
-) -> tuple[Judge, Server]:
-    stack = registry.of(plugins).stack(defense)
-    if layout is None and stack.stages and any(stage.record.columns for stage in stack.stages):
+def _court(rows: Tensor, defense: str, layout: Shapes | None, known: Known) -> tuple[Judge, Server]:
+    """Make the judge of a stack, and the server that answers its rule."""
+    for name in set(known) - set(Known.__annotations__):
+        raise TypeError(f"unexpected keyword argument {name!r}; there are {', '.join(Known.__annotations__)}")
+    stack = registry.of(known.get("plugins", ())).stack(defense)
+    if layout is None and any(stage.record.columns for stage in stack.stages):
         raise AgrbenchError(f"{defense} looks at layers; pass layout=: their shapes, [(446, 512), (512,), ...]")
-    width = rows.shape[1]
-    sources: dict[str, Callable[[], Any]] = {"previous": lambda: rows.new_zeros(width)}
-    for name, value in {"root": root, "model": model, "previous": previous}.items():
-        if value is not None:
-            sources[name] = partial(_shaped, value, name, (width,))
-    if sizes is not None:
-        sources["sizes"] = partial(_shaped, sizes, "sizes", (len(rows),))
-    for name, value in {"evaluate": evaluate, "gradients": gradients}.items():
-        if value is not None:
-            sources[name] = partial(_itself, value)
+    n, width = rows.shape
+    server = Server(
+        root=_given(known.get("root"), "root", (width,)),
+        evaluate=_itself(known.get("evaluate")),
+        gradients=_itself(known.get("gradients")),
+        model=_given(known.get("model"), "model", (width,)),
+        previous=_given(known.get("previous"), "previous", (width,)) or partial(rows.new_zeros, width),
+        sizes=_given(known.get("sizes"), "sizes", (n,)),
+    )
     layers = Layout.read([(1, width)] if layout is None else layout, width)
-    return Judge(stack, layers, partial(generator, seed), rows.device), Server(sources)
+    return Judge(stack, layers, partial(generator, known.get("seed", 0)), rows.device), server
 
 
-def _itself(value: Any) -> Any:
-    return value
+def _answers(honest: Tensor, defense: str, layout: Shapes | None, known: Known, bound: int) -> tuple[View, View]:
+    """Return what an attack may ask of a stack: how it sees rows, and the step that it answers forged rows with."""
+    judge = cache(lambda: _court(honest, defense, layout, known)[0])
+
+    def respond(forged: Tensor) -> Tensor:
+        together = torch.cat([honest, forged.to(honest)])
+        fresh, server = _court(together, defense, layout, known)
+        return fresh.step(together, bound, server, number=1).step
+
+    return lambda rows: judge().pool(rows), respond
+
+
+def _given(value: AnyArray | None, name: str, shape: tuple[int, ...]) -> Callable[[], Tensor] | None:
+    """Defer the check of an array to when it is asked for; `None` if it was not given."""
+    return None if value is None else partial(_shaped, value, name, tuple(shape))
+
+
+def _itself(value: T | None) -> Callable[[], T] | None:
+    return None if value is None else lambda: value
 
 
 def _tensor(value: Tensor | NDArray[Any]) -> Tensor:

@@ -11,13 +11,14 @@ from typing import Any, cast
 
 from agrbench import settings
 from agrbench.errors import AgrbenchError
-from agrbench.specs import Term
+from agrbench.specs import LARGEST, Term
 
 PROTOCOL = 1  # rises when results change on purpose
 EVERY = 10  # rounds between evaluations
 SHARE = 0.3  # of the clients that are malicious by default
 UNATTACKED = "none"
 UNDEFENDED = "fedavg"
+AMPLIFIER = "amp"
 
 
 @dataclass(frozen=True)
@@ -94,14 +95,9 @@ class Cell:
             _demand(self.rate in (None, rate), "rate", self.rate, f"it once: the schedule has {rate}")
             forms["rate"] = rate
         elif self.rate is None:
-            forms["rate"] = self._own_rate(forms["schedule"])
+            forms["rate"] = settings.own_rate(forms["schedule"])
         for name, value in forms.items():
             object.__setattr__(self, name, value)
-
-    @staticmethod
-    def _own_rate(schedule: str) -> float | None:
-        """Give a schedule's own rate; `None`: the dataset's."""
-        return settings.ADAM if settings.read("schedule", schedule).name == "adam" else None
 
     @property
     def draw(self) -> Term | None:
@@ -151,7 +147,7 @@ class Cell:
         }
         default["malicious"] = round(SHARE * self.clients)
         default["byzantine"] = self.attackers
-        default["rate"] = self._own_rate(self.schedule)
+        default["rate"] = settings.own_rate(self.schedule)
         default["start"] = dataclasses.replace(self, start=None).first
         identity = {"dataset", "defense", "attack", "seed"}
         return {key: value for key, value in meant.items() if key not in identity and value != default[key]}
@@ -182,7 +178,7 @@ class Cell:
 
 
 def _whole(value: object) -> bool:
-    return type(value) is int and abs(value) < settings.LARGEST
+    return type(value) is int and abs(value) < LARGEST
 
 
 def _demand(holds: bool, name: str, given: object, wanted: str) -> None:

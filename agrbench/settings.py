@@ -6,44 +6,19 @@ Nothing here imports torch, so that a cell can be named and checked at once.
 from __future__ import annotations
 
 import difflib
-import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 from agrbench import specs
+from agrbench.clients.optimizers import OPTIMIZERS
 from agrbench.errors import SpecError
-from agrbench.specs import Term
+from agrbench.specs import Option, Term, number
 
-ADAM = 1e-3  # the default rate of adam (Kingma and Ba, ICLR 2015); gradient steps have the dataset's
-LARGEST = 2**53  # beyond it a float no longer holds every whole number
 SIZES = "*"  # stands for the values of a term that have no name, such as the widths of mlp(512, 1024)
-
-
-@dataclass(frozen=True)
-class Option:
-    """One hyperparameter of a setting: its default, what may be written, and how to tell."""
-
-    default: Any
-    wanted: str
-    holds: Callable[[Any], bool]
-    example: str = ""
-
-    def read(self, value: Any) -> Any:
-        """Write a whole number as a float where floats are meant, so that 1 and 1.0 are one setting."""
-        return float(value) if type(value) is int and self.wanted.startswith("a number") else value
 
 
 def _depth(sizes: tuple[Any, ...]) -> bool:
     return len(sizes) == 1 and _count(sizes[0]) and sizes[0] % 6 == 2 < sizes[0]
-
-
-def _number(low: float, high: float = math.inf, closed: bool = False) -> Callable[[Any], bool]:
-    def holds(value: Any) -> bool:
-        number = type(value) is float or (type(value) is int and abs(value) < LARGEST)
-        return number and (low < value < high or (closed and value == low))
-
-    return holds
 
 
 def _count(value: Any) -> bool:
@@ -51,11 +26,11 @@ def _count(value: Any) -> bool:
 
 
 def _positive(default: float | None) -> Option:
-    return Option(default, "a number above 0", _number(0))
+    return Option(default, "a number above 0", number(0))
 
 
 def _moderate(default: float) -> Option:
-    return Option(default, "a number above 0 and below a billion", _number(0, 1e9))
+    return Option(default, "a number above 0 and below a billion", number(0, 1e9))
 
 
 def _counts(default: int) -> Option:
@@ -70,8 +45,7 @@ TRAINING: Mapping[str, Option] = {
 }
 CHOICES: Mapping[str, Mapping[str, Mapping[str, Option]]] = {
     "schedule": {
-        "sgd": {**TRAINING, "momentum": Option(0.0, "a number from 0 to below 1", _number(0, 1, closed=True))},
-        "adam": TRAINING,
+        name: {**TRAINING, **optimizer.options} for name, optimizer in OPTIMIZERS.items()
     },
     "model": {
         "mlp": {SIZES: Option((), "hidden widths, whole numbers from 1", lambda sizes: all(map(_count, sizes)), "512")},
@@ -85,7 +59,7 @@ CHOICES: Mapping[str, Mapping[str, Mapping[str, Option]]] = {
         "natural": {},
         "quantity": {"sigma": _moderate(1.0)},
     },
-    "malicious": {"bernoulli": {"share": Option(0.3, "a number from 0 to below 1", _number(0, 1, closed=True))}},
+    "malicious": {"bernoulli": {"share": Option(0.3, "a number from 0 to below 1", number(0, 1, closed=True))}},
 }  # fmt: skip
 
 
@@ -131,6 +105,11 @@ def canonical(setting: str, text: object) -> str:
         SpecError: see `read`.
     """
     return write(setting, read(setting, text))
+
+
+def own_rate(schedule: str) -> float | None:
+    """Return the learning rate that a schedule's optimizer has by default; `None`: the dataset's."""
+    return OPTIMIZERS[read("schedule", schedule).name].rate
 
 
 def without_rate(schedule: str) -> tuple[str, float | None]:

@@ -6,13 +6,15 @@ A spec is read as a Python expression by `ast` and never evaluated.
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from agrbench.errors import SpecError
 
 LONGEST = 1000  # letters of a spec
+LARGEST = 2**53  # beyond it a float no longer holds every whole number
 
 
 @dataclass(frozen=True)
@@ -104,3 +106,27 @@ class IllTyped(SpecError):
 def _not_a_spec(spec: str) -> str:
     shown = spec if len(spec) <= 80 else f"{spec[:80]}..."
     return f"{shown!r} is not a spec; write a name, or for example 'amp(kernel=3)+krum'"
+
+
+@dataclass(frozen=True)
+class Option:
+    """One hyperparameter of a setting: its default, what may be written, and how to tell."""
+
+    default: Any
+    wanted: str
+    holds: Callable[[Any], bool]
+    example: str = ""
+
+    def read(self, value: Any) -> Any:
+        """Write a whole number as a float where floats are meant, so that 1 and 1.0 are one setting."""
+        return float(value) if type(value) is int and self.wanted.startswith("a number") else value
+
+
+def number(low: float, high: float = math.inf, closed: bool = False) -> Callable[[Any], bool]:
+    """Return a function that accepts numbers between `low` and `high`; `closed` includes `low`."""
+
+    def holds(value: Any) -> bool:
+        number = type(value) is float or (type(value) is int and abs(value) < LARGEST)
+        return number and (low < value < high or (closed and value == low))
+
+    return holds

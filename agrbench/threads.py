@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import torch
 
-from agrbench.memory import keep_freed
+from agrbench.machine import keep_freed
 
 T = TypeVar("T")
 R = TypeVar("R")

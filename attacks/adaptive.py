@@ -6,10 +6,10 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from agrbench.clients.insider import Insider
 from agrbench.clients.perturbations import DIRECTIONS, against, diameter, hides, unseen, unseen_by, within
 from agrbench.errors import AgrbenchError
 from agrbench.plugins import Attack
-from agrbench.server.rounds import Insider
 
 
 def adaptive(insider: Insider, *, evaluations: int = 20, kernel: int = 2) -> Tensor:

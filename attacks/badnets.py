@@ -2,8 +2,9 @@
 
 from torch import Generator
 
-from agrbench.clients.federation import Attacker, Examples
+from agrbench.clients.insider import Attacker
 from agrbench.clients.poisoning import stamp, stamp_share
+from agrbench.data.examples import Examples
 from agrbench.plugins import Attack
 
 

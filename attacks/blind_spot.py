@@ -2,10 +2,10 @@
 
 from torch import Tensor
 
+from agrbench.clients.insider import Insider
 from agrbench.clients.perturbations import unseen
 from agrbench.errors import AgrbenchError
 from agrbench.plugins import Attack
-from agrbench.server.rounds import Insider
 
 
 def blind_spot(insider: Insider, *, strength: float = 1.0, kernel: int = 2) -> Tensor:

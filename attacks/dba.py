@@ -3,8 +3,9 @@
 import torch
 from torch import Generator, Tensor
 
-from agrbench.clients.federation import Attacker, Examples
+from agrbench.clients.insider import Attacker
 from agrbench.clients.poisoning import labelled, no_place, stamp_share
+from agrbench.data.examples import Examples
 from agrbench.plugins import Attack
 
 PARTS = 4

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
+from agrbench.clients.insider import Insider
 from agrbench.plugins import Attack
 from agrbench.server.geometry import Geometry
-from agrbench.server.rounds import Insider
 from agrbench.server.scores import neighbourhood
 
 LEAST = 1e-5

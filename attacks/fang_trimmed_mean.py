@@ -5,9 +5,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from agrbench.clients.insider import Insider
 from agrbench.errors import AgrbenchError
 from agrbench.plugins import Attack
-from agrbench.server.rounds import Insider
 
 
 def fang_trimmed_mean(insider: Insider, *, space: Literal["models", "updates"] = "models", b: float = 2.0) -> Tensor:

@@ -4,10 +4,10 @@ from typing import Literal
 
 from torch import Generator, Tensor
 
-from agrbench.clients.federation import Attacker, Examples
+from agrbench.clients.insider import Attacker, Insider
 from agrbench.clients.poisoning import draw_labels, shuffle_labels
+from agrbench.data.examples import Examples
 from agrbench.plugins import Attack
-from agrbench.server.rounds import Insider
 
 
 def poison(

@@ -4,8 +4,9 @@ from typing import Literal
 
 from torch import Generator
 
-from agrbench.clients.federation import Attacker, Examples
+from agrbench.clients.insider import Attacker
 from agrbench.clients.poisoning import draw_labels, reverse_labels, shuffle_labels
+from agrbench.data.examples import Examples
 from agrbench.plugins import Attack
 
 

@@ -4,10 +4,10 @@ import torch
 from scipy.stats import norm
 from torch import Tensor
 
+from agrbench.clients.insider import Insider
 from agrbench.clients.perturbations import against
 from agrbench.errors import AgrbenchError
 from agrbench.plugins import Attack
-from agrbench.server.rounds import Insider
 
 
 def lie(insider: Insider, *, z: float | None = None) -> Tensor:

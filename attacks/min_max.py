@@ -5,10 +5,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from agrbench.clients.insider import Insider
 from agrbench.clients.perturbations import against, within
 from agrbench.plugins import Attack
 from agrbench.server.geometry import Geometry
-from agrbench.server.rounds import Insider
 
 
 def min_max(

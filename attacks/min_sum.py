@@ -4,10 +4,10 @@ from typing import Literal
 
 from torch import Tensor
 
+from agrbench.clients.insider import Insider
 from agrbench.clients.perturbations import against
 from agrbench.plugins import Attack
 from agrbench.server.geometry import Geometry
-from agrbench.server.rounds import Insider
 
 
 def min_sum(insider: Insider, *, direction: Literal["std", "sign", "unit"] = "std") -> Tensor:

@@ -2,11 +2,11 @@
 
 from torch import Generator, Tensor
 
-from agrbench.clients.federation import Attacker, Examples
+from agrbench.clients.insider import Attacker, Insider
 from agrbench.clients.poisoning import stamp, stamp_share
+from agrbench.data.examples import Examples
 from agrbench.errors import AgrbenchError
 from agrbench.plugins import Attack
-from agrbench.server.rounds import Insider
 
 
 def trigger(examples: Examples, *, target: int = 0) -> Examples:

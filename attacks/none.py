@@ -2,8 +2,8 @@
 
 from torch import Tensor
 
+from agrbench.clients.insider import Insider
 from agrbench.plugins import Attack
-from agrbench.server.rounds import Insider
 
 
 def none(insider: Insider) -> Tensor:

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
+from agrbench.clients.insider import Insider
 from agrbench.plugins import Attack
-from agrbench.server.rounds import Insider
 
 
 def zero(insider: Insider) -> Tensor:

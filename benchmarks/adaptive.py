@@ -17,11 +17,10 @@ from tabulate import tabulate
 from torch import Tensor
 
 from agrbench.cells import UNATTACKED, Cell
+from agrbench.clients.insider import Insider, forge
 from agrbench.errors import Inapplicable
 from agrbench.plugins.registry import Registry
 from agrbench.progress import progress
-from agrbench.server import judge as judging
-from agrbench.server.rounds import Insider
 from agrbench.simulation import grid, suites
 from agrbench.simulation.run import Run
 
@@ -65,7 +64,7 @@ def damages(cell: Cell, registry: Registry) -> list[tuple[float, float]]:
         if number in ROUNDS:
             width = run.clean.train(run.state.model).shape[1]
             insider = run.insider(number)
-            moved = [damage(insider, judging.forge(attack, insider, width)) for attack in attacks]
+            moved = [damage(insider, forge(attack, insider, width)) for attack in attacks]
             found.append((moved[0], moved[1]))
         run.round(number)
     return found

@@ -16,11 +16,11 @@ import torch
 from tabulate import tabulate
 from torch import nn
 
-from agrbench.clients import local_training as schedules
-from agrbench.clients.federation import Examples
+from agrbench.clients import local_training
 from agrbench.clients.learner import learner
 from agrbench.clients.local_training import Schedule, Trainer
 from agrbench.clients.models import mlp
+from agrbench.data.examples import Examples
 
 ROWS, FEATURES, CLASSES, HIDDEN, RATE = 16, 446, 30, (512, 1024), 1e-3
 EPOCHS, STEPS = 10, 400
@@ -33,7 +33,7 @@ def main(threads: int) -> None:
     features = (torch.rand(ROWS, FEATURES, generator=rng) < 0.12).float()
     shard = Examples(features, torch.randint(CLASSES, (ROWS,), generator=rng), CLASSES)
     model = learner(mlp(*HIDDEN), (FEATURES,), CLASSES, rng)
-    schedules.BLOCK = 1 << 40  # all in one
+    local_training.BLOCK = 1 << 40  # all in one
     rows = []
     for clients in (1, 2, 4, 16):
         trainer = Trainer(model, [shard] * clients, Schedule("adam", RATE, epochs=EPOCHS))

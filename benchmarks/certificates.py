@@ -161,7 +161,7 @@ def _first(tests: list[str]) -> str:
 def _no_peer(subject: Subject) -> str:
     if subject.kind != "dataset":
         return PEER
-    files = subject.records[0].source.files
+    files = subject.records[0].source.needed
     return "the publisher's checksums" if any(hasattr(each, "checksum") for each in files) else "none published"
 
 

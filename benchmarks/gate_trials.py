@@ -11,11 +11,12 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from agrbench.cli import execute as running
+from agrbench.cli import execute
 from agrbench.plugins.registry import Registry
 from agrbench.results import store
-from agrbench.results.gate import compare as gate
-from agrbench.results.store import Record, Store
+from agrbench.results.gate import compare
+from agrbench.results.record import Record
+from agrbench.results.store import Store
 from agrbench.simulation.grid import Grid, expand, plan
 
 TRIALS = 20
@@ -29,10 +30,10 @@ NUMBERS = (3, 5, 8, 12)  # of seeds on which the planted regression is looked fo
 def main(folder: Path, each: int) -> None:
     registry, kept = Registry(), Store(folder)
     grid = Grid(("digits",), ATTACKS, DEFENSES, 2 * TRIALS * each, SETTINGS)
-    running.compute(plan(expand([grid], registry), registry, kept), registry, kept, None, False)
+    execute.compute(plan(expand([grid], registry), registry, kept), registry, kept, None, False)
     records = [record for _, record in store.collect([folder])]
     halves = split(records, each, grid.seeds)
-    print(f"{TRIALS} trials, {each} seeds a side, {len(gate.compare(halves[0], halves[1]).rows)} rows each")
+    print(f"{TRIALS} trials, {each} seeds a side, {len(compare.compare(halves[0], halves[1]).rows)} rows each")
     tell(f"the same code, {each} and {each} other seeds", zip(halves[::2], halves[1::2], strict=True))
     for number in NUMBERS:
         pairs = [(base, planted(base)) for base in split(records, number, grid.seeds)][:TRIALS]
@@ -50,8 +51,8 @@ def split(records: Iterable[Record], each: int, seeds: int) -> list[list[Record]
 
 
 def tell(what: str, pairs: Iterable[tuple[Sequence[Record], Sequence[Record]]]) -> None:
-    found = [gate.compare(base, head) for base, head in pairs]
-    red = [each for each in found if each.verdict == gate.RED]
+    found = [compare.compare(base, head) for base, head in pairs]
+    red = [each for each in found if each.verdict == compare.RED]
     named = sorted({f"{row.defense} {row.axis}" for each in red for row in each.rows if row.red})
     print(f"{what}: green {len(found) - len(red)}, red {len(red)}" + (f" ({', '.join(named)})" if named else ""))
 

@@ -19,7 +19,6 @@ from typing import Any
 from tabulate import tabulate
 
 from agrbench import machine
-from agrbench.simulation import execution
 
 HERE = Path(__file__).parent
 TARGET = HERE.parent / "docs" / "performance.md"
@@ -52,7 +51,7 @@ def main() -> None:
     noise, began = machine.noise(), time.monotonic()
     tables = [TABLE.format(name=name, rows=written(measured(name))) for name in scripts()]
     text = PAGE.format(
-        **machine.environment("cpu", execution.cores()), day=datetime.datetime.now(datetime.UTC).date(),
+        **machine.environment("cpu", machine.cores()), day=datetime.datetime.now(datetime.UTC).date(),
         noise=f"**{noise}**" if noise else "The machine was quiet.",
         minutes=(time.monotonic() - began) / 60, tables="\n\n".join(tables),
     )  # fmt: skip

@@ -21,7 +21,8 @@ from agrbench.cells import UNATTACKED, Cell
 from agrbench.plugins.registry import Registry
 from agrbench.simulation import grid, suites
 from agrbench.simulation.prefixes import Tree
-from agrbench.simulation.run import load, prepare, simulate
+from agrbench.simulation.preparation import load, prepare
+from agrbench.simulation.run import simulate
 
 
 def main(stacks: int | None, repeats: int) -> None:

@@ -21,11 +21,13 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 from torch.profiler import ProfilerActivity, profile
 
 from agrbench.cells import Cell
-from agrbench.clients.federation import Examples, Federation
+from agrbench.clients.federation import Federation
 from agrbench.clients.local_training import Schedule
 from agrbench.clients.models import named
+from agrbench.data.examples import Examples
 from agrbench.plugins.registry import Registry
-from agrbench.simulation.run import Prepared, Run, load, prepare
+from agrbench.simulation.preparation import Prepared, load, prepare
+from agrbench.simulation.run import Run
 from agrbench.threads import each, finish, using
 
 RELEASED = {"schedule": "adam(epochs=2,batches=5)", "model": "mlp(512,1024)"}

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 import torch
 
+from agrbench import machine
 from agrbench.bench.workload import Size, Workload, sizes
 from agrbench.errors import Inapplicable
 from agrbench.plugins.registry import Registry
-from agrbench.simulation import execution, grid
+from agrbench.simulation import grid
 from agrbench.threads import using
 
 REGISTRY = Registry()
@@ -22,7 +23,7 @@ SLOW = ("fedinv", "signguard", "smea")  # `agrbench bench` has them
 
 @pytest.fixture(autouse=True)
 def all_cores() -> Iterator[None]:
-    with using(execution.cores()):
+    with using(machine.cores()):
         yield
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from tabulate import tabulate
 
 import agrbench
-from agrbench.simulation import execution
+from agrbench import machine
 
 GOAL = 8  # GiB
 DATA = "synthetic(shape=(600,),classes=100,rows={rows},test=1000)"
@@ -28,7 +28,7 @@ def rows(clients: int = 1000) -> Iterator[tuple[str, str, str, str]]:
     """Simulate one round, and give the peak of the whole process beside what the updates themselves take."""
     cell = agrbench.Cell(
         DATA.format(rows=clients * SHARD + ROOT), "amp+cosden", "none", clients=clients, rounds=1, model="mlp(1024)",
-        threads=execution.cores(),
+        threads=machine.cores(),
     )  # fmt: skip
     record = agrbench.run(cell)
     updates = clients * record["training"]["parameters"] * 4

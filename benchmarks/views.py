@@ -19,9 +19,10 @@ from tabulate import tabulate
 from torch import Tensor
 
 from agrbench.cells import Cell
+from agrbench.clients.insider import forge
 from agrbench.plugins.registry import Registry
-from agrbench.server import judge as judging
 from agrbench.server.geometry import Geometry
+from agrbench.server.judge import Judge
 from agrbench.simulation.run import Run
 
 ATTACKS = ("gradient_ascent", "flip_ascent", "label_flip", "min_max", "blind_spot")
@@ -39,9 +40,7 @@ def main(dataset: str, clients: int) -> None:
     rows = []
     for attack in ATTACKS:
         run = Run(Cell(dataset, "fedavg", attack, clients=clients, rounds=40, start=40), registry)
-        seen = {
-            view: judging.Judge(registry.stack(f"{view}krum"), run.learner.layout, run.randomness) for view in VIEWS
-        }
+        seen = {view: Judge(registry.stack(f"{view}krum"), run.learner.layout, run.randomness) for view in VIEWS}
         rounds = list(attacked(run))
         for view, judge in seen.items():
             values = torch.tensor([compared(judge.see(updates), run.malicious_ids) for updates in rounds]).mean(0)
@@ -56,7 +55,7 @@ def attacked(run: Run) -> Iterator[Tensor]:
     for number in range(1, max(ROUNDS) + 1):
         if number in ROUNDS:
             updates = run.clean.train(run.state.model).clone()
-            updates[run.malicious_ids] = judging.forge(run.attack, run.insider(number), updates.shape[1]).to(updates)
+            updates[run.malicious_ids] = forge(run.attack, run.insider(number), updates.shape[1]).to(updates)
             yield updates
         run.round(number)
 

@@ -6,13 +6,13 @@ from typing import Literal
 import torch
 from torch import nn
 
-from agrbench.clients import pretrained as features
-from agrbench.clients.federation import Examples
+from agrbench.clients import pretrained
 from agrbench.clients.models import cnn, mlp
 from agrbench.data import cifar
 from agrbench.data.cifar import Part
+from agrbench.data.examples import Examples
 from agrbench.errors import DataError
-from agrbench.plugins import Dataset, File, Folder, Source
+from agrbench.plugins import Dataset, File, Source
 
 WEIGHTS = File(
     "cifar10-resnet-weights/resnet56-4bfd9763.th",
@@ -21,17 +21,10 @@ WEIGHTS = File(
 )
 
 
-class Published(Source):
-    """The network, and the archive of the images unless they are at hand in another of their published forms."""
-
-    def __init__(self, licence: str) -> None:
-        object.__setattr__(self, "licence", licence)
-
-    @property
-    def files(self) -> tuple[File | Folder, ...]:
-        """List what a run needs, from what is at hand now."""
-        archive = cifar.archive()
-        return (WEIGHTS,) if archive is None else (WEIGHTS, archive)
+def needed() -> tuple[File, ...]:
+    """List the network, and the archive of the images unless another of their published forms is already here."""
+    archive = cifar.archive()
+    return (WEIGHTS,) if archive is None else (WEIGHTS, archive)
 
 
 def load(*, test: Literal["official", "batch5"] = "official", raw: bool = False) -> tuple[Examples, Examples]:
@@ -56,7 +49,7 @@ def examples(parts: Sequence[Part], raw: bool) -> Examples:
     if raw:
         images, labels = zip(*(part.read() for part in parts), strict=True)
         return Examples(torch.cat(images) / 255, torch.cat(labels), 10)
-    rows, labels = zip(*(features.of(part, WEIGHTS) for part in parts), strict=True)
+    rows, labels = zip(*(pretrained.of(part, WEIGHTS) for part in parts), strict=True)
     return Examples(torch.cat(rows), torch.cat(labels), 10)
 
 
@@ -70,5 +63,5 @@ dataset = Dataset(
     model=model,
     rate=0.05,
     root_size=2000,
-    source=Published("none stated (images); BSD 2-Clause (network)"),
+    source=Source("none stated (images); BSD 2-Clause (network)", needed),
 )

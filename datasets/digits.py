@@ -3,7 +3,7 @@
 import torch
 from sklearn.datasets import load_digits
 
-from agrbench.clients.federation import Examples, split
+from agrbench.data.examples import Examples, split
 from agrbench.plugins import Dataset, Source
 from agrbench.randomness import generator
 

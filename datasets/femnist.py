@@ -8,7 +8,7 @@ import numpy
 import torch
 from numpy.typing import NDArray
 
-from agrbench.clients.federation import Examples
+from agrbench.data.examples import Examples
 from agrbench.data.files import fetch
 from agrbench.errors import DataError
 from agrbench.plugins import Dataset, Folder, Source

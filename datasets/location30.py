@@ -2,7 +2,7 @@
 
 import torch
 
-from agrbench.clients.federation import Examples, split
+from agrbench.data.examples import Examples, split
 from agrbench.data.files import corrupt, fetch, member
 from agrbench.plugins import Dataset, File, Source
 from agrbench.randomness import generator

@@ -7,7 +7,7 @@ import numpy
 import torch
 from numpy.typing import NDArray
 
-from agrbench.clients.federation import Examples
+from agrbench.data.examples import Examples
 from agrbench.data.files import corrupt, fetch, unzipped
 from agrbench.plugins import Dataset, File, Source
 

@@ -4,7 +4,7 @@ from math import inf, prod
 
 import torch
 
-from agrbench.clients.federation import Examples
+from agrbench.data.examples import Examples
 from agrbench.errors import AgrbenchError
 from agrbench.plugins import Dataset, Source
 from agrbench.randomness import generator

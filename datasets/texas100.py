@@ -4,8 +4,8 @@ from pathlib import Path
 
 import torch
 
-from agrbench.clients.federation import Examples
 from agrbench.data.bits import bits, halves, labels
+from agrbench.data.examples import Examples
 from agrbench.data.files import corrupt, fetch, member
 from agrbench.plugins import Dataset, File, Source
 from agrbench.randomness import generator

@@ -6,8 +6,8 @@ from torch import Generator
 
 from agrbench.layout import Layout
 from agrbench.plugins import Stage
+from agrbench.plugins.contract import Columns
 from agrbench.server.amplifier import Patches, magnitude, maximum
-from agrbench.server.rounds import Columns
 
 
 def amp(

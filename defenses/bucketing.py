@@ -12,9 +12,9 @@ def bucketing(round: Round, *, size: int = 2) -> Tensor:
 
     The bound on malicious rows stays as it is, since each of them may spoil another bucket.
     """
-    n = len(round.view)
+    n = round.n
     buckets = sorted(sorted(bucket.tolist()) for bucket in torch.split(torch.randperm(n, generator=round.rng), size))
-    mix = torch.zeros(len(buckets), n, dtype=torch.float64, device=round.view.device)
+    mix = torch.zeros(len(buckets), n, dtype=torch.float64, device=round.device)
     for row, bucket in enumerate(buckets):
         mix[row, bucket] = 1 / len(bucket)
     return mix

@@ -7,8 +7,9 @@ from torch import Tensor
 
 from agrbench.plugins import Defense
 from agrbench.server.geometry import distances_to
+from agrbench.server.ranks import middle, nearest_to_median
 from agrbench.server.rounds import Round
-from agrbench.server.scores import middle, nearest_to_median, neighbourhood
+from agrbench.server.scores import neighbourhood
 
 TIE = 1e-12  # scores and distances that differ by less, relatively, are equal
 
@@ -19,13 +20,13 @@ def bulyan(round: Round) -> Callable[[Tensor], Tensor]:
     Scores are sums over `max(remaining - f - 2, 1)` others. Rows of equal score go by their distance to the
     coordinate-wise median of the rows that remain, then by client.
     """
-    n, f = len(round.view), round.byzantine
-    remaining, selected = torch.arange(n, device=round.view.device), []
+    n, f = round.n, round.byzantine
+    remaining, selected = torch.arange(n, device=round.device), []
     for _ in range(n - 2 * f):
         chosen = _closest(round, remaining, max(len(remaining) - f - 2, 1))
         selected.append(int(remaining[chosen]))
         remaining = torch.cat([remaining[:chosen], remaining[chosen + 1 :]])
-    rows = torch.tensor(sorted(selected), device=round.view.device)
+    rows = torch.tensor(sorted(selected), device=round.device)
 
     def weigh(block: Tensor) -> Tensor:
         kept = torch.zeros_like(block, dtype=torch.bool)

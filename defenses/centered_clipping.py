@@ -6,9 +6,11 @@ import torch
 from torch import Tensor
 
 from agrbench.plugins import Defense
+from agrbench.plugins.contract import Verdict
 from agrbench.server.geometry import distances_to
-from agrbench.server.rounds import Round, Verdict
-from agrbench.server.scores import clipping, middle
+from agrbench.server.ranks import middle
+from agrbench.server.rounds import Round
+from agrbench.server.scores import clipping
 from agrbench.server.weighted_means import from_mean
 
 
@@ -19,7 +21,7 @@ def centered_clipping(round: Round, *, tau: float | Literal["median"] = "median"
     each step. Variants: `tau=10` is the radius of Karimireddy et al. without momentum; where no update is as far from
     `v`, as on the digits, it is the mean.
     """
-    n = len(round.view)
+    n = round.n
     away = distances_to(round.view, round.see(round.server.previous[None])[0])
     weights = torch.zeros(n + 1, dtype=away.dtype, device=away.device)  # of the rows, and last of the last step
     weights[n] = 1

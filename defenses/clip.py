@@ -5,8 +5,9 @@ from typing import Literal
 from torch import Tensor
 
 from agrbench.plugins import Stage
+from agrbench.server.ranks import middle
 from agrbench.server.rounds import Round
-from agrbench.server.scores import clipping, middle
+from agrbench.server.scores import clipping
 
 
 def clip(round: Round, *, radius: float | Literal["median"] = "median") -> Tensor:

@@ -19,13 +19,13 @@ def dnc(round: Round, *, coordinates: int = 10_000, iterations: int = 1, removed
     Each of the `iterations` centres the rows and looks at `coordinates` random columns; the rows that all of them keep
     are averaged, or those that the last one keeps where that is nobody.
     """
-    n = len(round.view)
+    n = round.n
     even = round.view.new_full((n,), 1 / n, dtype=torch.float64)
     everywhere = torch.ones_like(even, dtype=torch.bool)
     kept = everywhere
     for _ in range(iterations):
         columns = torch.randperm(round.view.shape[1], generator=round.rng)[:coordinates].sort().values
-        some = Geometry(partial(round.view.index_select, 1, columns.to(round.view.device)))
+        some = Geometry(partial(round.view.index_select, 1, columns.to(round.device)))
         kept = smallest(spread(some.distances, even).projections, n - floor(removed * round.byzantine + 1e-9))
         everywhere = everywhere & kept
     return everywhere if everywhere.any() else kept

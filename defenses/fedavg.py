@@ -11,7 +11,7 @@ def fedavg(round: Round, *, weighted: bool = False) -> Tensor:
     """Trust everybody alike, or (`weighted=True`) in proportion to the examples that each says it has: `(rows,)`."""
     if weighted:
         return round.sizes / round.sizes.sum()
-    return torch.ones(len(round.view), dtype=torch.bool, device=round.view.device)
+    return torch.ones(round.n, dtype=torch.bool, device=round.device)
 
 
 defense = Defense(

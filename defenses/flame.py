@@ -5,9 +5,11 @@ from sklearn.cluster import HDBSCAN
 from torch import Tensor
 
 from agrbench.plugins import Defense
+from agrbench.plugins.contract import Verdict
 from agrbench.server.geometry import angles, products
-from agrbench.server.rounds import Round, Verdict
-from agrbench.server.scores import clipping, middle
+from agrbench.server.ranks import middle
+from agrbench.server.rounds import Round
+from agrbench.server.scores import clipping
 
 
 def flame(round: Round, *, noise: float = 0.001) -> Verdict:
@@ -16,11 +18,11 @@ def flame(round: Round, *, noise: float = 0.001) -> Verdict:
     `S` is the median norm of *all* updates. A local model is the global one plus an update, both as the view shows
     them; the cluster holds more than half of the rows. The default noise is from memory of the paper.
     """
-    n, radius = len(round.view), middle(round.norms)
+    n, radius = round.n, middle(round.norms)
     clusters = HDBSCAN(
         min_cluster_size=n // 2 + 1, min_samples=1, allow_single_cluster=True, metric="precomputed", copy=True
     )
-    kept = torch.from_numpy(clusters.fit(_angles(round).cpu().numpy()).labels_ == 0).to(round.view.device)
+    kept = torch.from_numpy(clusters.fit(_angles(round).cpu().numpy()).labels_ == 0).to(round.device)
     weights = kept * clipping(round.norms, radius) / kept.sum().clamp(min=1)
     return Verdict(weights, noise=noise * float(radius))
 

@@ -7,10 +7,9 @@ import torch
 from torch import Tensor
 
 from agrbench.plugins import Defense
-from agrbench.server.clusters import upper_cluster
-from agrbench.server.history import kept_rows
-from agrbench.server.quasinewton import curvature
-from agrbench.server.rounds import Round, Verdict
+from agrbench.plugins.contract import Verdict
+from agrbench.server.history import curvature, kept_rows, upper_cluster
+from agrbench.server.rounds import Round
 
 
 def fldetector(round: Round, *, window: int = 10, exclude: Literal["run", "round"] = "run") -> Verdict:
@@ -23,7 +22,7 @@ def fldetector(round: Round, *, window: int = 10, exclude: Literal["run", "round
     round.
     """
     heard = round.clients or ()
-    kept = torch.ones(len(heard), dtype=torch.bool, device=round.view.device)
+    kept = torch.ones(len(heard), dtype=torch.bool, device=round.device)
     past: dict[int, list[float]] = round.memory.setdefault("errors", {})
     for client, error in zip(heard, _errors(round, window), strict=True):
         if error == error:

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 
 from agrbench.plugins import Defense
+from agrbench.server.ranks import middle
 from agrbench.server.rounds import Round
-from agrbench.server.scores import middle
 from agrbench.server.weighted_means import between_means, from_mean
 
 FINE = 1e-6  # of the median distance: below it distances are not told apart, and steps end

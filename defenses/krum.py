@@ -15,7 +15,7 @@ def krum(round: Round, *, neighbours: Literal["paper", "byzfl"] = "paper", power
     Variants: `neighbours="byzfl"` sums over `n - f - 1` others, as byzfl 0.0.11 does; `power=4` squares squared
     distances, as the code of Karimireddy et al. (ICLR 2022) does; `power=1` does not square them.
     """
-    count = len(round.view) - round.byzantine - (2 if neighbours == "paper" else 1)
+    count = round.n - round.byzantine - (2 if neighbours == "paper" else 1)
     return smallest(neighbourhood(round.geometry.distances, count, power), 1)
 
 

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from agrbench.plugins import Defense
+from agrbench.server.ranks import middle
 from agrbench.server.rounds import Round
-from agrbench.server.scores import clipping, middle
+from agrbench.server.scores import clipping
 from agrbench.threads import each
 
 BLOCK = 1 << 20  # entries that one thread works on at once: rows of a large model are selected from one by one
@@ -24,7 +25,7 @@ def lasa(round: Round, *, sparsity: float = 0.3, norm_limit: float = 1.0, sign_l
     factors = clipping(round.norms, middle(round.norms))
     sizes = [layer.size for layer in round.view_layout.layers]
     blocks = torch.split(round.view, max(BLOCK // sum(sizes), 1))
-    measured = each(lambda rows: _measured(_sparsified(rows, sparsity), sizes), blocks, round.view.device)
+    measured = each(lambda rows: _measured(_sparsified(rows, sparsity), sizes), blocks, round.device)
     norms, purity = torch.cat(list(measured), dim=1)
     fine = 64 * torch.finfo(round.view.dtype).eps  # what rounding alone may make of equal norms
     kept = _near(norms * factors[:, None], norm_limit, fine) & _near(purity, sign_limit, fine)

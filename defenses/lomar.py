@@ -4,8 +4,9 @@ import torch
 from torch import Tensor
 
 from agrbench.plugins import Defense
+from agrbench.server.ranks import middle
 from agrbench.server.rounds import Round
-from agrbench.server.scores import middle, smallest
+from agrbench.server.scores import smallest
 
 FARTHEST = 1e300  # what an exponent is held to, so that no density is minus infinity
 

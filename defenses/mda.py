@@ -9,7 +9,7 @@ from agrbench.server.subsets import tightest
 
 def mda(round: Round) -> Tensor:
     """Average the `n - f` rows whose two farthest are closest, the lexicographically first of several: `(rows,)`."""
-    return tightest(round.geometry.distances, len(round.view) - round.byzantine)
+    return tightest(round.geometry.distances, round.n - round.byzantine)
 
 
 defense = Defense(

@@ -6,13 +6,13 @@ from functools import partial
 from torch import Tensor
 
 from agrbench.plugins import Defense
+from agrbench.server.ranks import nearest_to_median
 from agrbench.server.rounds import Round
-from agrbench.server.scores import nearest_to_median
 
 
 def meamed(round: Round) -> Callable[[Tensor], Tensor]:
     """Share each column evenly among the `n - f` values nearest to its median."""
-    return partial(nearest_to_median, count=len(round.view) - round.byzantine)
+    return partial(nearest_to_median, count=round.n - round.byzantine)
 
 
 defense = Defense(meamed, family="coordinate", requires=lambda n, f: 2 * f < n)

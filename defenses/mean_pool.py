@@ -4,8 +4,8 @@ from torch import Generator
 
 from agrbench.layout import Layout
 from agrbench.plugins import Stage
+from agrbench.plugins.contract import Columns
 from agrbench.server.amplifier import Patches
-from agrbench.server.rounds import Columns
 
 
 def mean_pool(layout: Layout, rng: Generator, restore: bool, *, kernel: int = 2) -> Columns:

@@ -1,19 +1,14 @@
 """Coordinate-wise median; an even number of rows averages the two middle values (Yin et al., ICML 2018)."""
 
-from collections.abc import Callable
-from functools import partial
-
-from torch import Tensor
-
 from agrbench.plugins import Defense
+from agrbench.server.ranks import Between
 from agrbench.server.rounds import Round
-from agrbench.server.scores import between
 
 
-def median(round: Round) -> Callable[[Tensor], Tensor]:
+def median(round: Round) -> Between:
     """Share each column among its middle values: one for an odd number of rows, two for an even."""
-    n = len(round.view)
-    return partial(between, low=(n - 1) // 2, high=n // 2 + 1)
+    n = round.n
+    return Between((n - 1) // 2, n // 2 + 1)
 
 
 defense = Defense(

@@ -14,7 +14,7 @@ def monna(round: Round) -> Tensor:
     In the paper each worker takes its own vector as the pivot; here the server takes what its root set teaches.
     """
     pivot = round.see(round.server.root[None])[0]
-    return smallest(distances_to(round.view, pivot), len(round.view) - round.byzantine)
+    return smallest(distances_to(round.view, pivot), round.n - round.byzantine)
 
 
 defense = Defense(monna, family="trust", requires=lambda n, f: 2 * f < n)

@@ -21,7 +21,7 @@ def multi_krum(
     Variants: `neighbours="byzfl"` sums over `n - f - 1` others, as byzfl 0.0.11 does; `power=4` squares squared
     distances, as the code of Karimireddy et al. (ICLR 2022) does; `power=1` does not square them.
     """
-    n, f = len(round.view), round.byzantine
+    n, f = round.n, round.byzantine
     count = n - f - (2 if neighbours == "paper" else 1)
     return smallest(neighbourhood(round.geometry.distances, count, power), n - f if m is None else m)
 

@@ -3,8 +3,9 @@
 from torch import Tensor
 
 from agrbench.plugins import Defense
+from agrbench.server.ranks import middle
 from agrbench.server.rounds import Round
-from agrbench.server.scores import clipping, middle
+from agrbench.server.scores import clipping
 
 
 def norm_clipping(round: Round) -> Tensor:

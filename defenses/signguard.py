@@ -8,8 +8,9 @@ from sklearn.cluster import MeanShift, estimate_bandwidth
 from torch import Tensor
 
 from agrbench.plugins import Defense
+from agrbench.server.ranks import middle
 from agrbench.server.rounds import Round
-from agrbench.server.scores import clipping, middle
+from agrbench.server.scores import clipping
 
 
 def signguard(round: Round, *, share: float = 0.1) -> Tensor:
@@ -26,7 +27,7 @@ def signguard(round: Round, *, share: float = 0.1) -> Tensor:
 def _signs(round: Round, share: float) -> Tensor:
     width = round.view.shape[1]
     columns = torch.randperm(width, generator=round.rng)[: ceil(share * width)]
-    signs = round.view[:, columns.to(round.view.device)].sign()
+    signs = round.view[:, columns.to(round.device)].sign()
     return torch.stack([(signs == sign).double().mean(1) for sign in (1, 0, -1)], dim=1)
 
 

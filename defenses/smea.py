@@ -17,7 +17,7 @@ def smea(round: Round, *, search: Literal["exact", "greedy"] = "exact") -> Tenso
     where there are too many subsets to try.
     """
     find = flattest if search == "exact" else flattened
-    return find(round.geometry.distances, len(round.view) - round.byzantine)
+    return find(round.geometry.distances, round.n - round.byzantine)
 
 
 defense = Defense(

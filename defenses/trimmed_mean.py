@@ -1,19 +1,14 @@
 """Coordinate-wise trimmed mean: drop the `f` largest and the `f` smallest values (Yin et al., ICML 2018)."""
 
-from collections.abc import Callable
-from functools import partial
-
-from torch import Tensor
-
 from agrbench.plugins import Defense
+from agrbench.server.ranks import Between
 from agrbench.server.rounds import Round
-from agrbench.server.scores import between
 
 
-def trimmed_mean(round: Round) -> Callable[[Tensor], Tensor]:
+def trimmed_mean(round: Round) -> Between:
     """Share each column evenly among the `n - 2f` values of its middle."""
-    n, f = len(round.view), round.byzantine
-    return partial(between, low=f, high=n - f)
+    n, f = round.n, round.byzantine
+    return Between(f, n - f)
 
 
 defense = Defense(

@@ -4,7 +4,8 @@ IMPORTS = """import torch
 from functools import partial
 
 from agrbench.plugins import Defense, Stage
-from agrbench.server.scores import between, clipping, middle, nearest_to_median, neighbourhood, smallest
+from agrbench.server.ranks import between, middle, nearest_to_median
+from agrbench.server.scores import clipping, neighbourhood, smallest
 
 
 """

@@ -23,10 +23,10 @@ from agrbench import amplify
 from agrbench.errors import AgrbenchError, Inapplicable
 from agrbench.layout import Layout
 from agrbench.plugins import Stage
+from agrbench.plugins.contract import Columns
 from agrbench.plugins.registry import Registry
-from agrbench.server import amplifier as amplifiers
+from agrbench.server import amplifier
 from agrbench.server.amplifier import Patches
-from agrbench.server.rounds import Columns
 
 Shapes = list[tuple[int, ...]]
 
@@ -482,7 +482,7 @@ def test_the_size_of_blocks_changes_no_value(block: int, case: Case) -> None:
     ]
     rows = case.rows.tolist()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(amplifiers, "BLOCK", block)
+        patch.setattr(amplifier, "BLOCK", block)
         for spec, patches, choose in specs:
             if not patches:
                 continue

@@ -15,7 +15,8 @@ from torch import Generator, Tensor
 
 import agrbench
 from agrbench.cli import list as listing
-from agrbench.clients.federation import Attacker, Examples
+from agrbench.clients.insider import Attacker
+from agrbench.data.examples import Examples
 from agrbench.errors import AgrbenchError, SpecError
 from agrbench.plugins import Attack
 from agrbench.plugins.registry import Registry

@@ -1,7 +1,6 @@
 """The backdoors: which rows are stamped, what becomes of the update that they teach, and all attacks in a run."""
 
 import math
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,13 +16,13 @@ from test_update_attacks import EXACT, FORMS, Form, forge, normal
 
 import agrbench
 from agrbench import Cell
-from agrbench.clients.federation import Examples
+from agrbench.clients.insider import Insider
+from agrbench.clients.insider import forge as ask
+from agrbench.data.examples import Examples
 from agrbench.errors import AgrbenchError, Inapplicable
 from agrbench.plugins.registry import Registry
 from agrbench.randomness import generator
-from agrbench.results.store import curves
-from agrbench.server.judge import forge as ask
-from agrbench.server.rounds import Insider
+from agrbench.results.record import curves
 
 REGISTRY = Registry(())
 PARTLY = ["badnets", "neurotoxin", "dba"]  # stamp a share of the shard in place
@@ -212,8 +211,10 @@ def test_model_replacement_shoots_in_every_round_or_in_the_first_attacked_one(
     honest = torch.from_numpy(normal(4, 3))
     for k in range(4):
         clean, poisoned = (torch.from_numpy(normal(2, 3, seed + k)) for seed in (10, 20))
-        sources = {"honest": partial(honest.clone), "clean": partial(clean.clone), "poisoned": partial(poisoned.clone)}
-        insider = Insider(2, 6, 2, None, first + k, memory, generator(0, "attack", first + k), sources)
+        insider = Insider(
+            malicious=2, clients=6, byzantine=2, layout=None, number=first + k, memory=memory,
+            rng=generator(0, "attack", first + k), honest=honest.clone, clean=clean.clone, poisoned=poisoned.clone,
+        )  # fmt: skip
         rows = ask(attack, insider, 3)
         assert torch.equal(rows, 3 * poisoned if k in shots else clean)
 

@@ -20,9 +20,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import agrbench
-from agrbench import machine, memory
+from agrbench import machine
 from agrbench.bench import byzfl as peers
-from agrbench.bench import measure as bench
+from agrbench.bench import measure
 from agrbench.bench import report as costs
 from agrbench.bench.measure import Plan
 from agrbench.bench.report import Cost, Report, Spread
@@ -30,7 +30,6 @@ from agrbench.bench.workload import CLASSES, EACH, Size, Workload, nearest, size
 from agrbench.cli import main
 from agrbench.errors import AgrbenchError
 from agrbench.plugins.registry import Registry
-from agrbench.simulation import execution
 
 SMALL = ("--clients", "8", "--parameters", "600", "--repeat", "2", "--threads", "1")
 CPU = torch.device("cpu")
@@ -57,7 +56,7 @@ def plugin(folder: Path, name: str, body: str) -> Path:
 
 
 def measured(plan: Plan, files: tuple[Path, ...] = (), **options: Any) -> Report:
-    return bench.run(plan, Registry(files), lambda what: None, **options)
+    return measure.run(plan, Registry(files), lambda what: None, **options)
 
 
 # ---------------------------------------------------------------- time
@@ -100,14 +99,14 @@ def test_what_drifts_hits_both_sides_of_a_ratio_alike() -> None:
     """The machine slows down by a tenth with every sample."""
     state = SimpleNamespace(slowness=1.0)
 
-    def side(work: float) -> bench.Side:
+    def side(work: float) -> measure.Side:
         def taken() -> float:
             state.slowness *= 1.1
             return work * float(state.slowness)
 
         return taken
 
-    samples = bench.alternate([side(1.0), side(3.0)], 20)
+    samples = measure.alternate([side(1.0), side(3.0)], 20)
     ratio = Spread.of([own for _, own in samples], [other for other, _ in samples])
     assert ratio.low == pytest.approx(3 / 1.1)
     assert ratio.high == pytest.approx(3 * 1.1)
@@ -117,7 +116,7 @@ def test_what_drifts_hits_both_sides_of_a_ratio_alike() -> None:
 def test_sides_take_turns_in_alternating_order() -> None:
     order: list[str] = []
 
-    def side(name: str) -> bench.Side:
+    def side(name: str) -> measure.Side:
         def taken() -> float:
             order.append(name)
             return 1.0
@@ -125,14 +124,14 @@ def test_sides_take_turns_in_alternating_order() -> None:
         return taken
 
     sides = [side(name) for name in "abc"]
-    assert bench.alternate(sides, 3) == [(1.0, 1.0, 1.0)] * 3
+    assert measure.alternate(sides, 3) == [(1.0, 1.0, 1.0)] * 3
     assert "".join(order) == "abccbaabc"
 
 
 def test_a_short_round_is_played_several_times_a_sample() -> None:
     plays: list[int] = []
     readings = iter(np.arange(0, 1, 1e-3).tolist())  # a millisecond from one reading to the next
-    assert bench.sample(lambda: plays.append(1), 4, lambda: next(readings)) == pytest.approx(1e-3 / 4)
+    assert measure.sample(lambda: plays.append(1), 4, lambda: next(readings)) == pytest.approx(1e-3 / 4)
     assert len(plays) == 4
 
 
@@ -143,7 +142,7 @@ def test_threads_are_set_back() -> None:
 
 
 def test_a_busy_processor_is_noticed() -> None:
-    spinning = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(execution.cores())]
+    spinning = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(machine.cores())]
     try:
         time.sleep(0.5)
         told = machine.noise()
@@ -212,7 +211,7 @@ def test_growth_is_what_was_taken_though_the_process_had_it_before() -> None:
     between = [small for _, small in pairs]
     del pairs
     for _ in range(2):
-        grown = memory.growth(work)
+        grown = machine.growth(work)
         assert grown is not None
         assert grown / 2**20 == pytest.approx(64, abs=2)
     del between
@@ -304,7 +303,7 @@ def weigh(round):
 
 def test_a_rule_that_takes_no_update_has_no_time(tmp_path: Path) -> None:
     body = """
-from agrbench.server.rounds import Verdict
+from agrbench.plugins.contract import Verdict
 def weigh(round):
     return Verdict(torch.zeros(len(round.view)), previous=1e300)
 """

@@ -13,7 +13,7 @@ import torch
 from agrbench.cells import Cell
 from agrbench.errors import Inapplicable, PluginError
 from agrbench.plugins.registry import Registry
-from agrbench.results.store import CURVES
+from agrbench.results.record import CURVES
 from agrbench.server.judge import Outcome
 from agrbench.simulation.log import Log
 from agrbench.simulation.prefixes import Tree
@@ -24,7 +24,7 @@ ATTACKS = ["none", "scaling", "mimic(warmup=3)", "model_replacement(rounds='firs
 BANISH = '''"""Ban one client in round 5, and weigh by what was sent before."""
 import torch
 from agrbench.plugins import Defense
-from agrbench.server.rounds import Verdict
+from agrbench.plugins.contract import Verdict
 
 
 def banish(round):

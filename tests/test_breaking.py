@@ -19,17 +19,17 @@ from test_cli import agrbench, interrupt, plugin, records
 from test_tables import headers, row
 
 from agrbench.cells import Cell
-from agrbench.cli import execute as running
-from agrbench.cli import main
+from agrbench.cli import execute, main
 from agrbench.errors import AgrbenchError, Inapplicable
 from agrbench.plugins.registry import Registry
 from agrbench.results import breaking
 from agrbench.results.breaking import Level, Search
 from agrbench.results.formats import Entry
+from agrbench.results.record import Record, blank, failed
 from agrbench.results.statistics import Sample
-from agrbench.results.store import Record, Store
+from agrbench.results.store import Store
+from agrbench.results.tables.breaking import table
 from agrbench.simulation import suites
-from agrbench.simulation.execution import blank, failed
 from agrbench.simulation.grid import Plan
 
 REGISTRY = Registry()
@@ -300,9 +300,7 @@ def test_an_attack_that_a_defense_refuses_is_left_out_for_it_alone_and_named() -
     assert not baseline.left_out
     for search in found:
         bisected(search, lambda count: count > 3)
-    (note,) = [
-        note for note in breaking.table(found).notes if "does not rehearse" in note or "left out" in note.lower()
-    ]
+    (note,) = [note for note in table(found).notes if "does not rehearse" in note or "left out" in note.lower()]
     assert "adaptive" in note
     assert "fedinv" in note
 
@@ -328,9 +326,9 @@ def test_searches_go_on_until_each_is_done_and_one_that_fails_stops_alone(
             store.write(made[-1])
         return [each for each in made if each["status"] == "failed"]
 
-    monkeypatch.setattr(running, "compute", pretend)
+    monkeypatch.setattr(execute, "compute", pretend)
     found = breaking.searches(settings(), [name for name in thresholds if name != "fedavg"], ["lie"], 2, REGISTRY)
-    failures = running.search(found, REGISTRY, Store(tmp_path), 1, True)
+    failures = execute.search(found, REGISTRY, Store(tmp_path), 1, True)
     assert {search.cell.defense: (search.held, search.broken) for search in found} == {
         "fedavg": (2, 3), "krum": (8, None), "median": (None, 0), "mda": (None, None),
     }  # fmt: skip
@@ -340,7 +338,7 @@ def test_searches_go_on_until_each_is_done_and_one_that_fails_stops_alone(
     assert len(failures) == 2
     again = breaking.searches(settings(), ["krum", "median"], ["lie"], 2, REGISTRY)
     before = len(computed)
-    assert running.search(again, REGISTRY, Store(tmp_path), 1, True) == []
+    assert execute.search(again, REGISTRY, Store(tmp_path), 1, True) == []
     assert len(computed) == before
 
 
@@ -354,7 +352,7 @@ def filled(defense: str, threshold: int, clients: int = 20) -> Search:
 
 
 def entries(search: Search) -> dict[str, Entry]:
-    return row(breaking.table([search]), search.cell.defense)
+    return row(table([search]), search.cell.defense)
 
 
 @pytest.mark.parametrize(
@@ -373,7 +371,7 @@ def test_a_row_says_what_breaks_and_what_holds(defense: str, threshold: int, bre
     shown = entries(search)
     assert " ".join(shown["breaks at"].lines) == breaks
     assert " ".join(shown["holds at"].lines) == holds
-    said = "krum requires 2 * f + 2 < n" in " ".join(breaking.table([search]).notes)
+    said = "krum requires 2 * f + 2 < n" in " ".join(table([search]).notes)
     assert said == ("legal limit" in breaks)
 
 
@@ -382,7 +380,7 @@ def test_a_bar_has_20_letters_for_a_half_and_a_mark_where_it_breaks_or_ends(defe
     limit = begin(defense, clients=clients).limit
     marks = []
     for threshold in range(limit + 2):
-        (bar,) = entries(filled(defense, threshold, clients))[headers(breaking.table([filled("krum", 3)]))[-1]].lines
+        (bar,) = entries(filled(defense, threshold, clients))[headers(table([filled("krum", 3)]))[-1]].lines
         assert len(bar) == 20
         mark, other = ("|", ">") if threshold <= limit else (">", "|")
         assert bar.count(mark) == 1
@@ -399,13 +397,13 @@ def test_the_row_has_the_worst_attack_there_with_its_loss_and_interval(tmp_path:
         written(search, count, KRUM, tmp_path)
     while (wanted := search.next) is not None:
         assert search.measure(wanted, store)
-    table = breaking.table([search])
-    (each,) = table.data
+    made = table([search])
+    (each,) = made.data
     # Fidelity costs 3 and 1, the worst attack 6 and 16: anybody malicious breaks it, nobody does not.
     assert (each["broken"], each["held"], each["limit"], each["complete"]) == (1, 0, 8, True)
     assert each["attack"] == "min_max"
     assert each["loss"] == pytest.approx(11, abs=1e-11)
-    shown = " ".join(text for entry in row(table, "krum").values() for text in entry.lines)
+    shown = " ".join(text for entry in row(made, "krum").values() for text in entry.lines)
     # t(0.975, 1 df) = 12.706 and the standard error is 5: 11 -+ 63.5.
     assert "min_max 11.0 [-52.5, 74.5]" in shown
     assert json.loads(json.dumps(each)) == each
@@ -414,9 +412,9 @@ def test_the_row_has_the_worst_attack_there_with_its_loss_and_interval(tmp_path:
 def test_what_was_not_measured_is_unknown() -> None:
     search = begin("krum", seeds=1)
     search.levels[search.limit // 2] = HOLDS
-    table = breaking.table([filled("fedavg", 3), search])
-    assert "unknown: runs failed" in " ".join(row(table, "krum")["breaks at"].lines)
-    assert [each["complete"] for each in table.data] == [True, False]
+    made = table([filled("fedavg", 3), search])
+    assert "unknown: runs failed" in " ".join(row(made, "krum")["breaks at"].lines)
+    assert [each["complete"] for each in made.data] == [True, False]
 
 
 def test_no_run_is_said_to_have_failed_where_none_was_to_be_done() -> None:
@@ -424,11 +422,11 @@ def test_no_run_is_said_to_have_failed_where_none_was_to_be_done() -> None:
     with contextlib.suppress(AgrbenchError):
         found = breaking.searches(settings(), ["fedinv"], ["adaptive"], 1, REGISTRY)
         bisected(found[0], lambda count: count > 3)
-        assert "runs failed" not in " ".join(row(breaking.table(found), "fedinv")["breaks at"].lines)
+        assert "runs failed" not in " ".join(row(table(found), "fedinv")["breaks at"].lines)
 
 
 def test_the_limit_of_two_forms_of_one_rule_is_explained_once() -> None:
-    notes = breaking.table([filled("median", 11), filled("amp+median", 11)]).notes
+    notes = table([filled("median", 11), filled("amp+median", 11)]).notes
     assert any("median requires" in note for note in notes)
     assert len(set(notes)) == len(notes)
 

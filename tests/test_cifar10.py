@@ -22,10 +22,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from agrbench.clients import pretrained as features
+from agrbench.clients import pretrained
 from agrbench.clients.models import ResNet
-from agrbench.data import cifar
-from agrbench.data import files as data
+from agrbench.data import cifar, files
 from agrbench.data.cifar import Part
 from agrbench.errors import DataError, SpecError
 from agrbench.plugins import File
@@ -82,13 +81,13 @@ def archive(path: Path, members: dict[str, bytes]) -> File:
             info = tarfile.TarInfo(name)
             info.size = len(content)
             opened.addfile(info, io.BytesIO(content))
-    return File(f"cifar10/{path.name}", "https://data.example.org/", data.sha256(path))
+    return File(f"cifar10/{path.name}", "https://data.example.org/", files.sha256(path))
 
 
 @pytest.fixture
 def away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Give an empty data folder, an empty user cache and no network; batches are the made ones, all alike."""
-    monkeypatch.setenv(data.FOLDER, str(tmp_path / "data"))
+    monkeypatch.setenv(files.FOLDER, str(tmp_path / "data"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     content = records()
     sums = dict.fromkeys(cifar.TRAINING, hashlib.sha256(content).hexdigest())
@@ -275,12 +274,12 @@ def test_without_the_official_test_batch_the_error_says_where_to_get_it_and_what
         record.load()
     for said in ("test_batch of CIFAR-10", cifar.BINARY.url, 'cifar10(test="batch5")', "--data-dir DIR"):
         assert said in str(refused.value)
-    assert [file.path for file in record.source.files] == ["cifar10-resnet-weights/resnet56-4bfd9763.th"]
+    assert [file.path for file in record.source.needed] == ["cifar10-resnet-weights/resnet56-4bfd9763.th"]
 
 
 def test_without_any_form_the_archive_of_the_binary_form_is_asked_for(away: Path) -> None:
     record = Registry().dataset('cifar10(test="batch5",raw=True)').record
-    assert cifar.BINARY in record.source.files
+    assert cifar.BINARY in record.source.needed
     with pytest.raises(DataError, match=r"cifar-10-binary\.tar\.gz is not at hand and could not be downloaded"):
         record.load()
     with pytest.raises(DataError) as refused:
@@ -305,21 +304,21 @@ def test_the_model_follows_the_examples_shape() -> None:
 
 @pytest.fixture(scope="module")
 def weights() -> File:
-    file = Registry().dataset("cifar10").record.source.files[0]
+    file = Registry().dataset("cifar10").record.source.needed[0]
     assert isinstance(file, File)
-    if data.find(file) is None:
+    if files.find(file) is None:
         pytest.skip("the published network is not at hand")
     return file
 
 
 @pytest.fixture(scope="module")
 def network_path(weights: File) -> Path:
-    return data.fetch(weights)
+    return files.fetch(weights)
 
 
 @pytest.fixture(scope="module")
 def network(weights: File) -> ResNet:
-    return features.network(weights)
+    return pretrained.network(weights)
 
 
 @pytest.fixture(scope="module")
@@ -332,12 +331,12 @@ def expected(network: ResNet) -> Tensor:
 
 
 def test_the_network_finds_about_926_of_the_first_1000_official_test_images(network: ResNet) -> None:
-    path = Path(os.environ.get(data.FOLDER, "")) / "cifar10" / "test_batch_first1000.bin.xz"
+    path = Path(os.environ.get(files.FOLDER, "")) / "cifar10" / "test_batch_first1000.bin.xz"
     if not path.is_file():
         pytest.skip("the first 1,000 official test images are not at hand")
     images, labels = cifar.parse(path, lzma.decompress(path.read_bytes()))
     with torch.no_grad():
-        scores = [network(features.normalise(chunk)) for chunk in torch.split(images, 125)]
+        scores = [network(pretrained.normalise(chunk)) for chunk in torch.split(images, 125)]
     assert abs(int((torch.cat(scores).argmax(1) == labels).sum()) - 926) <= 2
 
 
@@ -345,9 +344,9 @@ def test_extracting_is_the_network_chunk_by_chunk_and_leaves_the_threads_alone(
     network: ResNet, expected: Tensor
 ) -> None:
     images, _ = cifar.parse(HERE, records())
-    repeats = features.CHUNK // ROWS + 1
+    repeats = pretrained.CHUNK // ROWS + 1
     threads = torch.get_num_threads()
-    found = features.extract(network, images.repeat(repeats, 1, 1, 1), "made")
+    found = pretrained.extract(network, images.repeat(repeats, 1, 1, 1), "made")
     assert torch.get_num_threads() == threads
     assert torch.allclose(found, expected.repeat(repeats, 1), atol=1e-4)
     assert not found.requires_grad
@@ -355,7 +354,7 @@ def test_extracting_is_the_network_chunk_by_chunk_and_leaves_the_threads_alone(
 
 def test_loading_the_network_draws_no_random_number(weights: File) -> None:
     before = torch.get_rng_state()
-    features.network(weights)
+    pretrained.network(weights)
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -370,14 +369,14 @@ def part(weights: File, network_path: Path, away: Path, monkeypatch: pytest.Monk
 
 
 def kept() -> Path:
-    (path,) = (data.cache() / "cifar10").glob("*.features")
+    (path,) = (files.cache() / "cifar10").glob("*.features")
     return path
 
 
 def test_features_come_with_their_labels_and_are_kept_under_the_checksums_they_were_made_from(
     part: Part, weights: File, expected: Tensor
 ) -> None:
-    found, labels = features.of(part, weights)
+    found, labels = pretrained.of(part, weights)
     assert torch.allclose(found, expected, atol=1e-4)
     assert torch.equal(labels, part.read()[1])
     assert labels.dtype == torch.int64
@@ -386,13 +385,13 @@ def test_features_come_with_their_labels_and_are_kept_under_the_checksums_they_w
 
 
 def test_what_was_kept_is_used_and_is_equal(part: Part, weights: File) -> None:
-    first = features.of(part, weights)
+    first = pretrained.of(part, weights)
     written = kept().stat().st_mtime_ns
-    second = features.of(part, weights)
+    second = pretrained.of(part, weights)
     assert all(torch.equal(ours, theirs) for ours, theirs in zip(first, second, strict=True))
     assert kept().stat().st_mtime_ns == written
-    features.keep(kept(), torch.ones(2, 65))
-    assert features.of(part, weights)[0].tolist() == [[1.0] * 64] * 2
+    pretrained.keep(kept(), torch.ones(2, 65))
+    assert pretrained.of(part, weights)[0].tolist() == [[1.0] * 64] * 2
 
 
 @pytest.mark.parametrize(
@@ -409,30 +408,30 @@ def test_what_was_kept_is_used_and_is_equal(part: Part, weights: File) -> None:
 def test_damaged_features_are_made_again(
     damage: Callable[[bytes], bytes], part: Part, weights: File, expected: Tensor
 ) -> None:
-    features.of(part, weights)
-    features.keep(kept(), torch.ones(ROWS, 65))
+    pretrained.of(part, weights)
+    pretrained.keep(kept(), torch.ones(ROWS, 65))
     kept().write_bytes(damage(kept().read_bytes()))
-    assert torch.allclose(features.of(part, weights)[0], expected, atol=1e-4)
-    assert features.recall(kept()) is not None
+    assert torch.allclose(pretrained.of(part, weights)[0], expected, atol=1e-4)
+    assert pretrained.recall(kept()) is not None
 
 
 def test_features_of_another_file_are_not_taken_for_this_one_s(part: Part, weights: File) -> None:
-    features.of(part, weights)
-    features.keep(kept(), torch.ones(2, 65))
+    pretrained.of(part, weights)
+    pretrained.keep(kept(), torch.ones(2, 65))
     recompressed = lzma.compress(records(), preset=0)
     part.path.write_bytes(recompressed)
     (other,) = cifar.parts([part.name])
-    assert len(features.of(other, weights)[1]) == ROWS
+    assert len(pretrained.of(other, weights)[1]) == ROWS
 
 
 def test_only_whole_features_and_the_lock_lie_in_the_cache(part: Part, weights: File) -> None:
-    features.of(part, weights)
+    pretrained.of(part, weights)
     assert sorted(path.suffix for path in kept().parent.iterdir()) == [".features", ".lock"]
 
 
 def test_features_are_the_examples_by_default(part: Part, weights: File) -> None:
     train, test = Registry().dataset("cifar10").record.load()
-    found, labels = features.of(part, weights)
+    found, labels = pretrained.of(part, weights)
     assert torch.equal(test.features, found)
     assert torch.equal(train.features, found.repeat(5, 1))
     assert train.labels.tolist() == labels.tolist() * 5
@@ -443,11 +442,11 @@ def test_one_at_a_time_goes_past_a_lock(tmp_path: Path) -> None:
     order = []
 
     def second() -> None:
-        with features.alone(tmp_path / "lock"):
+        with pretrained.alone(tmp_path / "lock"):
             order.append("second")
 
     other = threading.Thread(target=second)
-    with features.alone(tmp_path / "lock"):
+    with pretrained.alone(tmp_path / "lock"):
         other.start()
         other.join(0.2)
         order.append("first")

@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from agrbench.results.store import collect, curves
+from agrbench.results.record import curves
+from agrbench.results.store import collect
 
 AGRBENCH = Path(sys.executable).with_name("agrbench")
 MEAN = "Defense(lambda round: torch.ones(len(round.view)) / 10, amplifier=None)"

@@ -13,8 +13,7 @@ import torch
 from click.testing import CliRunner
 
 from agrbench.cli import main
-from agrbench.conformance import Case, Scene, Violation, attacks, claims, coefficients, laws
-from agrbench.conformance import certificates as made
+from agrbench.conformance import Case, Scene, Violation, attacks, certificates, claims, coefficients, laws
 from agrbench.conformance.cases import literal
 from agrbench.conformance.search import search
 from agrbench.conformance.strategies import Draws, bound, legal
@@ -55,8 +54,8 @@ def run_printed(code: str) -> Any:
 @pytest.mark.parametrize(("kind", "name"), SHIPPED)
 def test_shipped_plugin_passes_its_certificate(kind: str, name: str) -> None:
     subject = Subject(kind, name)
-    for claim in made.every(subject):
-        if str(claim) not in made.waived(subject):
+    for claim in certificates.every(subject):
+        if str(claim) not in certificates.waived(subject):
             claim.verify(FEW)
 
 
@@ -69,15 +68,15 @@ def test_dataset_at_hand_passes_its_certificate(name: str) -> None:
 NEEDED = [
     (kind, name, waiver)
     for kind, name in SHIPPED
-    for waiver in made.waived(Subject(kind, name))
-    if waiver in made.table_of(Subject(kind, name))
+    for waiver in certificates.waived(Subject(kind, name))
+    if waiver in certificates.table_of(Subject(kind, name))
 ]
 
 
 @pytest.mark.parametrize(("kind", "name", "waiver"), NEEDED)
 def test_what_is_waived_does_not_hold(kind: str, name: str, waiver: str) -> None:
     """A waiver for something that holds hides what a reader wants to know."""
-    (claim,) = (claim for claim in made.every(Subject(kind, name)) if str(claim) == waiver)
+    (claim,) = (claim for claim in certificates.every(Subject(kind, name)) if str(claim) == waiver)
     tried = [claim.inputs]
     if kind != "attack":  # more with few clients, some of them malicious
         tried.append(Draws(claim.inputs.spec, (), [(n, f) for n, f in claim.inputs.pairs if f and n < 9]))
@@ -115,14 +114,14 @@ def test_planted_fault_is_found_and_what_is_printed_shows_it(name: str, tmp_path
 )
 def test_rule_that_differs_from_the_shipped_one_is_shown_where_it_does(name: str, other: str, tmp_path: Path) -> None:
     (subject,) = subjects(planted_file(name, tmp_path))
-    found = made.compare(subject, other, 60)
+    found = certificates.compare(subject, other, 60)
     assert found.verdict == "violated"
     assert str(run_printed(found.python)) == found.why
     assert len(found.python) < 600, "it is not small"
 
 
 def test_rule_does_not_differ_from_itself() -> None:
-    assert made.compare(Subject("defense", "multi_krum(m=1)"), "krum", 60).verdict == "holds"
+    assert certificates.compare(Subject("defense", "multi_krum(m=1)"), "krum", 60).verdict == "holds"
 
 
 def test_every_fault_is_planted() -> None:

@@ -22,8 +22,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agrbench.clients.federation import Examples
-from agrbench.data import files as data
+from agrbench.data import files
+from agrbench.data.examples import Examples
 from agrbench.errors import DataError
 from agrbench.plugins import File, Folder, Source
 from agrbench.plugins.registry import Registry
@@ -37,7 +37,7 @@ FILE = File("made/table.bin", "https://data.example.org/table.bin", SUM)
 @pytest.fixture
 def away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Start in an empty folder without data folder, with an empty user cache and without network."""
-    monkeypatch.delenv(data.FOLDER, raising=False)
+    monkeypatch.delenv(files.FOLDER, raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
@@ -64,60 +64,60 @@ def test_a_file_is_found_in_the_data_folder_by_its_path_and_by_its_bare_name(
     path: str, away: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target = place(away / "data", path)
-    assert data.find(FILE) is None
-    monkeypatch.setenv(data.FOLDER, str(away / "data"))
-    assert data.find(FILE) == data.fetch(FILE) == target
+    assert files.find(FILE) is None
+    monkeypatch.setenv(files.FOLDER, str(away / "data"))
+    assert files.find(FILE) == files.fetch(FILE) == target
     assert target.read_bytes() == CONTENT
 
 
 def test_the_path_goes_before_the_bare_name_and_the_data_folder_before_the_cache(
     away: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cached = place(data.cache(), FILE.path)
-    assert data.find(FILE) == cached
-    monkeypatch.setenv(data.FOLDER, str(away / "data"))
+    cached = place(files.cache(), FILE.path)
+    assert files.find(FILE) == cached
+    monkeypatch.setenv(files.FOLDER, str(away / "data"))
     bare = place(away / "data", "table.bin")
-    assert data.find(FILE) == bare
+    assert files.find(FILE) == bare
     full = place(away / "data", FILE.path)
-    assert data.find(FILE) == full
+    assert files.find(FILE) == full
 
 
 def test_the_user_s_cache_folder_is_used(away: Path) -> None:
-    assert data.cache() == away / "cache" / "agrbench"
+    assert files.cache() == away / "cache" / "agrbench"
     cached = place(away / "cache" / "agrbench", FILE.path)
-    assert data.fetch(FILE) == cached
+    assert files.fetch(FILE) == cached
 
 
 @pytest.mark.parametrize("folder", ["absent", ""])
 def test_a_data_folder_without_the_file_changes_nothing(
     folder: str, away: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(data.FOLDER, str(away / folder) if folder else "")
-    assert data.find(FILE) is None
-    cached = place(data.cache(), FILE.path)
-    assert data.find(FILE) == cached
+    monkeypatch.setenv(files.FOLDER, str(away / folder) if folder else "")
+    assert files.find(FILE) is None
+    cached = place(files.cache(), FILE.path)
+    assert files.find(FILE) == cached
 
 
 @pytest.mark.parametrize("where", ["data folder", "data folder, bare", "cache"])
 def test_a_file_of_another_checksum_is_refused_by_name_with_both_sums(
     where: str, away: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(data.FOLDER, str(away / "data"))
-    folder = data.cache() if where == "cache" else away / "data"
+    monkeypatch.setenv(files.FOLDER, str(away / "data"))
+    folder = files.cache() if where == "cache" else away / "data"
     wrong = CONTENT[:-1] + b"!"
     target = place(folder, "table.bin" if where.endswith("bare") else FILE.path, wrong)
-    for look in (data.find, data.fetch):
+    for look in (files.find, files.fetch):
         with pytest.raises(DataError) as refused:
             look(FILE)
         for said in (str(target), SUM, hashlib.sha256(wrong).hexdigest(), FILE.url):
             assert said in str(refused.value)
     assert target.read_bytes() == wrong
-    assert data.state(Source("none", (FILE,))).startswith(f"damaged: {target}")
+    assert files.state(Source("none", (FILE,))).startswith(f"damaged: {target}")
 
 
 def test_an_absent_file_without_network_gives_one_error_that_says_what_to_get_and_where_to_put_it(away: Path) -> None:
     with pytest.raises(DataError) as refused:
-        data.fetch(FILE)
+        files.fetch(FILE)
     said = str(refused.value)
     assert len(said.splitlines()) == 1
     for part in (FILE.url, FILE.sha256, str(away / "cache" / "agrbench" / "made" / "table.bin"), "--data-dir DIR"):
@@ -128,28 +128,28 @@ def test_an_absent_file_without_network_gives_one_error_that_says_what_to_get_an
 
 def test_putting_the_file_where_the_error_says_mends_it(away: Path) -> None:
     with pytest.raises(DataError) as refused:
-        data.fetch(FILE)
+        files.fetch(FILE)
     target = Path(str(refused.value).partition("put it at ")[2].partition(",")[0])
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_bytes(CONTENT)
-    assert data.fetch(FILE) == target
+    assert files.fetch(FILE) == target
 
 
 def test_the_state_of_a_dataset_s_files_is_told_in_words(away: Path) -> None:
-    assert data.state(Source("CC0")) == "embedded, always at hand"
+    assert files.state(Source("CC0")) == "embedded, always at hand"
     other = File("made/other.bin", "https://data.example.org/other.bin", SUM)
     source = Source("CC0", (FILE, other))
-    assert data.state(source) == "absent: made/table.bin, made/other.bin"
-    place(data.cache(), FILE.path)
-    assert data.state(source) == "absent: made/other.bin"
-    place(data.cache(), other.path)
-    assert data.state(source) == "present"
+    assert files.state(source) == "absent: made/table.bin, made/other.bin"
+    place(files.cache(), FILE.path)
+    assert files.state(source) == "absent: made/other.bin"
+    place(files.cache(), other.path)
+    assert files.state(source) == "present"
 
 
 def test_an_embedded_dataset_has_no_files_to_get() -> None:
     with pytest.raises(DataError, match="digits has no files"):
-        data.files("digits", Source("CC BY 4.0"))
-    assert data.files("made", Source("CC0", (FILE,))) == (FILE,)
+        files.files("digits", Source("CC BY 4.0"))
+    assert files.files("made", Source("CC0", (FILE,))) == (FILE,)
 
 
 # Checksums
@@ -158,24 +158,24 @@ def test_an_embedded_dataset_has_no_files_to_get() -> None:
 @given(content=st.binary(max_size=300))
 def test_a_git_blob_id_is_what_git_gives(content: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
     path = place(tmp_path_factory.mktemp("blob"), "a", content)
-    assert data.blob(path) == hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+    assert files.blob(path) == hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
 
 
 def test_git_blob_ids_that_others_publish_are_found(tmp_path: Path, at_hand: Path) -> None:
-    assert data.blob(place(tmp_path, "empty", b"")) == "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"
-    assert data.blob(at_hand) == "0cfc2caa0c8c8569cd68a5d4ab369a98c1f98447"
+    assert files.blob(place(tmp_path, "empty", b"")) == "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"
+    assert files.blob(at_hand) == "0cfc2caa0c8c8569cd68a5d4ab369a98c1f98447"
 
 
 def test_a_file_of_another_git_blob_id_is_refused_by_name_with_both_ids(
     away: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(data.FOLDER, str(away / "data"))
+    monkeypatch.setenv(files.FOLDER, str(away / "data"))
     file = File(FILE.path, FILE.url, blob=BLOB)
     target = place(away / "data", FILE.path)
-    assert data.find(file) == target
+    assert files.find(file) == target
     place(away / "data", FILE.path, CONTENT[:-1])
-    with pytest.raises(DataError, match=f"its git blob id is {data.blob(target)}, the publisher's {BLOB}"):
-        data.find(file)
+    with pytest.raises(DataError, match=f"its git blob id is {files.blob(target)}, the publisher's {BLOB}"):
+        files.find(file)
 
 
 @pytest.mark.parametrize("sums", [{}, {"sha256": SUM, "blob": BLOB}])
@@ -190,14 +190,14 @@ def test_a_file_has_exactly_one_checksum(sums: dict[str, str]) -> None:
 def test_a_folder_is_at_hand_when_a_file_in_it_counts(away: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = Folder("made/train", "*.json", "make it by the script and write --data-dir DIR")
     place(away / "data", "made/train/notes.txt")
-    monkeypatch.setenv(data.FOLDER, str(away / "data"))
+    monkeypatch.setenv(files.FOLDER, str(away / "data"))
     with pytest.raises(DataError) as refused:
-        data.fetch(folder)
+        files.fetch(folder)
     assert str(refused.value) == "made/train is not at hand; make it by the script and write --data-dir DIR"
-    cached = place(data.cache(), "made/train/a.json").parent
-    assert data.find(folder) == data.fetch(folder) == cached
+    cached = place(files.cache(), "made/train/a.json").parent
+    assert files.find(folder) == files.fetch(folder) == cached
     named = place(away / "data", "made/train/a.json").parent
-    assert data.find(folder) == named
+    assert files.find(folder) == named
 
 
 # Compressed files
@@ -205,15 +205,15 @@ def test_a_folder_is_at_hand_when_a_file_in_it_counts(away: Path, monkeypatch: p
 
 def test_a_gzip_file_is_read_whole_up_to_the_limit(tmp_path: Path) -> None:
     path = place(tmp_path, "a.gz", gzip.compress(CONTENT))
-    assert data.unzipped(path, len(CONTENT)) == CONTENT
+    assert files.unzipped(path, len(CONTENT)) == CONTENT
     with pytest.raises(DataError, match=f"holds more than {len(CONTENT) - 1} bytes"):
-        data.unzipped(path, len(CONTENT) - 1)
+        files.unzipped(path, len(CONTENT) - 1)
 
 
 def test_a_gzip_file_that_would_fill_the_memory_is_refused(tmp_path: Path) -> None:
     path = place(tmp_path, "a.gz", gzip.compress(bytes(1 << 20)) * 20)
     with pytest.raises(DataError, match="holds more than 1000 bytes"):
-        data.unzipped(path, 1000)
+        files.unzipped(path, 1000)
 
 
 @pytest.mark.parametrize("damage", ["cut", "crc", "empty", "text", "absent"])
@@ -224,10 +224,10 @@ def test_a_damaged_gzip_file_is_refused_by_name(damage: str, tmp_path: Path) -> 
     if damage in content:
         path.write_bytes(content[damage])
     if damage == "empty":
-        assert data.unzipped(path) == b""  # as gzip does; what reads it refuses it
+        assert files.unzipped(path) == b""  # as gzip does; what reads it refuses it
         return
     with pytest.raises(DataError, match=re.escape(str(path))):
-        data.unzipped(path)
+        files.unzipped(path)
 
 
 # Downloading, from a server on this machine
@@ -241,7 +241,7 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 @pytest.fixture
 def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Path, str]]:
     """Serve a folder; give it and its address."""
-    monkeypatch.delenv(data.FOLDER, raising=False)
+    monkeypatch.delenv(files.FOLDER, raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("NO_PROXY", "*")
     folder = tmp_path / "served"
@@ -260,12 +260,12 @@ def test_a_download_lands_in_the_cache_and_is_not_repeated(sums: dict[str, str],
     folder, address = served
     source = place(folder, "table.bin")
     file = File("made/table.bin", f"{address}/table.bin", **sums)
-    target = data.fetch(file)
-    assert target == data.cache() / "made" / "table.bin"
+    target = files.fetch(file)
+    assert target == files.cache() / "made" / "table.bin"
     assert target.read_bytes() == CONTENT
     assert list(target.parent.iterdir()) == [target]
     source.unlink()
-    assert data.fetch(file) == target
+    assert files.fetch(file) == target
 
 
 @pytest.mark.parametrize("sums", [{"sha256": SUM}, {"blob": BLOB}])
@@ -277,19 +277,19 @@ def test_a_download_of_another_checksum_is_refused_and_not_kept(
     place(folder, "table.bin", content)
     file = File("made/table.bin", f"{address}/table.bin", **sums)
     with pytest.raises(DataError) as refused:
-        data.fetch(file)
+        files.fetch(file)
     assert file.url in str(refused.value)
     assert f"({file.kind} {file.checksum})" in str(refused.value)
-    assert data.find(file) is None
-    assert not list((data.cache() / "made").iterdir())
+    assert files.find(file) is None
+    assert not list((files.cache() / "made").iterdir())
     place(folder, "table.bin")
-    assert data.fetch(file).read_bytes() == CONTENT
+    assert files.fetch(file).read_bytes() == CONTENT
 
 
 def test_an_address_that_is_gone_gives_the_same_error(served: tuple[Path, str]) -> None:
     _, address = served
     with pytest.raises(DataError, match="could not be downloaded"):
-        data.fetch(File("made/table.bin", f"{address}/gone.bin", SUM))
+        files.fetch(File("made/table.bin", f"{address}/gone.bin", SUM))
 
 
 # Archives
@@ -329,17 +329,17 @@ def test_a_member_is_read_whole_into_memory(mode: str, untouched: Path) -> None:
     path = archive(
         untouched / "a.tar", ("other", b"x", tarfile.REGTYPE), ("table", CONTENT, tarfile.REGTYPE), mode=mode
     )
-    assert data.member(path, "table") == CONTENT
-    assert data.member(path, "other") == b"x"
+    assert files.member(path, "table") == CONTENT
+    assert files.member(path, "other") == b"x"
 
 
 def test_an_empty_member_is_empty(untouched: Path) -> None:
-    assert data.member(archive(untouched / "a.tgz", ("table", b"", tarfile.REGTYPE)), "table") == b""
+    assert files.member(archive(untouched / "a.tgz", ("table", b"", tarfile.REGTYPE)), "table") == b""
 
 
 def refused(path: Path, name: str = "table") -> str:
     with pytest.raises(DataError) as error:
-        data.member(path, name)
+        files.member(path, name)
     assert str(path) in str(error.value)
     assert repr(name) in str(error.value)
     assert "delete it and fetch it again" in str(error.value)
@@ -373,9 +373,9 @@ def test_a_member_of_another_path_is_not_the_one_asked_for(name: str, untouched:
 @pytest.mark.parametrize("name", ["../escaped", "/escaped", "box/../../escaped"])
 def test_a_member_whose_name_leaves_the_folder_is_refused_or_read_into_memory_only(name: str, untouched: Path) -> None:
     path = archive(untouched / "a.tgz", (name, b"evil", tarfile.REGTYPE), ("table", CONTENT, tarfile.REGTYPE))
-    assert data.member(path, "table") == CONTENT
+    assert files.member(path, "table") == CONTENT
     try:
-        assert data.member(path, name) == b"evil"
+        assert files.member(path, name) == b"evil"
     except DataError as error:
         assert str(path) in str(error)
 
@@ -414,7 +414,7 @@ def test_a_file_that_is_not_there_is_refused(untouched: Path) -> None:
 
 
 def test_a_header_that_claims_more_than_there_is_is_refused(untouched: Path) -> None:
-    for size in (10_000, data.LIMIT, data.LIMIT + 1, 1 << 60):
+    for size in (10_000, files.LIMIT, files.LIMIT + 1, 1 << 60):
         info = tarfile.TarInfo("table")
         info.size = size
         path = untouched / "a.tar"
@@ -431,7 +431,7 @@ def test_an_archive_damaged_in_the_middle_is_read_or_refused(mode: str, byte: by
     middle = len(whole) // 2
     path.write_bytes(whole[:middle] + byte * 2_000 + whole[middle + 2_000 :])
     if mode == "w":  # a bare archive has no checksum of its contents
-        assert len(data.member(path, "table")) == len(content)
+        assert len(files.member(path, "table")) == len(content)
     else:
         refused(path)
 
@@ -447,7 +447,7 @@ def test_an_archive_damaged_behind_its_last_member_is_refused(
     whole = compress(path.read_bytes() + hashlib.shake_256(b"noise").hexdigest(400_000).encode())
     assert len(whole) > 300_000
     path.write_bytes(whole)
-    assert data.member(path, "table") == CONTENT
+    assert files.member(path, "table") == CONTENT
     path.write_bytes(whole[:-50_000] + damage + whole[-48_000:])
     refused(path)
 
@@ -461,7 +461,7 @@ def test_an_archive_with_one_changed_byte_is_read_or_refused(
     whole[place % len(whole)] ^= byte
     path.write_bytes(whole)
     try:
-        assert isinstance(data.member(path, "table"), bytes)
+        assert isinstance(files.member(path, "table"), bytes)
     except DataError as error:
         assert str(path) in str(error)
 
@@ -471,8 +471,8 @@ def test_an_archive_with_one_changed_byte_is_read_or_refused(
 
 @pytest.fixture(scope="module")
 def at_hand() -> Path:
-    (archive,) = Registry().dataset("location30").record.source.files
-    return data.fetch(archive)
+    (archive,) = Registry().dataset("location30").record.source.needed
+    return files.fetch(archive)
 
 
 Halves = tuple[Examples, Examples]
@@ -573,10 +573,10 @@ def test_a_location30_archive_of_another_content_is_refused_before_it_is_opened(
     away: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     record = Registry().dataset("location30").record
-    (file,) = record.source.files
+    (file,) = record.source.needed
     assert isinstance(file, File)
     (away / "data").mkdir()
     archive(away / "data" / "dataset_location.tgz", ("bangkok", b'"1",0\n', tarfile.REGTYPE))
-    monkeypatch.setenv(data.FOLDER, str(away / "data"))
+    monkeypatch.setenv(files.FOLDER, str(away / "data"))
     with pytest.raises(DataError, match=file.sha256):
         record.load()

@@ -22,9 +22,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agrbench.clients import models
-from agrbench.clients.federation import Examples
-from agrbench.data import files as data
-from agrbench.data import summary as describing
+from agrbench.data import files, summary
+from agrbench.data.examples import Examples
 from agrbench.errors import AgrbenchError, DataError, SpecError
 from agrbench.plugins import Dataset, File
 from agrbench.plugins.registry import Registry
@@ -40,7 +39,7 @@ Halves = tuple[Examples, Examples]
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Give an empty data folder, with an empty user cache and no way out to the network."""
-    monkeypatch.setenv(data.FOLDER, str(tmp_path))
+    monkeypatch.setenv(files.FOLDER, str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
     return tmp_path
@@ -59,7 +58,7 @@ def agrbench(*words: str, ok: int = 0) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def published() -> list[Path]:
-    return [data.fetch(file) for file in mnist.FILES]
+    return [files.fetch(file) for file in mnist.FILES]
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +119,7 @@ def test_a_damaged_file_of_mnist_is_refused_by_name_with_its_sha256(
     paths[which].write_bytes(damage(paths[which].read_bytes()))
     with pytest.raises(DataError) as refused:
         Registry().dataset("mnist").record.load()
-    for said in (str(paths[which]), f"its sha256 is {data.sha256(paths[which])}", mnist.FILES[which].checksum):
+    for said in (str(paths[which]), f"its sha256 is {files.sha256(paths[which])}", mnist.FILES[which].checksum):
         assert said in str(refused.value)
 
 
@@ -465,12 +464,12 @@ def test_a_cut_file_of_femnist_is_refused_by_name_before_anything_runs(half: str
     path = writers / f"femnist/{half}/all_data_0.json"
     path.write_bytes(path.read_bytes()[:-10])
     record = Registry().dataset("femnist").record
-    for refuse in (record.load, lambda: [data.find(item) for item in record.source.files]):
+    for refuse in (record.load, lambda: [files.find(item) for item in record.source.needed]):
         with pytest.raises(DataError) as refused:
             refuse()
         assert str(refused.value) == f"{path}: it was cut, for it does not end in '}}'; make it again"
-    assert data.state(record.source) == f"damaged: {refused.value}"
-    assert describing.describe("femnist", record) == (None, f"damaged: {refused.value}")
+    assert files.state(record.source) == f"damaged: {refused.value}"
+    assert summary.describe("femnist", record.source, record.load) == (None, f"damaged: {refused.value}")
 
 
 def test_a_file_of_femnist_damaged_in_the_middle_is_refused_by_name(writers: Path) -> None:
@@ -483,7 +482,7 @@ def test_a_file_of_femnist_damaged_in_the_middle_is_refused_by_name(writers: Pat
     assert str(refused.value).startswith(str(path))
     assert "make it again" in str(refused.value)
     assert len(str(refused.value).splitlines()) == 1
-    assert describing.describe("femnist", record) == (None, f"it cannot be read: {refused.value}")
+    assert summary.describe("femnist", record.source, record.load) == (None, f"it cannot be read: {refused.value}")
 
 
 GOOD = leaf(("w", [1]))
@@ -543,12 +542,12 @@ def test_files_of_femnist_without_an_image_are_refused_by_the_folder_s_name(tmp_
 @pytest.mark.parametrize("half", ["train", "test"])
 def test_femnist_is_absent_while_one_of_its_folders_has_no_json_file(half: str, writers: Path) -> None:
     source = Registry().dataset("femnist").record.source
-    assert data.at_hand(source)
-    assert data.state(source) == "present"
+    assert files.at_hand(source)
+    assert files.state(source) == "present"
     for path in (writers / "femnist" / half).iterdir():
         path.rename(path.with_suffix(".txt"))
-    assert not data.at_hand(source)
-    assert data.state(source) == f"absent: femnist/{half}"
+    assert not files.at_hand(source)
+    assert files.state(source) == f"absent: femnist/{half}"
     with pytest.raises(DataError, match=re.escape(f"femnist/{half} is not at hand; make it")):
         Registry().dataset("femnist").record.load()
 
@@ -596,34 +595,34 @@ def test_the_intra_label_cosine_is_the_mean_over_all_pairs(rows: int, classes: i
     features[0] = 1  # one row that is not zero
     examples = Examples(features, torch.randint(classes, (rows,), generator=rng), classes)
     halves = examples.take(torch.arange(rows // 2)), examples.take(torch.arange(rows // 2, rows))
-    assert describing.intra_label_cosine(halves) == pytest.approx(slow_cosine(examples), abs=1e-6)
+    assert summary.intra_label_cosine(halves) == pytest.approx(slow_cosine(examples), abs=1e-6)
 
 
 def test_the_intra_label_cosine_does_not_depend_on_how_rows_are_cut_into_blocks(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     halves = synthetic.load()
-    whole = describing.intra_label_cosine(halves)
-    monkeypatch.setattr(describing, "BLOCK", 7 * 20)
-    assert describing.intra_label_cosine(halves) == pytest.approx(whole, rel=1e-12)
+    whole = summary.intra_label_cosine(halves)
+    monkeypatch.setattr(summary, "BLOCK", 7 * 20)
+    assert summary.intra_label_cosine(halves) == pytest.approx(whole, rel=1e-12)
 
 
 def test_the_intra_label_cosine_of_equal_rows_is_one_and_of_no_row_is_no_number() -> None:
     labels = torch.tensor([0, 0, 1, 1])
-    assert describing.intra_label_cosine([Examples(torch.ones(4, 5), labels, 3)]) == pytest.approx(1)
-    assert torch.tensor(describing.intra_label_cosine([Examples(torch.zeros(4, 5), labels, 3)])).isnan()
+    assert summary.intra_label_cosine([Examples(torch.ones(4, 5), labels, 3)]) == pytest.approx(1)
+    assert torch.tensor(summary.intra_label_cosine([Examples(torch.zeros(4, 5), labels, 3)])).isnan()
 
 
 def test_mnist_and_location30_have_their_measured_intra_label_cosine(digits: Halves) -> None:
     location = Registry().dataset("location30").record.load()
-    assert describing.intra_label_cosine(location) == pytest.approx(0.353, abs=5e-4)
-    assert describing.intra_label_cosine(digits[1:]) == pytest.approx(0.537, abs=5e-4)
+    assert summary.intra_label_cosine(location) == pytest.approx(0.353, abs=5e-4)
+    assert summary.intra_label_cosine(digits[1:]) == pytest.approx(0.537, abs=5e-4)
 
 
 def test_a_summary_counts_rows_and_classes_of_both_halves() -> None:
     train = Examples(torch.ones(3, 2, 4), torch.tensor([0, 1, 1]), 3)
     test = Examples(torch.ones(2, 2, 4), torch.tensor([2, 1]), 3)
-    *counts, cosine = describing.summarise(train, test)
+    *counts, cosine = summary.summarise(train, test)
     assert counts == [3, 2, (2, 4), 3, 1, 3]
     assert cosine == pytest.approx(1)
 
@@ -635,7 +634,10 @@ def test_a_dataset_whose_loading_fails_is_described_by_the_failure() -> None:
         raise RuntimeError("no such column")
 
     broken = Dataset(load, record.model, record.rate, record.root_size, record.source)
-    assert describing.describe("mine", broken) == (None, "it cannot be loaded: RuntimeError: no such column")
+    assert summary.describe("mine", broken.source, broken.load) == (
+        None,
+        "it cannot be loaded: RuntimeError: no such column",
+    )
 
 
 def test_the_list_tells_present_absent_and_damaged_datasets_apart(writers: Path, published: list[Path]) -> None:
@@ -663,7 +665,7 @@ def test_a_damaged_file_stops_data_commands_and_the_grid_with_one_sentence(
     paths[0].write_bytes(paths[0].read_bytes()[:-1000])
     cut = writers / "femnist/test/all_data_0.json"
     cut.write_bytes(cut.read_bytes()[:-10])
-    for name, said in (("mnist", f"{paths[0]}: its sha256 is {data.sha256(paths[0])}"), ("femnist", f"{cut}: it was")):
+    for name, said in (("mnist", f"{paths[0]}: its sha256 is {files.sha256(paths[0])}"), ("femnist", f"{cut}: it was")):
         grid = ("grid", "-D", name, "-d", "krum", "-a", "none", "--seeds", "1", "--out", str(writers / "out"))
         for words in (("data", "path", name), grid):
             assert f"Error: {said}" in agrbench(*words, ok=2).stderr

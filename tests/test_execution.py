@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from agrbench.cells import Cell
 from agrbench.cli import main
+from agrbench.machine import cores
 from agrbench.plugins.registry import Registry
 from agrbench.results.store import Store
-from agrbench.simulation.execution import Turns, cores, execute
+from agrbench.simulation.execution import Turns, execute
 from agrbench.simulation.run import simulate
 
 KILLER = '''"""Kill the process that computes it."""

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agrbench.cells import Cell
-from agrbench.clients.federation import Examples, Federation, batch, federate, split
+from agrbench.clients.federation import Federation, federate
+from agrbench.data.examples import Examples, batch, split
 from agrbench.errors import AgrbenchError
 from agrbench.randomness import generator
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -18,16 +17,16 @@ from torch import Tensor
 
 import agrbench
 from agrbench.clients import perturbations
+from agrbench.clients.insider import Insider, unpooled
+from agrbench.errors import AgrbenchError
 from agrbench.layout import Layout
-from agrbench.server import amplifier as amplifiers
-from agrbench.server import combine as combining
-from agrbench.server import geometry
-from agrbench.server import view as sights
+from agrbench.server import amplifier, combine, geometry, view
 from agrbench.server.amplifier import Patches, magnitude, maximum
 from agrbench.server.combine import Spread, by_client, by_column, by_rank, ranked
-from agrbench.server.deferred import Deferred
 from agrbench.server.geometry import Geometry
-from agrbench.server.scores import Ranks, between, nearest_to_median
+from agrbench.server.ranks import Ranks, between, nearest_to_median
+from agrbench.server.rounds import Server
+from agrbench.server.view import Sight
 from agrbench.threads import each, finish, using
 
 DTYPES = st.sampled_from([torch.float32, torch.float64, torch.bfloat16])
@@ -85,7 +84,7 @@ def test_the_values_nearest_to_the_median_are_those_of_a_stable_sort(block: Tens
 def test_ranks_averaged_at_once_are_ranks_weighed_column_by_column(
     low: int, high: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(combining, "BLOCK", 6 * 64)
+    monkeypatch.setattr(combine, "BLOCK", 6 * 64)
     updates = torch.randn(6, 1000, generator=torch.Generator().manual_seed(low), dtype=dtype)
     slow = by_column(lambda a, b: between(updates[:, a:b], low, high), 1000, None, None, updates)
     step, weights = (how(lambda block: Ranks(block, low, high), updates) for how in (by_rank, ranked))
@@ -126,7 +125,7 @@ def maps(kind: str, coordinates: int, features: int, rng: torch.Generator) -> Te
 @pytest.mark.parametrize("kind", ["in order", "stripes", "at random", "dropped"])
 @pytest.mark.parametrize("block", [1, 5 * 80, 1 << 17])
 def test_a_coordinate_takes_the_weights_of_its_feature(kind: str, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(combining, "BLOCK", block)
+    monkeypatch.setattr(combine, "BLOCK", block)
     rng = torch.Generator().manual_seed(5)
     features, coordinates = 300, 600
     feature_of = maps(kind, coordinates, features, rng)
@@ -157,7 +156,7 @@ def test_features_are_cut_where_their_coordinates_lie_together(kind: str) -> Non
 def test_strips_side_by_side_are_the_view(
     strip: int, reduce: Any, dtype: torch.dtype, kernel: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(amplifiers, "STRIP", strip)
+    monkeypatch.setattr(amplifier, "STRIP", strip)
     rows = torch.randn(3, WIDTH, generator=torch.Generator().manual_seed(kernel)).round(decimals=1).to(dtype)
     for fold in ("layers", "released"):
         if fold == "released" and kernel > 5:
@@ -172,7 +171,7 @@ def test_strips_side_by_side_are_the_view(
 def test_a_rule_of_distances_makes_no_pooled_view(defense: str, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = torch.randn(9, WIDTH, generator=torch.Generator().manual_seed(0))
     truth = agrbench.aggregate(rows, defense, 2, LAYERS)
-    monkeypatch.setattr(amplifiers, "pool", never)
+    monkeypatch.setattr(amplifier, "pool", never)
     assert torch.equal(agrbench.aggregate(rows, defense, 2, LAYERS), truth)
 
 
@@ -182,7 +181,7 @@ def test_a_rule_of_distances_makes_no_pooled_view(defense: str, monkeypatch: pyt
 def test_a_rule_of_distances_mixes_no_rows(defense: str, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = torch.randn(12, WIDTH, generator=torch.Generator().manual_seed(0))
     truth = agrbench.aggregate(rows, defense, 1, LAYERS)
-    monkeypatch.setattr(sights, "_mixed", never)
+    monkeypatch.setattr(view, "_mixed", never)
     assert torch.equal(agrbench.aggregate(rows, defense, 1, LAYERS), truth)
 
 
@@ -283,45 +282,33 @@ class Counted:
         return torch.arange(6.0).view(2, 3)
 
 
-@pytest.fixture
-def asked() -> Iterator[tuple[Counted, Tensor]]:
+def test_a_lazy_field_is_computed_when_first_read_and_once() -> None:
+    counted, other = Counted(), Counted()
+    server, another = Server(model=counted, previous=counted), Server(model=other)
+    assert (counted.times, other.times) == (0, 0)
+    assert server.model is server.model
+    assert torch.equal(server.model, counted())
+    assert (counted.times, other.times) == (2, 0)
+    assert another.model is not server.model
+    assert (counted.times, other.times) == (2, 1)
+
+
+def test_a_lazy_field_that_was_not_given_says_what_to_pass() -> None:
+    with pytest.raises(AgrbenchError, match=r"needs root, which was not given; pass root=: the server's own update"):
+        _ = Server(model=Counted()).root
+    insider = Insider(
+        malicious=1, clients=2, byzantine=1, layout=None, number=1, memory={}, rng=torch.Generator()
+    )  # fmt: skip
+    with pytest.raises(AgrbenchError, match=r"needs respond, which was not given; pass defense=: the stack attacked"):
+        _ = insider.respond
+
+
+def test_the_number_of_rows_is_known_before_the_view() -> None:
     counted = Counted()
-    yield counted, Deferred.of(counted, (2, 3), torch.zeros(1))
-
-
-def test_what_is_known_of_deferred_rows_makes_none(asked: tuple[Counted, Tensor]) -> None:
-    counted, rows = asked
-    known = (len(rows), rows.shape, rows.ndim, rows.dim(), rows.size(1), rows.dtype, rows.device)
-    assert known == (2, (2, 3), 2, 2, 3, torch.float32, CPU)
-    assert counted.times == 0
-
-
-READ: dict[str, Callable[[Tensor], Any]] = {
-    "a product": lambda rows: (rows @ rows.T).tolist(),
-    "an item": lambda rows: rows[1, 2].item(),
-    "a block": lambda rows: rows[:, 1:].tolist(),
-    "numpy": lambda rows: rows.numpy().tolist(),
-    "an array": lambda rows: np.asarray(rows).tolist(),
-    "a stack": lambda rows: torch.stack([rows, rows]).sum().item(),
-    "a sum into another": lambda rows: torch.zeros(2, 3).add_(rows).tolist(),
-    "rows written into another": lambda rows: torch.zeros(3, 3).index_copy(0, torch.tensor([2, 0]), rows).tolist(),
-    "a loop": lambda rows: [row.tolist() for row in rows],
-    "a copy": lambda rows: copy.deepcopy(rows).tolist(),
-    "a number on the left": lambda rows: (1 - rows).tolist(),
-    "text": repr,
-}
-
-
-@pytest.mark.parametrize("how", READ)
-def test_deferred_rows_answer_as_the_rows_themselves(how: str, asked: tuple[Counted, Tensor]) -> None:
-    counted, rows = asked
-    assert READ[how](rows) == READ[how](Counted()())
-    assert counted.times > 0
-
-
-def test_whatever_comes_of_deferred_rows_is_a_plain_tensor(asked: tuple[Counted, Tensor]) -> None:
-    assert type(asked[1].clone()) is Tensor
-    assert type(asked[1][0]) is Tensor
+    sight = replace(Sight.of(torch.ones(2, 3), Layout.of_shapes([(3,)]), (0, 1)), view=counted)
+    seen = sight.round(sight.layout, 0, Server(), unpooled, {}, 1, torch.Generator())
+    assert (seen.n, seen.device, counted.times) == (2, CPU, 0)
+    assert torch.equal(seen.view, counted())
 
 
 # ---------------------------------------------------------------- threads
@@ -406,9 +393,9 @@ def test_results_are_handed_on_while_others_are_made_and_leaving_early_stops_the
     ["krum", "multi_krum", "euden", "amp+cosden", "median", "trimmed_mean", "meamed", "amp+median", "nnm+krum"],
 )
 def test_the_number_of_threads_changes_no_bit(defense: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (amplifiers, combining, geometry):
+    for module in (amplifier, combine, geometry):
         monkeypatch.setattr(module, "BLOCK", 2048)
-    monkeypatch.setattr(amplifiers, "STRIP", 2048)
+    monkeypatch.setattr(amplifier, "STRIP", 2048)
     rng = torch.Generator().manual_seed(3)
     rows = torch.randn(60 * 40, generator=rng) + 0.1 * torch.randn(12, 60 * 40, generator=rng)
     steps = []

@@ -21,7 +21,7 @@ def entry(tmp_path: Path, body: str, kind: str = "defense") -> Entry:
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
 def test_every_rule_names_its_paper_formula_requirement_and_amplified_form(rule: Entry) -> None:
-    text = listing.in_full(rule)
+    text = listing.full(rule)
     assert rule.name in CONTROLS or listing.paper(rule)
     assert listing.formula(rule).endswith(".")
     assert "  requires " in text
@@ -34,7 +34,7 @@ def test_every_rule_names_its_paper_formula_requirement_and_amplified_form(rule:
 @pytest.mark.parametrize("name", REGISTRY.names("attack"))
 def test_every_attack_states_its_knowledge_space_sign_and_goal(name: str) -> None:
     entry = REGISTRY.entry("attack", name)
-    text = listing.in_full(entry)
+    text = listing.full(entry)
     for word in ("knowledge", "space", "sign", "goal", "formula"):
         assert f"      {word} " in text
     assert name == "none" or listing.paper(entry)
@@ -57,7 +57,7 @@ defense = Defense(weigh, "own", requires=lambda n, f: f < n, amplifier=None, wai
 
 
 def test_facts_are_read_from_the_source_whether_fields_are_named_or_not(tmp_path: Path) -> None:
-    assert listing.in_full(entry(tmp_path, BODY)).splitlines() == [
+    assert listing.full(entry(tmp_path, BODY)).splitlines() == [
         "  mine(share=0.5)",
         "      Mine: trust some (Ours, 2026).",
         "      paper      Ours, 2026",
@@ -72,7 +72,7 @@ def test_facts_are_read_from_the_source_whether_fields_are_named_or_not(tmp_path
 
 def test_what_a_source_does_not_say_is_left_out(tmp_path: Path) -> None:
     bare = entry(tmp_path, '"""Mine."""\ndefense = Defense(lambda round: 1)\n')
-    assert listing.in_full(bare).splitlines() == [
+    assert listing.full(bare).splitlines() == [
         "  mine",
         "      Mine.",
         "      family     other",
@@ -82,9 +82,9 @@ def test_what_a_source_does_not_say_is_left_out(tmp_path: Path) -> None:
 
 
 def test_record_that_is_made_elsewhere_is_listed_by_its_first_line(tmp_path: Path) -> None:
-    assert listing.in_full(entry(tmp_path, '"""Mine."""\ndefense = make()\n')).startswith("  mine\n      Mine.")
+    assert listing.full(entry(tmp_path, '"""Mine."""\ndefense = make()\n')).startswith("  mine\n      Mine.")
 
 
 def test_waivers_that_are_no_literal_are_left_out(tmp_path: Path) -> None:
     body = '"""Mine."""\nWHY = {}\ndefense = Defense(lambda round: 1, waives=WHY)\n'
-    assert "waives" not in listing.in_full(entry(tmp_path, body))
+    assert "waives" not in listing.full(entry(tmp_path, body))

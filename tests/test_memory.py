@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from agrbench import memory
+from agrbench import machine
 from agrbench.cells import Cell
 from agrbench.plugins.registry import Registry
 from agrbench.simulation.run import Run
 
 FAULTS = """
 import resource, sys
-from agrbench import memory
+from agrbench import machine
 if sys.argv[1] == "large":
     memory.use_large_pages()
 import torch
@@ -50,12 +50,12 @@ def test_a_thousand_rounds_hold_no_more_than_a_hundred(defense: str, attack: str
     run = Run(Cell("digits", defense, attack, **settings), Registry())  # type: ignore[arg-type]
     run.play(100)
     tensors = held()
-    memory.reset_peak()
-    before = memory.peak()
+    machine.reset_peak()
+    before = machine.peak()
     run.play(1100)
     assert held() == tensors
     # the curves' own numbers, and the interpreter's: 1,000 copies of the updates would be 120 MB
-    assert memory.peak() - before < 16e6
+    assert machine.peak() - before < 16e6
 
 
 def test_large_pages_are_faulted_in_by_the_hundred_where_the_system_has_them() -> None:

@@ -116,7 +116,7 @@ class Course:
         self.number += 1
         self.previous = self.previous if previous is None else previous
         updates, last = (torch.from_numpy(values.astype(self.dtype)) for values in (rows, self.previous))
-        untouched, server = updates.clone(), Server({"previous": lambda: last})
+        untouched, server = updates.clone(), Server(previous=lambda: last)
         before = copy.deepcopy(self.court.memories)
         trial = self.court.rehearse().step(updates, f, server, self.number, self.excluded)
         assert same(self.court.memories, before)
@@ -853,7 +853,7 @@ def test_fedinv_hears_a_run_through_the_servers_gradients_and_draws_anew_each_ro
     layers = Layout.read([(2, 4), (4,)], 12)
     court = Judge(REGISTRY.stack("fedinv"), layers, partial(generator, 5))
     for number in (1, 2, 3):
-        server = Server({"gradients": model.given})
+        server = Server(gradients=model.given)
         trial = court.rehearse().step(torch.from_numpy(rows), 2, server, number)
         outcome = court.step(torch.from_numpy(rows), 2, server, number)
         rng = generator(5, "defense", number, 0)

@@ -20,9 +20,8 @@ from agrbench.plugins.registry import Registry
 from agrbench.results import metrics
 from agrbench.results import statistics as inference
 from agrbench.results.metrics import Group
+from agrbench.results.record import Record, blank, failed
 from agrbench.results.statistics import Sample
-from agrbench.results.store import Record
-from agrbench.simulation.execution import blank, failed
 
 REGISTRY = Registry()
 ROUNDS = [0, 10, 20, 30, 40]  # 40 rounds are attacked from round 10 on: four evaluations count

@@ -15,7 +15,7 @@ from torch.func import functional_call, grad, vmap
 
 from agrbench.clients import models
 from agrbench.clients.models import Block, Builder, ResNet, cnn, mlp, resnet
-from agrbench.data import files as data
+from agrbench.data import files
 from agrbench.errors import AgrbenchError
 from agrbench.layout import Layout
 
@@ -177,7 +177,7 @@ def test_the_shortcut_has_no_parameters() -> None:
 
 def checkpoint(depth: int, name: str) -> dict[str, Tensor]:
     """Read the published weights of a network, if they are at hand."""
-    path = Path(os.environ.get(data.FOLDER, "")) / "cifar10-resnet-weights" / name
+    path = Path(os.environ.get(files.FOLDER, "")) / "cifar10-resnet-weights" / name
     if not path.is_file():
         pytest.skip(f"the published resnet of depth {depth} is not at hand")
     content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)

@@ -18,12 +18,13 @@ from torch import Tensor
 import agrbench
 from agrbench import settings
 from agrbench.cells import Cell
-from agrbench.clients.federation import Examples, Federation, federate
+from agrbench.clients.federation import Federation, federate
 from agrbench.clients.partitions import deal
+from agrbench.data.examples import Examples
 from agrbench.errors import AgrbenchError
 from agrbench.plugins.registry import Registry
 from agrbench.randomness import generator
-from agrbench.results.store import curves
+from agrbench.results.record import curves
 from agrbench.simulation.run import Run
 
 DEALT = ["iid", "dirichlet(alpha=0.1)", "dirichlet(alpha=10.0)", "shards(labels=1)", "shards(labels=3)",

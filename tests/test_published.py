@@ -30,16 +30,16 @@ from agrbench.results import statistics as inference
 from agrbench.results.formats import Table
 from agrbench.results.paper import claims as published
 from agrbench.results.paper import matching
-from agrbench.results.paper import tables as comparing
+from agrbench.results.paper.tables import beside_published
+from agrbench.results.record import Record, blank, failed
 from agrbench.results.statistics import Sample
-from agrbench.results.store import Record, Store
-from agrbench.simulation.execution import blank, failed
+from agrbench.results.store import Store
 
 REGISTRY = Registry()
 ROUNDS = [0, 10, 20, 30, 40]  # the attack starts at 10
 UNTARGETED = ("label_flip", "gradient_ascent", "min_max", "flip_ascent")
 ATTACKS = ("none", *UNTARGETED, "scaling")
-FORMS: tuple[formats.Format, ...] = formats.FORMATS
+FORMS = tuple(formats.FORMATS)
 # Rows and the sum of the values, added by hand from the paper; its text gives the two halves of table 4:
 # 76003.8 + 67886.2 seconds.
 PRINTED = {
@@ -82,7 +82,7 @@ def with_settings(records: Iterable[Record], **settings: Any) -> list[Record]:
 
 
 def table(name: str, records: Iterable[Record] = ()) -> Table:
-    return comparing.compare(name, metrics.groups(records), REGISTRY)
+    return beside_published(name, metrics.groups(records), REGISTRY)
 
 
 def rows(name: str, records: Iterable[Record], **names: Any) -> list[dict[str, Any]]:
@@ -117,7 +117,7 @@ def no_data(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", sorted(PRINTED))
 def test_the_published_values_are_as_many_and_add_up_to_what_the_paper_prints(name: str) -> None:
-    text = resources.files("agrbench.paper").joinpath(f"{name}.csv").read_text(encoding="utf-8")
+    text = resources.files("agrbench.results.paper").joinpath(f"{name}.csv").read_text(encoding="utf-8")
     _, *lines = csv.reader(text.splitlines())
     count, total = PRINTED[name]
     assert len(lines) == count
@@ -125,7 +125,7 @@ def test_the_published_values_are_as_many_and_add_up_to_what_the_paper_prints(na
 
 
 def test_no_published_file_is_left_out_of_the_tables() -> None:
-    files = {file.name for file in resources.files("agrbench.paper").iterdir() if file.name.endswith(".csv")}
+    files = {file.name for file in resources.files("agrbench.results.paper").iterdir() if file.name.endswith(".csv")}
     assert files == {f"{name}.csv" for page in published.PAGES.values() for name in page.files}
     assert files == {f"{name}.csv" for name in PRINTED}
 
@@ -177,9 +177,7 @@ def test_every_published_row_appears_once_where_nothing_was_run(name: str) -> No
 
 @pytest.mark.parametrize("name", sorted(ROWS))
 @pytest.mark.parametrize("form", FORMS)
-def test_an_empty_folder_prints_the_whole_table_in_every_format(
-    name: str, form: formats.Format, tmp_path: Path
-) -> None:
+def test_an_empty_folder_prints_the_whole_table_in_every_format(name: str, form: str, tmp_path: Path) -> None:
     done = CliRunner().invoke(main, ["table", str(tmp_path), "--like", name, "--format", form])
     assert done.exit_code == 0, done.output
     if form == "json":
@@ -504,7 +502,7 @@ def test_the_fifth_table_says_why_a_row_is_not_there(monkeypatch: pytest.MonkeyP
         def names(self, kind: str) -> list[str]:
             return ["location30"]
 
-    notes = comparing.compare("table5", [], Bare()).notes
+    notes = beside_published("table5", [], Bare()).notes
     assert any(note.endswith(": location30: absent: some.file.") for note in notes)
     assert any(note.endswith(": no dataset is named texas100.") for note in notes)
 

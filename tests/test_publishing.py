@@ -19,9 +19,10 @@ from agrbench.cli import main
 from agrbench.errors import AgrbenchError
 from agrbench.plugins.registry import Registry
 from agrbench.results.leaderboard import page as leaderboard
-from agrbench.results.leaderboard import publish as publishing
-from agrbench.results.store import Record, Store, read
-from agrbench.simulation.execution import blank, failed, skipped
+from agrbench.results.leaderboard import publish
+from agrbench.results.record import Record, blank, failed, skipped
+from agrbench.results.store import Store, read
+from agrbench.simulation import suites
 
 ROOT = Path(__file__).parents[1]
 BOARD = ROOT / "leaderboard"
@@ -83,7 +84,9 @@ def files(folder: Path) -> dict[str, bytes]:
 
 def test_the_committed_page_is_what_the_committed_records_say() -> None:
     """To refresh it: `agrbench leaderboard publish`."""
-    assert (BOARD / leaderboard.PAGE).read_text(encoding="utf-8") == leaderboard.page(BOARD, REGISTRY)
+    assert (BOARD / leaderboard.PAGE).read_text(encoding="utf-8") == leaderboard.page(
+        BOARD, REGISTRY, suites.demanded(REGISTRY)
+    )
 
 
 def test_breaking_points_are_those_that_the_command_prints() -> None:
@@ -328,7 +331,7 @@ def test_a_link_in_the_leaderboard_leads_nowhere(part: str, mine: Path, board: P
 @pytest.mark.parametrize("name", ["..", ".", "../x", "/tmp/x", "a/b", "", "-x", ".hidden", "a b"])
 def test_a_name_that_is_no_folder_of_its_own_is_refused(name: str, mine: Path, board: Path) -> None:
     with pytest.raises(AgrbenchError, match="cannot name a folder"):
-        publishing.publish(mine, board, name, REGISTRY)
+        publish.publish(mine, board, name, REGISTRY)
     assert files(board) == {}
 
 

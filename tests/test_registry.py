@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agrbench.errors import AgrbenchError, PluginError, SpecError
-from agrbench.plugins import contract as plugins
+from agrbench.plugins import contract
 from agrbench.plugins.registry import Registry
 
 SHIPPED = Registry()
@@ -60,13 +60,13 @@ def modules() -> list[tuple[str, str, Any]]:
     for package in ("attacks", "defenses", "datasets"):
         for path in sorted((ROOT / package).glob("[!_]*.py")):
             module = importlib.import_module(f"agrbench.{package}.{path.stem}")
-            kinds = [kind for kind, record in plugins.KINDS.items() if isinstance(getattr(module, kind, None), record)]
+            kinds = [kind for kind, record in contract.KINDS.items() if isinstance(getattr(module, kind, None), record)]
             assert kinds, f"{path} exports nothing"
             found += [(kind, path.stem, module) for kind in kinds]
     return found
 
 
-ENTRIES = [SHIPPED.entry(kind, name) for kind in plugins.KINDS for name in SHIPPED.names(kind)]
+ENTRIES = [SHIPPED.entry(kind, name) for kind in contract.KINDS for name in SHIPPED.names(kind)]
 IDS = [f"{entry.kind}-{entry.name}" for entry in ENTRIES]
 
 
@@ -75,7 +75,7 @@ IDS = [f"{entry.kind}-{entry.name}" for entry in ENTRIES]
 
 def test_every_shipped_file_is_found_under_its_file_name_and_nothing_else_is() -> None:
     made = modules()
-    for kind in plugins.KINDS:
+    for kind in contract.KINDS:
         assert SHIPPED.names(kind) == sorted(stem for has, stem, _ in made if has == kind)
     assert {"krum", "fedavg"} <= set(SHIPPED.names("defense"))
 
@@ -88,7 +88,7 @@ def test_what_the_source_text_says_is_what_the_module_says(entry: Any) -> None:
     assert entry.summary == str(module.__doc__).splitlines()[0]
     assert entry.summary.strip()
     record = getattr(module, entry.kind)
-    real = plugins.hyperparameters(record)
+    real = contract.hyperparameters(record)
     assert set(entry.parameters) == set(real)
     for name, parameter in entry.parameters.items():
         default = ast.literal_eval(parameter.default)
@@ -114,7 +114,7 @@ def test_loading_gives_the_record_under_the_spec_that_was_asked_for() -> None:
     assert [stage.name for stage in stack.stages] == ["amp(kernel=3)", "nnm"]
     assert stack.defense.name == "krum"
     assert SHIPPED.attack("scaling(target=2)").name == "scaling(target=2)"
-    assert isinstance(SHIPPED.dataset("digits").record, plugins.Dataset)
+    assert isinstance(SHIPPED.dataset("digits").record, contract.Dataset)
 
 
 # What is refused, and how
@@ -135,7 +135,7 @@ def test_an_unknown_name_is_answered_with_the_nearest(kind: str, spec: str, wron
         SHIPPED.canonical(kind, spec)
 
 
-@pytest.mark.parametrize("kind", sorted(plugins.KINDS))
+@pytest.mark.parametrize("kind", sorted(contract.KINDS))
 def test_a_name_like_no_other_is_answered_with_all_there_are(kind: str) -> None:
     with pytest.raises(SpecError) as refused:
         SHIPPED.entry(kind, "qqqqqq")
@@ -417,7 +417,9 @@ def test_a_file_may_export_two_kinds(tmp_path: Path) -> None:
     assert "mine" in registry.names("defense")
     assert "mine" in registry.names("attack")
     assert registry.canonical("defense", "mine(power=2)") == "mine(power=2.0)"
-    assert registry.attack("mine(strength=5)").record.forge(None) == 5
+    forge = registry.attack("mine(strength=5)").record.forge
+    assert forge is not None
+    assert forge(None) == 5
     with pytest.raises(SpecError, match="no hyperparameter 'strength'"):
         registry.stack("mine(strength=5)")
 

@@ -17,7 +17,8 @@ from torch import Generator
 
 import agrbench
 from agrbench import Cell, Layout
-from agrbench.clients.federation import Attacker, Examples
+from agrbench.clients.insider import Attacker
+from agrbench.data.examples import Examples
 from agrbench.errors import AgrbenchError, Inapplicable, SpecError
 from agrbench.plugins import Attack
 from agrbench.plugins.registry import Registry
@@ -747,7 +748,7 @@ def test_rows_that_are_not_finite_take_their_sizes_with_them(prefix: str) -> Non
 def test_clients_that_are_heard_no_more_take_their_sizes_with_them() -> None:
     rows = np.random.default_rng(1).normal(size=(5, 3))
     judge = Judge(registry().stack(WEIGHTED), Layout.read([(1, 3)], 3), partial(generator, 0))
-    server = Server({"sizes": lambda: torch.tensor([1, 500, 2, 3, 700]), "previous": lambda: torch.zeros(3)})
+    server = Server(sizes=lambda: torch.tensor([1, 500, 2, 3, 700]), previous=lambda: torch.zeros(3))
     step = judge.step(torch.from_numpy(rows), 0, server, 1, [1, 4]).step
     assert_weighted(step.numpy(), by_size(np.array([1, 2, 3])), rows[[0, 2, 3]], "float64")
 

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from agrbench.cells import Cell
-from agrbench.clients.federation import Examples
 from agrbench.clients.learner import Learner, learner
 from agrbench.clients.local_training import Schedule, Trainer
 from agrbench.clients.models import mlp
 from agrbench.clients.poisoning import shuffle_labels
+from agrbench.data.examples import Examples
 from agrbench.plugins.registry import Registry
 from agrbench.randomness import generator
 from agrbench.simulation.run import Run
@@ -27,7 +27,7 @@ from agrbench.threads import using
 
 SGD = Schedule("sgd", 0.3)
 ADAM = Schedule("adam", 0.01, epochs=2, batches=3)
-MOMENTUM = Schedule("sgd", 0.1, epochs=2, batches=3, momentum=0.9)
+MOMENTUM = Schedule("sgd", 0.1, epochs=2, batches=3, options={"momentum": 0.9})
 
 
 def assert_close(ours: Tensor, wanted: Tensor) -> None:
@@ -90,7 +90,7 @@ class Worker:
         self.optimizer: torch.optim.Optimizer = (
             torch.optim.Adam(parameters, schedule.rate)
             if schedule.optimizer == "adam"
-            else torch.optim.SGD(parameters, schedule.rate, momentum=schedule.momentum)
+            else torch.optim.SGD(parameters, schedule.rate, momentum=schedule.options["momentum"])
         )
 
     def train(self, start: Tensor, shard: Examples) -> Tensor:
@@ -134,9 +134,9 @@ def rounds_of(trainer: Trainer, model: Tensor, rounds: int = 3) -> Tensor:
 @st.composite
 def schedules(draw: st.DrawFn) -> Schedule:
     optimizer = draw(st.sampled_from(["sgd", "adam"]))
-    momentum = draw(st.sampled_from([0.0, 0.5, 0.9])) if optimizer == "sgd" else 0.0
+    momentum = {"momentum": draw(st.sampled_from([0.0, 0.5, 0.9]))} if optimizer == "sgd" else {}
     rate = {"sgd": 0.2, "adam": 0.01}[optimizer]
-    return Schedule(optimizer, rate, draw(st.integers(1, 3)), draw(st.integers(1, 5)), momentum)
+    return Schedule(optimizer, rate, draw(st.integers(1, 3)), draw(st.integers(1, 5)), options=momentum)
 
 
 @given(
@@ -380,9 +380,9 @@ def test_the_rate_is_the_cell_s_and_else_the_optimizer_s_own(settings: dict[str,
 
 def test_a_cell_s_schedule_is_read_whole() -> None:
     cell = Cell("digits", "fedavg", "none", schedule="sgd(momentum=0.9,epochs=2,batches=5,poisoned='after')")
-    assert Schedule.of(cell, 0.5) == Schedule("sgd", 0.5, 2, 5, 0.9, "after")
+    assert Schedule.of(cell, 0.5) == Schedule("sgd", 0.5, 2, 5, "after", {"momentum": 0.9})
     assert Schedule.of(Cell("digits", "fedavg", "none", schedule="adam"), 0.5) == Schedule("adam", 0.001)
-    assert Schedule.of(Cell("digits", "fedavg", "none"), 0.5) == Schedule("sgd", 0.5, 1, 1, 0.0, "anew")
+    assert Schedule.of(Cell("digits", "fedavg", "none"), 0.5) == Schedule("sgd", 0.5, 1, 1, "anew", {"momentum": 0.0})
 
 
 PRECISE = '''"""Digits in double precision, and a small model."""
@@ -510,7 +510,9 @@ def test_poisoned_training_does_not_reach_an_honest_client_s_optimizer(
         assert torch.equal(*learned)
 
 
-@pytest.mark.parametrize("schedule", [Schedule("adam", 1e-2, 2, 3), Schedule("sgd", 0.1, 2, 2, momentum=0.9)])
+@pytest.mark.parametrize(
+    "schedule", [Schedule("adam", 1e-2, 2, 3), Schedule("sgd", 0.1, 2, 2, options={"momentum": 0.9})]
+)
 def test_two_threads_train_to_the_bits_of_one(schedule: Schedule, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("agrbench.clients.local_training.BLOCK", 1)  # a block a client
     rng = torch.Generator().manual_seed(0)

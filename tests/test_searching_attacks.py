@@ -18,12 +18,13 @@ from torch import Tensor
 
 import agrbench
 from agrbench import Cell, Layout
+from agrbench.clients.insider import Insider
+from agrbench.clients.insider import forge as ask
 from agrbench.errors import AgrbenchError, Inapplicable, SpecError
 from agrbench.plugins.registry import Registry
 from agrbench.randomness import generator
-from agrbench.results.store import Store, curves
-from agrbench.server.judge import forge as ask
-from agrbench.server.rounds import Insider
+from agrbench.results.record import curves
+from agrbench.results.store import Store
 from agrbench.simulation.grid import plan
 
 REGISTRY = Registry(())
@@ -137,8 +138,8 @@ class Victim:
         updates, width = torch.from_numpy(self.honest.copy()), self.honest.shape[1]
         m, n = self.malicious, len(self.honest) + self.malicious
         insider = Insider(
-            m, n, m, Layout.read(shapes, width), 1, {}, generator(0, "attack", 1),
-            {"honest": lambda: updates, "respond": lambda: self.respond},
+            malicious=m, clients=n, byzantine=m, layout=Layout.read(shapes, width), number=1, memory={},
+            rng=generator(0, "attack", 1), honest=lambda: updates, respond=lambda: self.respond,
         )  # fmt: skip
         rows = ask(REGISTRY.attack(f"adaptive({options})"), insider, width).double().numpy()
         assert (updates.numpy() == self.honest).all()

@@ -24,7 +24,8 @@ from agrbench import settings
 from agrbench.cells import Cell
 from agrbench.cli import main
 from agrbench.clients import models
-from agrbench.clients.federation import Examples, Federation, federate
+from agrbench.clients.federation import Federation, federate
+from agrbench.data.examples import Examples
 from agrbench.errors import AgrbenchError, SpecError
 from agrbench.randomness import generator
 

@@ -14,7 +14,7 @@ import agrbench
 from agrbench.cells import Cell
 from agrbench.errors import Inapplicable, PluginError
 from agrbench.plugins.registry import Registry
-from agrbench.results.store import curves
+from agrbench.results.record import curves
 from agrbench.simulation.run import Run
 
 SMALL: dict[str, Any] = {"clients": 10, "rounds": 20, "start": 10}
@@ -136,7 +136,7 @@ def test_excluded_clients_are_heard_no_more(tmp_path: Path) -> None:
         tmp_path,
         "banish",
         '"""Ban the first row that is left."""\nimport torch\nfrom agrbench.plugins import Defense\n'
-        "from agrbench.server.rounds import Verdict\n\n\n"
+        "from agrbench.plugins.contract import Verdict\n\n\n"
         "def banish(round):\n"
         '    """Count the rows."""\n'
         "    round.memory.setdefault('rows', []).append(round.clients)\n"

@@ -32,7 +32,8 @@ import torch
 from agrbench.errors import Inapplicable
 from agrbench.layout import Layer, Layout
 from agrbench.plugins import Defense, Stage
-from agrbench.server.rounds import Columns, Round, Verdict
+from agrbench.plugins.contract import Columns, Verdict
+from agrbench.server.rounds import Round
 
 '''
 
@@ -338,26 +339,26 @@ def verdict(more: str) -> str:
     """
 
 
-def test_verdict_adds_the_previous_step_and_the_roots_update(plugin: Write) -> None:
-    rows, previous, root = normal(3, 4), normal(1, 4, 1)[0], normal(1, 4, 2)[0]
-    file = plugin("memory_of", verdict("previous=0.5, root=-2.0"))
-    step = agrbench.aggregate(rows, "memory_of", plugins=(file,), previous=previous, root=root)
-    assert_close(step, rows.mean(axis=0) + 0.5 * previous - 2.0 * root, rows)
+def test_verdict_adds_the_previous_step(plugin: Write) -> None:
+    rows, previous = normal(3, 4), normal(1, 4, 1)[0]
+    file = plugin("memory_of", verdict("previous=-0.5"))
+    step = agrbench.aggregate(rows, "memory_of", plugins=(file,), previous=previous)
+    assert_close(step, rows.mean(axis=0) - 0.5 * previous, rows)
 
 
 def test_previous_step_is_zero_unless_given_and_a_root_must_be_given(plugin: Write) -> None:
     rows = normal(3, 4)
-    last, root = plugin("last", verdict("previous=0.5")), plugin("rooted", verdict("root=1.0"))
+    last = plugin("last", verdict("previous=0.5"))
     assert_close(agrbench.aggregate(rows, "last", plugins=(last,)), rows.mean(axis=0), rows)
     with pytest.raises(AgrbenchError, match="root="):
-        agrbench.aggregate(rows, "rooted", plugins=(root,))
+        agrbench.aggregate(rows, "fltrust")
 
 
-def test_previous_step_and_root_go_in_unamplified(plugin: Write) -> None:
-    rows, previous, root = normal(3, 4), normal(1, 4, 1)[0], normal(1, 4, 2)[0]
-    file = plugin("memory_of", verdict("previous=1.0, root=1.0"))
-    step = agrbench.aggregate(rows, "amp+memory_of", 0, [(2, 2)], plugins=(file,), previous=previous, root=root)
-    assert_close(step, rows.mean(axis=0) + previous + root, rows)
+def test_previous_step_goes_in_unamplified(plugin: Write) -> None:
+    rows, previous = normal(3, 4), normal(1, 4, 1)[0]
+    file = plugin("memory_of", verdict("previous=1.0"))
+    step = agrbench.aggregate(rows, "amp+memory_of", 0, [(2, 2)], plugins=(file,), previous=previous)
+    assert_close(step, rows.mean(axis=0) + previous, rows)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -390,7 +391,7 @@ def test_bare_weights_and_a_verdict_of_them_are_the_same(plugin: Write) -> None:
     assert (agrbench.aggregate(rows, "plain", plugins=(file,)) == agrbench.aggregate(rows, "fedavg")).all()
     given = agrbench.weigh(rows, "krum", 0)
     assert isinstance(given, Verdict)
-    assert (given.previous, given.root, given.noise, tuple(given.exclude)) == (0, 0, 0, ())
+    assert (given.previous, given.noise, tuple(given.exclude)) == (0, 0, ())
 
 
 # ---------------------------------------------------------------- stages of one's own

@@ -19,12 +19,14 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from agrbench.cells import Cell
-from agrbench.cli import show as showing
+from agrbench.cli import show
 from agrbench.errors import AgrbenchError, RecordError
 from agrbench.plugins.registry import Registry
-from agrbench.results import formats, metrics, tables
-from agrbench.results.store import Record, Store, collect, curves, read
-from agrbench.simulation.execution import blank, failed, skipped
+from agrbench.results import formats, metrics
+from agrbench.results.record import Record, blank, curves, failed, skipped
+from agrbench.results.store import Store, collect, read
+from agrbench.results.tables import tables
+from agrbench.results.tables.matrix import METRICS
 
 REGISTRY = Registry()
 CELL = Cell("digits", "amp(kernel=3)+krum", "label_flip", seed=1, rounds=20)
@@ -370,13 +372,13 @@ def damaged(whole: Record, field: str, inner: str | None) -> Iterator[tuple[str,
 
 
 def describe(folder: Path, path: Path) -> str:
-    return showing.describe(read(path))
+    return show.describe(read(path))
 
 
 def tabulate(folder: Path, path: Path) -> str:
     """Write every table of the record, beside those it is compared with."""
     groups = metrics.groups(record for _, record in collect([folder, folder.parent / "rest"]))
-    return "".join(formats.write(tables.tables(groups, metric), "json") for metric in ("triad", *tables.METRICS))
+    return "".join(formats.write(tables(groups, metric), "json") for metric in ("triad", *METRICS))
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from agrbench.clients.federation import Examples, batch
 from agrbench.clients.learner import Functional, Learner, Perceptron, learner
 from agrbench.clients.models import mlp, named
+from agrbench.data.examples import Examples, batch
 from agrbench.layout import Layout
 
 

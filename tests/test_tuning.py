@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from agrbench.cells import Cell
 from agrbench.cli import main
-from agrbench.clients.federation import Examples
+from agrbench.data.examples import Examples
 from agrbench.plugins.registry import Registry
 from agrbench.simulation import tuning
-from agrbench.simulation.run import load, prepare, simulate
+from agrbench.simulation.preparation import load, prepare
+from agrbench.simulation.run import simulate
 from agrbench.simulation.tuning import Trial, best, held_out, tune
 
 CELL = Cell("digits", "fedavg", "none", clients=5, rounds=10, start=10)

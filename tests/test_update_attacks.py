@@ -15,11 +15,11 @@ from torch import Tensor, nn
 
 import agrbench
 from agrbench import Layout
+from agrbench.clients.insider import Insider
+from agrbench.clients.insider import forge as ask
 from agrbench.errors import AgrbenchError
 from agrbench.plugins.registry import Registry
 from agrbench.randomness import generator
-from agrbench.server.judge import forge as ask
-from agrbench.server.rounds import Insider
 
 REGISTRY = Registry(())
 RANDOM = ["gaussian", "fang_trimmed_mean", "fang_trimmed_mean(space='updates')"]
@@ -367,8 +367,8 @@ class Colluders:
         updates, own = self.buffer.copy_(torch.from_numpy(honest)), torch.from_numpy(clean.astype(form[1]))
         untouched, m = updates.clone(), len(clean)
         insider = Insider(
-            m, len(honest) + m, m, None, self.number, self.memory, generator(self.seed, "attack", self.number),
-            {"honest": lambda: updates, "clean": lambda: own},
+            malicious=m, clients=len(honest) + m, byzantine=m, layout=None, number=self.number, memory=self.memory,
+            rng=generator(self.seed, "attack", self.number), honest=lambda: updates, clean=lambda: own,
         )  # fmt: skip
         rows = ask(self.attack, insider, honest.shape[1]).double().numpy().copy()
         assert torch.equal(updates, untouched)

@@ -26,11 +26,11 @@ from test_tables import fill, headers, row, without
 from agrbench.cells import Cell
 from agrbench.cli import main
 from agrbench.plugins.registry import Registry
-from agrbench.results import formats, metrics, tables
+from agrbench.results import formats, metrics
 from agrbench.results.formats import Table
-from agrbench.results.store import Record
+from agrbench.results.record import Record, failed, skipped
+from agrbench.results.tables import tables
 from agrbench.simulation import suites
-from agrbench.simulation.execution import failed, skipped
 
 REGISTRY = Registry()
 KEYS = [
@@ -70,7 +70,7 @@ def made_of(
 
 
 def worst(records: Sequence[Record]) -> Table:
-    (found,) = tables.tables(metrics.groups(records), "worst")
+    (found,) = tables(metrics.groups(records), "worst", suites.demanded(Registry()))
     return found
 
 
@@ -432,7 +432,7 @@ def test_csv_and_json_hold_every_number_at_full_precision() -> None:
 
 def test_every_dataset_has_a_table_of_its_own() -> None:
     elsewhere = [record | {"cell": record["cell"] | {"dataset": "location30"}} for record in made_of()]
-    first, second = tables.tables(metrics.groups(made_of() + elsewhere), "worst")
+    first, second = tables(metrics.groups(made_of() + elsewhere), "worst", suites.demanded(Registry()))
     assert {each["dataset"] for each in first.data} | {each["dataset"] for each in second.data} == {
         "digits", "location30",
     }  # fmt: skip
@@ -440,7 +440,7 @@ def test_every_dataset_has_a_table_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("form", formats.FORMATS)
-def test_the_command_prints_it_in_every_format(form: formats.Format, tmp_path: Path) -> None:
+def test_the_command_prints_it_in_every_format(form: str, tmp_path: Path) -> None:
     records = [record | {"trust": dict.fromkeys(record["trust"], [None] * 5)} for record in made_of()]
     random.Random(0).shuffle(records)
     folder = fill(tmp_path / "records", records)

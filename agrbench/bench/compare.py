@@ -10,7 +10,7 @@ from agrbench.cells import UNDEFENDED
 from agrbench.errors import AgrbenchError, RecordError
 from agrbench.results import store
 from agrbench.results.gate.compare import BETTER, LOST, NEW, SAME, WORSE, Comparison, Finding, Row
-from agrbench.settings import LARGEST
+from agrbench.specs import LARGEST
 
 SCHEMA = 1
 TOLERANCE = 1.5  # times as long
@@ -79,7 +79,7 @@ def compare(base: Bench, head: Bench) -> Comparison:
     rows = [_row(row, now[key]) for key, row in before.items() if key in now and row["defense"] != UNDEFENDED]
     cpus = [bench["environment"].get("cpu") for bench in (base, head)]
     remarks = () if cpus[0] == cpus[1] else ("BASE and HEAD ran on other processors, which ratios change with.",)
-    return Comparison(tuple(rows), tuple(_findings(before, now, head, bool(rows))), remarks=remarks)
+    return Comparison(tuple(rows), tuple(_findings(before, now, head, bool(rows))), TOLERANCE, remarks=remarks)
 
 
 def _by_size(bench: Bench) -> dict[tuple[Any, ...], dict[str, Any]]:

@@ -13,9 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from agrbench import machine, memory, threads
-from agrbench.bench import byzfl as peers
-from agrbench.bench import report as costs
+from agrbench import machine, threads
+from agrbench.bench import byzfl, report
 from agrbench.bench.report import Cost, Report, Skip, Spread
 from agrbench.bench.workload import Size, Workload
 from agrbench.cells import UNDEFENDED
@@ -69,7 +68,7 @@ def run(plan: Plan, registry: Registry, tell: Tell, clock: Clock = time.perf_cou
     if not rows:
         raise AgrbenchError(f"nothing could be measured: {skips[0].reason}")
     if plan.peer:
-        remarks = [*peers.remarks(plan.defenses), *remarks]
+        remarks = [*byzfl.remarks(plan.defenses), *remarks]
     environment = machine.environment(plan.device, plan.threads)
     return Report(environment, plan.repeat, tuple(rows), tuple(skips), tuple(remarks))
 
@@ -79,7 +78,7 @@ def _measure(bench: Bench, rows: list[Cost], skips: list[Skip], tell: Tell) -> l
     for spec in bench.plan.defenses:
         clients, parameters, _ = bench.size
         try:
-            rows.append(bench.measure(spec, costs.expected(costs.times(rows, spec), clients, parameters)))
+            rows.append(bench.measure(spec, report.expected(report.times(rows, spec), clients, parameters)))
         except AgrbenchError as error:
             skips.append(Skip(spec, clients, parameters, str(error), isinstance(error, PluginError)))
         tell(f"{spec}, {clients} x {parameters:,}")
@@ -128,7 +127,7 @@ class Bench:
         """Sample fedavg, the defense and perhaps its peer, `repeat` times."""
         sides = [self.baseline, self._side(self._rounds(stack), self.plan.patience)]
         columns = [stage.name.partition("(")[0] for stage in stack.stages if stage.record.columns is not None]
-        rule = peers.rule(self.plan.peer, spec, self.size.byzantine, columns) if self.plan.peer else None
+        rule = byzfl.rule(self.plan.peer, spec, self.size.byzantine, columns) if self.plan.peer else None
         if rule is not None:
             try:
                 sides.append(self._side(lambda: self._waited(rule(self.updates)), self.plan.patience))
@@ -172,7 +171,7 @@ class Bench:
 
     def _peak(self, stack: Stack) -> int | None:
         """Measure the updates and what a new judge and its first round take besides."""
-        grown = memory.growth(lambda: self.work.rounds(self.work.judge(stack))(), self.plan.device)
+        grown = machine.growth(lambda: self.work.rounds(self.work.judge(stack))(), self.plan.device)
         return None if grown is None else grown + self.updates.nbytes
 
     def _waited(self, answer: object) -> object:

@@ -12,9 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from agrbench.cells import UNDEFENDED
-from agrbench.results.formats import NONE, Entry, Table
-from agrbench.simulation.grid import AMPLIFIER
+from agrbench.cells import AMPLIFIER, UNDEFENDED
+from agrbench.results.formats import NONE, Entry, Table, with_interval
 
 SCHEMA = 1
 LEAST = 4 << 20  # bytes of fedavg's below which no ratio is shown: the kernel counts to about a MiB
@@ -39,7 +38,7 @@ class Spread:
         return cls(statistics.median(ratios), min(ratios), max(ratios))
 
     def __str__(self) -> str:
-        return f"{self.median:.3g} [{self.low:.3g}, {self.high:.3g}]"
+        return with_interval(self.median, self.low, self.high, ".3g")
 
 
 @dataclass(frozen=True)

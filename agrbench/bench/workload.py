@@ -18,10 +18,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from agrbench.clients.federation import Examples
 from agrbench.clients.learner import learner
 from agrbench.clients.local_training import Schedule, Trainer
 from agrbench.clients.models import mlp
+from agrbench.data.examples import Examples
 from agrbench.errors import AgrbenchError
 from agrbench.plugins.stack import Stack
 from agrbench.randomness import generator
@@ -117,12 +117,10 @@ class Workload:
     def server(self, number: int) -> Server:
         """Give a server that has yet to train and to evaluate; each round another update stands for its last step."""
         return Server(
-            {
-                "root": lambda: self.trainer.train(self.model)[0],
-                "evaluate": lambda: partial(self.learner.evaluate, self.model, examples=self.root),
-                "gradients": lambda: Gradients((FEATURES,), CLASSES, partial(self.learner.differentiate, self.model)),
-                "model": lambda: self.model,
-                "previous": lambda: self.updates[number % self.size.clients],
-                "sizes": lambda: torch.full((self.size.clients,), SHARD),
-            }
+            root=lambda: self.trainer.train(self.model)[0],
+            evaluate=lambda: partial(self.learner.evaluate, self.model, examples=self.root),
+            gradients=lambda: Gradients((FEATURES,), CLASSES, partial(self.learner.differentiate, self.model)),
+            model=lambda: self.model,
+            previous=lambda: self.updates[number % self.size.clients],
+            sizes=lambda: torch.full((self.size.clients,), SHARD),
         )

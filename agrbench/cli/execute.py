@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-import itertools
-import statistics
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 
 from agrbench.cells import UNATTACKED, UNDEFENDED, Cell
-from agrbench.data import files as data
+from agrbench.data import files
 from agrbench.errors import AgrbenchError, PluginError
+from agrbench.machine import cores
 from agrbench.plugins.registry import Registry
-from agrbench.progress import duration, progress
-from agrbench.results import formats, metrics, tables
+from agrbench.progress import progress
+from agrbench.results import formats, metrics
 from agrbench.results.breaking import Search
-from agrbench.results.store import Record, Store
+from agrbench.results.record import Record, skipped
+from agrbench.results.store import Store
+from agrbench.results.tables import tables
 from agrbench.simulation import execution, grid
 from agrbench.simulation.grid import Plan
-
-PROBE = 2  # rounds that stand for all where time is estimated
-PATIENCE = 20.0  # seconds after which no further stack is timed
 
 
 def _say(text: str) -> None:
@@ -50,12 +48,12 @@ def run(
     """
     say = _silent if quiet else _say
     _announce(plan, registry, say)
-    jobs = _jobs(plan.cells, jobs, say)
+    jobs = chosen_jobs(plan.cells, jobs, quiet)
     failures = compute(plan, registry, store, jobs, quiet, verbose)
     records = [kept for cell in plan.cells if (kept := store.read(cell)) is not None]
     groups = metrics.groups(records)
     if groups:
-        click.echo(formats.write(tables.tables(groups, "triad"), "plain"))
+        click.echo(formats.write(tables(groups, "triad"), "plain"))
     report_failures(failures, store, trace)
     say(f"Records: {store.folder}")
     say(f"Next: agrbench table {store.folder} --metric loss, or agrbench show {store.path(plan.cells[-1])}")
@@ -73,14 +71,14 @@ def compute(
     """
     _check_threads(plan.waiting)
     for cell, reason in plan.skips.items():
-        store.write(execution.skipped(cell, registry, reason))
+        store.write(skipped(cell, registry, reason))
     failures: list[Record] = []
     for dataset in dict.fromkeys(cell.dataset for cell in plan.waiting):
-        for file in registry.dataset(dataset).record.source.files:
-            data.fetch(file)
+        for file in registry.dataset(dataset).record.source.needed:
+            files.fetch(file)
     _try(plan.waiting, registry)
     with progress("cells", len(plan.waiting), quiet or not plan.waiting) as report:
-        for record in execution.execute(plan.waiting, registry, store, _jobs(plan.waiting, jobs)):
+        for record in execution.execute(plan.waiting, registry, store, chosen_jobs(plan.waiting, jobs)):
             cell = Cell.from_json(record["cell"])
             report(str(cell))
             if record["status"] == "failed":
@@ -97,7 +95,7 @@ def search(found: Sequence[Search], registry: Registry, store: Store, jobs: int 
         AgrbenchError: see `compute`.
     """
     failures: list[Record] = []
-    jobs = _jobs([each.cell for each in found], jobs, _silent if quiet else _say)
+    jobs = chosen_jobs([each.cell for each in found], jobs, quiet)
     going = {each.cell.defense: each for each in found}
     while asked := {name: count for name, each in going.items() if (count := each.next) is not None}:
         cells = dict.fromkeys(cell for name, count in asked.items() for cell in going[name].cells(count))
@@ -113,7 +111,7 @@ def search(found: Sequence[Search], registry: Registry, store: Store, jobs: int 
 
 def _try(cells: Sequence[Cell], registry: Registry) -> None:
     """Deal out each dataset and build its model once under every setting, so that what cannot be is said at once."""
-    from agrbench.simulation.run import load, prepare
+    from agrbench.simulation.preparation import load, prepare
 
     by_dataset: dict[str, list[Cell]] = {}
     for cell in cells:
@@ -129,19 +127,10 @@ def _try(cells: Sequence[Cell], registry: Registry) -> None:
                 raise  # a fault of the file itself costs the dataset's own cells
 
 
-def describe(plan: Plan, registry: Registry, jobs: int | None, quiet: bool) -> None:
-    """Print the cells, what is skipped and why, and about how long the rest takes."""
-    waiting = set(plan.waiting)
-    for cell in plan.cells:
-        state = f"skip: {plan.skips[cell]}" if cell in plan.skips else "compute" if cell in waiting else "there"
-        click.echo(f"{cell}: {state}")
-    jobs = _jobs(plan.cells, jobs, _silent if quiet else _say)
-    total, how = _estimate(plan.waiting, registry, quiet)
-    seconds = total / min(jobs, max(len(plan.waiting), 1))
-    click.echo(
-        f"{len(plan.cells)} cells: {len(plan.waiting)} to compute, {len(plan.ready)} there, {len(plan.skips)} skipped; "
-        f"about {duration(seconds)} in {jobs} process{'es' if jobs > 1 else ''} ({how})"
-    )
+def given(settings: Mapping[str, Any], device_name: str) -> dict[str, Any]:
+    """Keep the settings that were typed, and the device unless it is the default."""
+    typed = {name: value for name, value in settings.items() if value is not None}
+    return typed if device_name == "cpu" else typed | {"device": device(device_name)}
 
 
 def device(name: str) -> str:
@@ -159,97 +148,20 @@ def device(name: str) -> str:
     return "cpu"
 
 
-def _jobs(cells: Sequence[Cell], jobs: int | None, say: Callable[[str], None] = _silent) -> int:
+def chosen_jobs(cells: Sequence[Cell], jobs: int | None, quiet: bool = True) -> int:
     """Choose how many processes compute cells: as many as were asked for, so long as each thread has its core."""
-    threads, cores = max((cell.threads for cell in cells), default=1), execution.cores()
-    most = max(cores // threads, 1)
+    each, here = max((cell.threads for cell in cells), default=1), cores()
+    most = max(here // each, 1)
     if jobs is not None and jobs > most:
-        say(f"--jobs {jobs} x {threads} thread(s) would be more than the {cores} core(s) here: {most} at once")
+        say = _silent if quiet else _say
+        say(f"--jobs {jobs} x {each} thread(s) would be more than the {here} core(s) here: {most} at once")
     return min(jobs or most, most)
 
 
 def _check_threads(cells: Sequence[Cell]) -> None:
-    threads, cores = max((cell.threads for cell in cells), default=1), execution.cores()
-    if threads > cores:
-        raise AgrbenchError(f"threads is {threads} and there are {cores} cores here; write --threads {cores} or less")
-
-
-def _estimate(cells: Sequence[Cell], registry: Registry, quiet: bool) -> tuple[float, str]:
-    """Time two rounds of each stack, for as long as patience lasts; the others take the mean.
-
-    Of attacks only those are timed that rehearse the stack.
-    """
-    absent = {
-        name for name in {cell.dataset for cell in cells} if not data.at_hand(registry.dataset(name).record.source)
-    }
-    for name in sorted(absent):
-        click.echo(f"No estimate for {name}: its files are not at hand; write `agrbench data get {name}`", err=True)
-    cells = [cell for cell in cells if cell.dataset not in absent]
-    kinds = list(dict.fromkeys(_kind(cell, registry) for cell in cells))
-    seconds: dict[Cell, float] = {}
-    began = time.perf_counter()
-    with progress("estimating", len(kinds), quiet) as report:
-        for kind in _in_turns(kinds):
-            if time.perf_counter() - began > PATIENCE:
-                break
-            seconds[kind] = _probe(kind, registry)
-            report(str(kind))
-    total, played = 0.0, set[Cell]()
-    for cell in cells:
-        own = 1.0 if cell.trunk not in played else 1 - min(cell.first - 1, cell.rounds) / cell.rounds
-        total += own * _expected(_kind(cell, registry), seconds)
-        played.add(cell.trunk)
-    return total, f"from {PROBE} rounds of {len(seconds)} of {len(kinds)} stacks"
-
-
-def _kind(cell: Cell, registry: Registry) -> Cell:
-    """Leave out what hardly changes how long a cell takes."""
-    rehearses = registry.attack(cell.attack).record.rehearses
-    return replace(cell, attack=cell.attack if rehearses else UNATTACKED, seed=0)
-
-
-def _in_turns(kinds: Sequence[Cell]) -> list[Cell]:
-    """Order stacks so that every dataset under every settings has its first before one has its second."""
-    groups: dict[str, list[Cell]] = {}
-    for kind in kinds:
-        groups.setdefault(_group(kind), []).append(kind)
-    return [kind for turn in itertools.zip_longest(*groups.values()) for kind in turn if kind is not None]
-
-
-def _expected(kind: Cell, seconds: Mapping[Cell, float]) -> float:
-    """Give what such a cell took, or the mean of its dataset, settings and attack, or of all."""
-    alike = [spent for other, spent in seconds.items() if _group(other) == _group(kind)]
-    return seconds.get(kind, statistics.fmean(alike or list(seconds.values()) or [0.0]))
-
-
-def _group(kind: Cell) -> str:
-    return f"{kind.dataset} {kind.settings} {kind.attack}"
-
-
-def _probe(kind: Cell, registry: Registry) -> float:
-    """Give the seconds that a cell takes, from its first rounds."""
-    began = time.perf_counter()
-    try:
-        record = execution.compute(replace(kind, rounds=PROBE, start=None), registry, alone=True)
-        forging = 0.0 if kind.attack == UNATTACKED else _forging(kind, registry)
-    except AgrbenchError as error:
-        click.echo(f"{kind} will fail: {error}", err=True)
-        return 0.0
-    rounds: float = record["time"]["round_s"]
-    attacked = max(kind.rounds - kind.first + 1, 0)
-    return time.perf_counter() - began + rounds * (kind.rounds - PROBE) + forging * attacked
-
-
-def _forging(kind: Cell, registry: Registry) -> float:
-    """Give the seconds that an attack takes to forge the rows of one round."""
-    from agrbench.server.judge import forge
-    from agrbench.simulation.run import Run
-
-    run = Run(kind, registry)
-    run.round(1)
-    began = time.perf_counter()
-    forge(run.attack, run.insider(1), run.learner.layout.parameters)
-    return time.perf_counter() - began
+    each, here = max((cell.threads for cell in cells), default=1), cores()
+    if each > here:
+        raise AgrbenchError(f"threads is {each} and there are {here} cores here; write --threads {here} or less")
 
 
 def _announce(plan: Plan, registry: Registry, say: Callable[[str], None]) -> None:

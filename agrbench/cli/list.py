@@ -1,4 +1,4 @@
-"""Write what a plugin is, from its source text: in two lines, or with its paper, formula, variants and requirement."""
+"""`agrbench list`: write what a plugin is, from its source text, in two lines or in full."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import textwrap
 from collections.abc import Iterator
 from typing import Any, cast
 
+import click
+
+from agrbench.cli.options import plugin_option
 from agrbench.plugins.source import Entry
 
 WIDTH = 112
@@ -16,14 +19,14 @@ STATEMENT = r"\b{}:\s(.*?)\.(?=\s(?:Space|Sign|Goal):|\n\n|\Z)"
 AMPLIFIED = {"pooled": "judges pooled updates", "restored": "judges restored updates"}
 
 
-def in_short(entry: Entry) -> str:
+def short(entry: Entry) -> str:
     """Write the signature and the first line."""
     return f"  {entry.signature}\n      {entry.summary}"
 
 
-def in_full(entry: Entry) -> str:
+def full(entry: Entry) -> str:
     """Write the signature, the first line, and whatever else the source says, a fact a paragraph."""
-    lines = [in_short(entry)]
+    lines = [short(entry)]
     for name, value in _facts(entry):
         text = " ".join(value.split())
         lines.append(textwrap.fill(text, WIDTH, initial_indent=f"      {name:<10} ", subsequent_indent=" " * 17))
@@ -76,3 +79,26 @@ def _facts(entry: Entry) -> Iterator[tuple[str, str]]:
     for name, reason in waives.items():
         if name != "amplified":
             yield "waives", f"{name}: {reason}"
+
+
+@click.command("list")
+@click.argument("kind", type=click.Choice(["attacks", "defenses", "stages", "datasets", "suites"]), required=False)
+@click.option("--long", "in_full", is_flag=True, help="Name papers, formulas, variants and requirements.")
+@plugin_option
+def list_plugins(kind: str | None, in_full: bool, plugins: tuple[str, ...]) -> None:
+    """List attacks, defenses, stages, datasets and suites, with their hyperparameters."""
+    from agrbench.plugins.registry import Registry
+    from agrbench.simulation import suites
+
+    registry = Registry(plugins)
+    for each in ("attacks", "defenses", "stages", "datasets"):
+        if kind not in (None, each):
+            continue
+        entries = [registry.entry(each.removesuffix("s"), name) for name in registry.names(each.removesuffix("s"))]
+        click.echo(f"{each}:")
+        for entry in entries:
+            click.echo(full(entry) if in_full else short(entry))
+    if kind in (None, "suites"):
+        click.echo("suites:")
+        for name in suites.shipped():
+            click.echo(f"  {name}\n      {suites.read(name).title}")

@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable
+import shlex
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import click
+
+from agrbench.results.formats import FORMATS
+
+TRACEBACK = "agrbench.traceback"
+
+
+def _keep_traceback(ctx: click.Context, option: click.Parameter, wanted: bool) -> bool:
+    ctx.meta[TRACEBACK] = wanted
+    return wanted
 
 
 def _use_data_dir(ctx: click.Context, option: click.Parameter, folder: str | None) -> None:
@@ -44,7 +55,7 @@ def _format_option(*forms: str, hint: str = "") -> Callable[[Callable[..., None]
     )
 
 
-table_option = _format_option("plain", "github", "csv", "latex", "json", hint="; csv and json at full precision")
+table_option = _format_option(*FORMATS, hint="; csv and json at full precision")
 report_option = _format_option("plain", "github", "json")
 out_option = click.option(
     "--out",
@@ -53,6 +64,26 @@ out_option = click.option(
     show_default=True,
     help="Where records go.",
 )
+jobs_option = click.option(
+    "--jobs", type=click.IntRange(min=1), help="Cells computed at once (default: cores / threads)."
+)
+seeds_option = click.option("--seeds", type=click.IntRange(min=1), help="How many seeds, from 0 (default 3).")
+only_base_option = click.option("--only-base", "forms", flag_value="base", help="Leave the amplified forms out.")
+quiet_option = click.option("-q", "--quiet", is_flag=True, help="No progress on standard error.")
+traceback_option = click.option(
+    "--traceback", is_flag=True, callback=_keep_traceback, help="Show tracebacks of what went wrong."
+)
+
+
+@contextlib.contextmanager
+def resumable() -> Iterator[None]:
+    """Answer an interruption with the command that goes on, and exit with 130."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        command = shlex.join(["agrbench", *sys.argv[1:]])
+        click.echo(f"Interrupted; finished cells are kept. To go on: {command}", err=True)
+        sys.exit(130)
 
 
 class Malicious(click.ParamType[float | str]):

@@ -1,14 +1,18 @@
-"""Describe one record for a person: what was run, its curves as sparklines, and how to run it again."""
+"""`agrbench show`: describe one record: what was run, its curves, and how to run it again."""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from pathlib import Path
+
+import click
 
 from agrbench.cells import Cell
 from agrbench.errors import SpecError
 from agrbench.plugins.registry import Registry
-from agrbench.results.store import Record
+from agrbench.results.record import Record
+from agrbench.results.store import read
 
 BARS = "▁▂▃▄▅▆▇█"
 
@@ -76,3 +80,10 @@ def sparkline(values: Sequence[float | None], low: float, high: float) -> str:
     return "".join(
         " " if value is None else BARS[round((value - low) / span * (len(BARS) - 1)) if span else 0] for value in values
     )
+
+
+@click.command("show")
+@click.argument("path", type=click.Path(path_type=Path), metavar="RECORD")
+def show_record(path: Path) -> None:
+    """Print one record: settings, curves, reason, and the command that reproduces it."""
+    click.echo(describe(read(path)))

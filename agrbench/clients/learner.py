@@ -15,8 +15,8 @@ from torch import Generator, Tensor, nn
 from torch.func import functional_call, grad, vmap
 
 from agrbench import threads
-from agrbench.clients.federation import Batch, Examples
 from agrbench.clients.models import Builder
+from agrbench.data.examples import Batch, Examples
 from agrbench.layout import Layout
 from agrbench.server.pooling import keep_above
 

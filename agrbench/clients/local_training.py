@@ -3,56 +3,60 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import partial
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.optim.adam import adam
-from torch.optim.sgd import sgd
 
 from agrbench import settings, threads
 from agrbench.cells import Cell
-from agrbench.clients.federation import Batch, Examples, batch
 from agrbench.clients.learner import Learner
+from agrbench.clients.optimizers import OPTIMIZERS
+from agrbench.data.examples import Batch, Examples, batch
 
 BLOCK = 1 << 24  # bytes of models, gradients and optimizer state of clients that step at once: cached (docs/design.md)
-BETAS, EPSILON = (0.9, 0.999), 1e-8  # the defaults of Kingma and Ba (ICLR 2015)
 
 
 @dataclass(frozen=True)
 class Schedule:
     """What a client does in a round.
 
-    It cuts its rows, in order, into `batches` of sizes that differ by at most one (a client with fewer rows has a batch
-    a row), and `epochs` times takes one step of the optimizer a batch, at `rate`. `poisoned="after"` trains on poisoned
-    data where clean training ended, with the same optimizer state, as AgrAmplifier's released code does.
+    A client cuts its rows, in order, into `batches` whose sizes differ by at most one (with fewer rows, one batch a
+    row), and takes one step of the optimizer a batch, `epochs` times over, at `rate` and with the optimizer's own
+    `options`. `poisoned="after"` trains on poisoned data from where clean training ended, with the same optimizer
+    state, as AgrAmplifier's released code does; `"anew"` starts from the global model.
     """
 
     optimizer: str
     rate: float
     epochs: int = 1
     batches: int = 1
-    momentum: float = 0.0
     poisoned: str = "anew"
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        defaults = {name: option.default for name, option in OPTIMIZERS[self.optimizer].options.items()}
+        object.__setattr__(self, "options", defaults | dict(self.options))
 
     @classmethod
     def of(cls, cell: Cell, rate: float) -> Schedule:
         """Read a cell's schedule; `rate` is the dataset's own, for gradient steps."""
         term = settings.read("schedule", cell.schedule)
-        return cls(term.name, **{**term.arguments, "rate": rate if cell.rate is None else cell.rate})
+        every = {name: term.arguments[name] for name in ("epochs", "batches", "poisoned")}
+        options = {name: term.arguments[name] for name in OPTIMIZERS[term.name].options}
+        return cls(term.name, rate if cell.rate is None else cell.rate, **every, options=options)
 
     @property
     def is_one_step(self) -> bool:
         """Say whether a round is one plain gradient step on all of a client's rows."""
-        return self == Schedule("sgd", self.rate, poisoned=self.poisoned)
+        return self.optimizer == "sgd" and not self.slots and self.epochs == self.batches == 1
 
     @property
     def slots(self) -> tuple[str, ...]:
         """Name what the optimizer keeps for every parameter."""
-        return ("first", "second") if self.optimizer == "adam" else ("velocity",) * (self.momentum > 0)
+        return OPTIMIZERS[self.optimizer].slots(**self.options)
 
 
 class Block(NamedTuple):
@@ -119,32 +123,14 @@ class Trainer:
         models = torch.empty_like(local).copy_(start)  # which begin at a cache line, unlike rows of `updates`
         gradients = torch.empty_like(local)
         state = {name: kept[block.clients] for name, kept in self.state.items()}
-        differentiate, step = self.learner.gradients(models, gradients), self._stepping(models, gradients, state)
-        for _ in range(self.schedule.epochs):
+        schedule, differentiate = self.schedule, self.learner.gradients(models, gradients)
+        step = OPTIMIZERS[schedule.optimizer].step(models, gradients, state, schedule.rate, **schedule.options)
+        for _ in range(schedule.epochs):
             for part in block.batches:
                 differentiate(part)
                 step()
-        state["steps"] += self.schedule.epochs * len(block.batches)
+        state["steps"] += schedule.epochs * len(block.batches)
         torch.sub(models, start, out=local)
-
-    def _stepping(self, models: Tensor, gradients: Tensor, state: dict[str, Tensor]) -> Callable[[], object]:
-        """Give the optimizer's step with all models of a block."""
-        schedule = self.schedule
-        if schedule.optimizer == "sgd":
-            return partial(
-                sgd, [models], [gradients], [state.get("velocity")], fused=True, weight_decay=0.0,
-                momentum=schedule.momentum, lr=schedule.rate, dampening=0.0, nesterov=False, maximize=False,
-            )  # fmt: skip
-        steps = state["steps"]
-        alike = bool((steps == steps[0]).all())  # then the block is one tensor to the optimizer
-        counts = [steps.new_full((), float(count), device=models.device) for count in (steps[:1] if alike else steps)]
-        rows = [slice(None)] if alike else [slice(row, row + 1) for row in range(len(steps))]
-        first, second = ([state[slot][mine] for mine in rows] for slot in schedule.slots)
-        return partial(
-            adam, [models[mine] for mine in rows], [gradients[mine] for mine in rows], first, second, [],
-            counts, fused=True, amsgrad=False, beta1=BETAS[0], beta2=BETAS[1], lr=schedule.rate,
-            weight_decay=0.0, eps=EPSILON, maximize=False,
-        )  # fmt: skip
 
 
 def _blocks(shards: Sequence[Examples], batches: int, most: int) -> Iterator[tuple[slice, list[list[Examples]]]]:

@@ -17,7 +17,7 @@ from agrbench.errors import AgrbenchError
 from agrbench.specs import Term
 
 if TYPE_CHECKING:
-    from agrbench.clients.federation import Examples
+    from agrbench.data.examples import Examples
 
 
 def deal(partition: Term, examples: Examples, clients: int, rng: Generator) -> list[Tensor]:

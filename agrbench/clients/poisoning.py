@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Generator, Tensor
 
-from agrbench.clients.federation import Examples
+from agrbench.data.examples import Examples
 from agrbench.errors import AgrbenchError
 
 

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from agrbench import threads
 from agrbench.clients.models import ResNet
-from agrbench.data import files as data
+from agrbench.data import files
 from agrbench.data.cifar import Part
+from agrbench.machine import cores
 from agrbench.plugins import File
 from agrbench.progress import progress
-from agrbench.simulation.execution import cores
 
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, as the network was trained with
 WIDTH = 64
@@ -32,7 +32,7 @@ def of(part: Part, weights: File) -> tuple[Tensor, Tensor]:
     Raises:
         DataError: the batch or the network's file is damaged or not at hand.
     """
-    path = data.cache() / "cifar10" / f"{part.name}-{part.sha256[:16]}-{weights.sha256[:16]}.features"
+    path = files.cache() / "cifar10" / f"{part.name}-{part.sha256[:16]}-{weights.sha256[:16]}.features"
     table = recall(path)
     if table is None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -52,7 +52,7 @@ def compute(part: Part, weights: File) -> Tensor:
 
 def network(weights: File) -> ResNet:
     """Load the published ResNet-56."""
-    published = torch.load(data.fetch(weights), map_location="cpu", weights_only=True)["state_dict"]
+    published = torch.load(files.fetch(weights), map_location="cpu", weights_only=True)["state_dict"]
     with torch.device("meta"):  # nothing is drawn for weights that are about to be replaced
         module = ResNet(56, 3, 10, nn.BatchNorm2d)
     module.load_state_dict({name.removeprefix("module."): value for name, value in published.items()}, assign=True)

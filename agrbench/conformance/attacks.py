@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from agrbench.clients.federation import Examples
 from agrbench.conformance.cases import Violation, require
 from agrbench.conformance.laws import few
 from agrbench.conformance.scenes import Scene
+from agrbench.data.examples import Examples
 
 LONG = 12  # rounds shown to an attack that remembers: mimic watches for ten
 

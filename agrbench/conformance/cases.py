@@ -13,9 +13,10 @@ from torch import Tensor
 
 from agrbench.layout import Layout
 from agrbench.plugins import registry
+from agrbench.plugins.contract import Columns
 from agrbench.randomness import generator
 from agrbench.server.judge import Judge, Outcome
-from agrbench.server.rounds import Columns, Gradients, Server
+from agrbench.server.rounds import Gradients, Server
 
 Shapes = tuple[tuple[int, ...], ...]
 ASKED = ("root", "evaluate", "gradients", "model", "previous", "sizes")
@@ -100,13 +101,13 @@ class Case:
 
     def server(self) -> Server:
         """Offer everything that a rule may ask for."""
-        return Server({name: partial(self._ask, name, None) for name in ASKED})
+        return Server(**{name: partial(self._ask, name, None) for name in ASKED})
 
     def trusts(self) -> bool:
         """Say whether the stack asks for what only the server knows."""
         asked: set[str] = set()
         judge = self.judge()
-        judge.step(self.updates, self.byzantine, Server({name: partial(self._ask, name, asked) for name in ASKED}), 1)
+        judge.step(self.updates, self.byzantine, Server(**{name: partial(self._ask, name, asked) for name in ASKED}), 1)
         return bool(asked & {"root", "evaluate", "gradients"})
 
     def _ask(self, name: str, asked: set[str] | None) -> Any:

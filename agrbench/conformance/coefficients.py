@@ -20,7 +20,7 @@ from agrbench.conformance.cases import Case, Violation
 from agrbench.conformance.search import search
 from agrbench.conformance.strategies import SQUARE, Draws, alone, bound
 from agrbench.plugins import registry
-from agrbench.server.scores import middle
+from agrbench.server.ranks import middle
 
 STRENGTHS = (1.0, 1e2, 1e4, 1e6)
 GROWTH = 1e3  # of a coefficient as the strength grows a hundredfold; without limit it grows by 1e4

@@ -12,16 +12,16 @@ from unittest import mock
 
 import torch
 
-from agrbench.clients.federation import Examples
 from agrbench.clients.learner import learner
 from agrbench.clients.models import named
 from agrbench.conformance.cases import Violation
-from agrbench.data import files as data
+from agrbench.data import files
+from agrbench.data.examples import Examples
 from agrbench.errors import DataError
 from agrbench.plugins import Dataset, registry
 from agrbench.plugins.registry import Registry
 from agrbench.plugins.stack import Loaded, blame
-from agrbench.simulation import run as simulator
+from agrbench.simulation.preparation import load
 
 LARGEST = 100.0  # a feature larger than this was not scaled: pixels from 0 to 255, prices, years
 SLACK = 0.01  # of the test rows: what chance makes of recurrences
@@ -31,7 +31,7 @@ def offline(dataset: str, plugins: tuple[str, ...] = ()) -> None:
     """Load without the network, once the files are at hand."""
     loaded = _loaded(dataset, plugins)
     with _unplugged():
-        simulator.load(loaded)
+        load(loaded)
 
 
 def shape(dataset: str, plugins: tuple[str, ...] = ()) -> None:
@@ -78,7 +78,7 @@ def disjoint(dataset: str, plugins: tuple[str, ...] = ()) -> None:
 
 def determinism(dataset: str, plugins: tuple[str, ...] = ()) -> None:
     """Load the same twice."""
-    again = simulator.load(_loaded(dataset, plugins))
+    again = load(_loaded(dataset, plugins))
     for (name, one), other in zip(_parts(dataset, plugins), again, strict=True):
         if not torch.equal(one.features, other.features) or not torch.equal(one.labels, other.labels):
             raise Violation(f"the {name} examples differ from load to load")
@@ -108,9 +108,11 @@ def require(dataset: str, plugins: tuple[str, ...] = ()) -> None:
     Raises:
         DataError: the message says how to come by them.
     """
-    for item in _loaded(dataset, plugins).record.source.files:
-        if data.find(item) is None:
-            raise DataError(f"{item.path} is not at hand, so {dataset} cannot be checked; {data.advice(dataset, item)}")
+    for item in _loaded(dataset, plugins).record.source.needed:
+        if files.find(item) is None:
+            raise DataError(
+                f"{item.path} is not at hand, so {dataset} cannot be checked; {files.advice(dataset, item)}"
+            )
     try:
         with _unplugged():
             _data(dataset, plugins)
@@ -130,7 +132,7 @@ def _data(dataset: str, plugins: tuple[str, ...]) -> tuple[Examples, Examples]:
 
 @lru_cache(maxsize=1)
 def _read(dataset: str, plugins: tuple[str, ...], known: Registry) -> tuple[Examples, Examples]:
-    return simulator.load(known.dataset(dataset))
+    return load(known.dataset(dataset))
 
 
 def _parts(dataset: str, plugins: tuple[str, ...]) -> Iterator[tuple[str, Examples]]:

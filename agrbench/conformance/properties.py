@@ -6,8 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from agrbench.conformance import attacks, coefficients, columns, datasets, laws
-from agrbench.conformance import strategies as on
+from agrbench.conformance import attacks, coefficients, columns, datasets, laws, strategies
 from agrbench.conformance.strategies import Cases, Draws, Strategy
 
 FEW = 4  # clients of whom the nearest two do not tie for certain
@@ -44,14 +43,14 @@ def _table(*properties: Property) -> Mapping[str, Property]:
 def _alone(of: Callable[[Draws], Cases | None]) -> Callable[[Draws], Strategy | None]:
     def inputs(draws: Draws) -> Strategy | None:
         cases = of(draws)
-        return None if cases is None else on.alone(cases)
+        return None if cases is None else strategies.alone(cases)
 
     return inputs
 
 
 def _clear(draws: Draws) -> Cases:
     """Draw cases in which nothing ties for certain: not the nearest two of three, not the cosines on a line."""
-    return draws.whole(20, on.LAYOUTS[1:], FEW)
+    return draws.whole(20, strategies.LAYOUTS[1:], FEW)
 
 
 def _tied(draws: Draws) -> Cases:
@@ -59,7 +58,7 @@ def _tied(draws: Draws) -> Cases:
 
     A row of zeros has no direction, and every nudge gives it one.
     """
-    cases = draws.smallest(FEW, FEW).whole(2, on.LAYOUTS[1:2], FEW)
+    cases = draws.smallest(FEW, FEW).whole(2, strategies.LAYOUTS[1:2], FEW)
     return cases.map(lambda case: case.but(updates=case.updates + 3))
 
 
@@ -69,17 +68,17 @@ COMMON = (
     Property("length", laws.length, _alone(Draws.whole)),
     Property("untouched", laws.untouched, _alone(Draws.whole)),
     Property("determinism", laws.determinism, _alone(Draws.extreme)),
-    Property("permutation", laws.permutation, lambda draws: on.ordered(_clear(draws))),
-    Property("ties", laws.ties, lambda draws: on.ordered(_tied(draws))),
-    Property("scaling", laws.scaling, lambda draws: on.with_power(_clear(draws))),
-    Property("translation", laws.translation, lambda draws: on.shifted(_clear(draws))),
+    Property("permutation", laws.permutation, lambda draws: strategies.ordered(_clear(draws))),
+    Property("ties", laws.ties, lambda draws: strategies.ordered(_tied(draws))),
+    Property("scaling", laws.scaling, lambda draws: strategies.with_power(_clear(draws))),
+    Property("translation", laws.translation, lambda draws: strategies.shifted(_clear(draws))),
     Property("unanimity", laws.unanimity, _alone(Draws.whole)),
     Property("hull", laws.hull, _alone(Draws.agreeing)),
     Property("memory", laws.memory, _alone(Draws.whole), share=0.3),
 )
 DEFENSE = _table(
     *COMMON,
-    Property("amplified", laws.amplified, _alone(lambda draws: draws.whole(layouts=on.LINEAR))),
+    Property("amplified", laws.amplified, _alone(lambda draws: draws.whole(layouts=strategies.LINEAR))),
     Property("resists", laws.resists, _alone(Draws.attacked)),
     Property("bounded", coefficients.bounded, _alone(Draws.proven)),
 )
@@ -90,7 +89,7 @@ COLUMNS = _table(
     Property("untouched", columns.untouched, _alone(Draws.whole)),
     Property("determinism", columns.determinism, _alone(Draws.extreme)),
     Property("rowwise", columns.rowwise, _alone(Draws.whole)),
-    Property("scaling", columns.scaling, lambda draws: on.with_power(draws.whole())),
+    Property("scaling", columns.scaling, lambda draws: strategies.with_power(draws.whole())),
     Property("covers", columns.covers, _alone(Draws.whole)),
     Property("restored", columns.restored, _alone(Draws.whole)),
 )

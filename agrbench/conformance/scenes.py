@@ -12,15 +12,15 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from agrbench.clients.federation import Attacker, Examples
+from agrbench.clients.insider import Attacker, Insider, forge
 from agrbench.conformance.cases import Shapes
 from agrbench.conformance.strategies import LAYOUTS, whole, width
+from agrbench.data.examples import Examples
 from agrbench.layout import Layout
 from agrbench.plugins import Attack, registry
+from agrbench.plugins.contract import Memory
 from agrbench.plugins.stack import Loaded, blame
 from agrbench.randomness import generator
-from agrbench.server import judge as judging
-from agrbench.server.rounds import Insider, Memory
 
 ROWS, CLASSES = 24, 3
 MOST = 5  # malicious clients
@@ -76,12 +76,17 @@ class Scene:
 
     def insider(self, memory: Memory, number: int = 1) -> Insider:
         """Show it to the attack."""
-        names = ("honest", "clean", "poisoned", "model", "previous")
-        sources = {name: partial(getattr, self, name) for name in names} | {"respond": lambda: self.mean}
-        layout = Layout.read(self.layout, self.honest.shape[1])
-        rng = generator(self.seed, "attack", number)
-        m, n = self.malicious, self.malicious + len(self.honest)
-        return Insider(m, n, m, layout, number, memory, rng, sources)
+        return Insider(
+            malicious=self.malicious,
+            clients=self.malicious + len(self.honest),
+            byzantine=self.malicious,
+            layout=Layout.read(self.layout, self.honest.shape[1]),
+            number=number,
+            memory=memory,
+            rng=generator(self.seed, "attack", number),
+            respond=lambda: self.mean,
+            **{name: partial(getattr, self, name) for name in ("honest", "clean", "poisoned", "model", "previous")},
+        )
 
     def mean(self, rows: Tensor) -> Tensor:
         """Average the honest updates and these rows: `(parameters,)`."""
@@ -90,7 +95,7 @@ class Scene:
     def forge(self, memory: Memory | None = None, number: int = 1) -> Tensor:
         """Ask for the rows that the malicious clients send: `(malicious, parameters)`."""
         insider = self.insider({} if memory is None else memory, number)
-        return judging.forge(self.loaded, insider, self.honest.shape[1])
+        return forge(self.loaded, insider, self.honest.shape[1])
 
     def shard(self) -> Examples:
         """Make a malicious client's examples: tables of 12 columns, or images of 8 x 8."""

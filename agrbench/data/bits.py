@@ -10,7 +10,7 @@ import numpy
 from numpy.typing import NDArray
 from torch import Generator
 
-from agrbench.clients.federation import Examples, split
+from agrbench.data.examples import Examples, split
 from agrbench.data.files import corrupt
 
 

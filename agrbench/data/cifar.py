@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from agrbench.data import files as data
+from agrbench.data import files
 from agrbench.errors import DataError
 from agrbench.plugins import File
 
@@ -67,7 +67,7 @@ class Part:
 def archive() -> File | None:
     """Choose an archive at hand; else none where all training batches lie as single files, else the binary form's."""
     for file in (BINARY, PYTHON):
-        if data.find(file) is not None:
+        if files.find(file) is not None:
             return file
     return BINARY if absent(TRAINING) else None
 
@@ -80,15 +80,15 @@ def parts(names: Sequence[str]) -> list[Part]:
     """
     chosen = archive()
     if chosen is not None:
-        path = data.fetch(chosen)
+        path = files.fetch(chosen)
         records = pickled if chosen is PYTHON else binary
         return [Part(name, path, chosen.sha256, records) for name in names]
     if absent(names):
         raise DataError(
             f"{', '.join(absent(names))} of CIFAR-10 is not at hand; get {BINARY.url} (sha256 {BINARY.sha256}), "
-            f"put it at {data.cache() / BINARY.path}, or put it at DIR/{BINARY.path} and write --data-dir DIR"
+            f"put it at {files.cache() / BINARY.path}, or put it at DIR/{BINARY.path} and write --data-dir DIR"
         )
-    return [Part(name, path, data.sha256(path), single) for name in names for path in alone(name)[:1]]
+    return [Part(name, path, files.sha256(path), single) for name in names for path in alone(name)[:1]]
 
 
 def absent(names: Sequence[str]) -> list[str]:
@@ -99,14 +99,14 @@ def absent(names: Sequence[str]) -> list[str]:
 def alone(name: str) -> list[Path]:
     """List where a batch lies as a single compressed file: in the data folder, then in the cache."""
     file = f"{name}.bin.xz"
-    folder = os.environ.get(data.FOLDER)
+    folder = os.environ.get(files.FOLDER)
     places = [Path(folder) / "cifar10" / file, Path(folder) / file] if folder else []
-    return [path for path in (*places, data.cache() / "cifar10" / file) if path.is_file()]
+    return [path for path in (*places, files.cache() / "cifar10" / file) if path.is_file()]
 
 
 def binary(path: Path, name: str) -> bytes:
     """Take a batch's records out of the archive of the binary form."""
-    return checked(path, name, data.member(path, f"cifar-10-batches-bin/{name}.bin"))
+    return checked(path, name, files.member(path, f"cifar-10-batches-bin/{name}.bin"))
 
 
 def single(path: Path, name: str) -> bytes:
@@ -115,13 +115,13 @@ def single(path: Path, name: str) -> bytes:
         with lzma.open(path) as stream:
             content = stream.read(LIMIT)
     except (lzma.LZMAError, EOFError) as error:
-        raise data.corrupt(path, f"it is not whole ({error})") from error
+        raise files.corrupt(path, f"it is not whole ({error})") from error
     return checked(path, name, content)
 
 
 def pickled(path: Path, name: str) -> bytes:
     """Take a batch's records out of the archive of the Python form."""
-    return unpickled(path, data.member(path, f"cifar-10-batches-py/{name}"))
+    return unpickled(path, files.member(path, f"cifar-10-batches-py/{name}"))
 
 
 def unpickled(path: Path, content: bytes) -> bytes:
@@ -137,17 +137,17 @@ def unpickled(path: Path, content: bytes) -> bytes:
         images = images.reshape(len(labels), PIXELS, order="F" if steps[place - 1][0] == "NEWTRUE" else "C")
         return np.column_stack([np.array(labels, np.uint8), images]).tobytes()
     except (ValueError, OverflowError, AttributeError) as error:
-        raise data.corrupt(path, f"it holds no batch of images and labels ({error})") from error
+        raise files.corrupt(path, f"it holds no batch of images and labels ({error})") from error
 
 
 def parse(path: Path, records: bytes) -> tuple[Tensor, Tensor]:
     """Split records into images `(rows, 3, 32, 32)`, bytes, and labels `(rows,)` from 0 to 9."""
     if not records or len(records) % RECORD:
-        raise data.corrupt(path, f"its {len(records)} bytes are not records of {RECORD}")
+        raise files.corrupt(path, f"its {len(records)} bytes are not records of {RECORD}")
     table = torch.frombuffer(bytearray(records), dtype=torch.uint8).view(-1, RECORD)
     labels = table[:, 0].long()
     if int(labels.max()) > 9:
-        raise data.corrupt(path, f"it has a label {int(labels.max())}, and the classes go from 0 to 9")
+        raise files.corrupt(path, f"it has a label {int(labels.max())}, and the classes go from 0 to 9")
     return table[:, 1:].reshape(-1, 3, 32, 32), labels
 
 
@@ -160,5 +160,5 @@ def checked(path: Path, name: str, records: bytes) -> bytes:
     else:
         given = hashlib.sha256(records).hexdigest()
     if given != wanted:
-        raise data.corrupt(path, f"the checksum of its {name} is {given}, the publisher's {wanted}")
+        raise files.corrupt(path, f"the checksum of its {name} is {given}, the publisher's {wanted}")
     return records

@@ -149,9 +149,9 @@ def files(name: str, source: Source) -> tuple[File | Folder, ...]:
     Raises:
         DataError: nothing.
     """
-    if not source.files:
+    if not source.needed:
         raise DataError(f"{name} has no files: it comes with an installed package or is generated, always at hand")
-    return source.files
+    return source.needed
 
 
 def advice(name: str, item: File | Folder) -> str:
@@ -162,15 +162,15 @@ def advice(name: str, item: File | Folder) -> str:
 
 def at_hand(source: Source) -> bool:
     """Say whether all files of a dataset are here."""
-    return all(find(item) is not None for item in source.files)
+    return all(find(item) is not None for item in source.needed)
 
 
 def state(source: Source) -> str:
     """Say in a few words whether a dataset's files are at hand."""
-    if not source.files:
+    if not source.needed:
         return "embedded, always at hand"
     try:
-        absent = [item.path for item in source.files if find(item) is None]
+        absent = [item.path for item in source.needed if find(item) is None]
     except DataError as error:
         return f"damaged: {error}"
     return f"absent: {', '.join(absent)}" if absent else "present"

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
 
-from agrbench.clients.federation import Examples
-from agrbench.data import files as data
+from agrbench.data import files
+from agrbench.data.examples import Examples
+from agrbench.data.sources import Source
 from agrbench.errors import DataError
-from agrbench.plugins import Dataset
-from agrbench.plugins.registry import Registry
-from agrbench.progress import progress
-from agrbench.results.formats import NONE, Entry, Table
 
 BLOCK = 1 << 22  # numbers normalised at once
-HEADERS = ("dataset", "train", "test", "features", "classes", "rows a class", "cosine")
-NOTE = "cosine: intra-label, Equation 4 of the AgrAmplifier paper; it and rows a class: training and test rows together"
 
 
 class Summary(NamedTuple):
@@ -65,45 +60,17 @@ def intra_label_cosine(halves: Sequence[Examples]) -> float:
     return float((sums[held] / counts[held, None]).square().sum(1).mean())
 
 
-def table(registry: Registry, specs: Sequence[str] = ()) -> Table:
-    """Describe datasets (none named: all), in numbers where their files are at hand, and below in words."""
-    specs = specs or registry.names("dataset")
-    rows, notes = [], []
-    with progress("reading datasets", len(specs)) as report:
-        for spec in specs:
-            (entry,), record = registry.entries("dataset", spec), registry.dataset(spec).record
-            summary, state = describe(entry.name, record)
-            rows.append(tuple(Entry((text,)) for text in (spec, *cells(summary))))
-            notes.append(f"{entry.summary}\n    licence {record.source.licence}; {state}")
-            report(spec)
-    return Table("Datasets", HEADERS, tuple(rows), (NOTE, "", *notes), ())
-
-
-def describe(name: str, dataset: Dataset) -> tuple[Summary | None, str]:
+def describe(name: str, source: Source, load: Callable[[], tuple[Examples, Examples]]) -> tuple[Summary | None, str]:
     """Summarise a dataset if it is at hand, and say whether it is, or what to do."""
     try:
-        missing = [item for item in dataset.source.files if data.find(item) is None]
+        missing = [item for item in source.needed if files.find(item) is None]
     except DataError as error:
         return None, f"damaged: {error}"
     if missing:
-        return None, f"{data.state(dataset.source)}; {data.advice(name, missing[0])}"
+        return None, f"{files.state(source)}; {files.advice(name, missing[0])}"
     try:
-        return summarise(*dataset.load()), data.state(dataset.source)
+        return summarise(*load()), files.state(source)
     except DataError as error:
         return None, f"it cannot be read: {error}"
     except Exception as error:  # a plugin may raise anything, and the others are still to be listed
         return None, f"it cannot be loaded: {type(error).__name__}: {error}"
-
-
-def cells(summary: Summary | None) -> tuple[str, ...]:
-    """Write a summary as the texts of a table's row."""
-    if summary is None:
-        return (NONE,) * (len(HEADERS) - 1)
-    return (
-        f"{summary.train:,}",
-        f"{summary.test:,}",
-        " x ".join(map(str, summary.shape)),
-        str(summary.classes),
-        f"{summary.fewest:,} to {summary.most:,}",
-        f"{summary.cosine:.3f}",
-    )

@@ -11,23 +11,25 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from agrbench.clients.federation import Examples
-    from agrbench.server.rounds import ByColumn, Columns, Insider, Verdict
+    from agrbench.data.examples import Examples
+    from agrbench.data.sources import Source
+    from agrbench.layout import Layout
 
+
+Memory = dict[str, Any]
+"""What a plugin keeps from round to round: tensors and plain values."""
+
+ByColumn = Callable[["Tensor"], "Tensor"]
+"""Weights of a block of columns of the view: `(rows, b) -> (rows, b)`."""
 
 CLAIMS = ("waives", "within", "bound", "proof")
-
-
-def poisoned(insider: Insider) -> Tensor:
-    """Send what the poisoned data taught: `(malicious, parameters)`."""
-    return insider.poisoned
 
 
 def always(n: int, f: int) -> bool:
@@ -38,6 +40,39 @@ def always(n: int, f: int) -> bool:
 def unchanged(n: int) -> int:
     """Leave as many rows as there were."""
     return n
+
+
+class Columns(NamedTuple):
+    """What a column stage does to a view of `(rows, coordinates)`.
+
+    `view(rows, out=None)` maps rows to features; `feature_of` maps each coordinate to its feature, -1 where it is
+    dropped (`None`: every coordinate is its own feature); `layout` holds the layers of the features. `blocks(rows)`,
+    if there is one, gives functions that each make some features of all rows, `(rows, some features)`, in order.
+    """
+
+    view: Callable[..., Tensor]
+    feature_of: Tensor | None
+    layout: Layout
+    blocks: Callable[[Tensor], Sequence[Callable[[], Tensor]]] | None = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How much of each update to take.
+
+    `weights` is `(rows,)`; or `(rows, features)` of the view; or `(rows, layers)` of the originals; or a function of a
+    block of columns of the view, `(rows, b) -> (rows, b)`. Any sign, any sum; Boolean weights mean equal shares among
+    the True of each column. The step is
+
+        sum_i W_i U_i + previous * last step + N(0, noise^2)
+
+    and `exclude` names clients that are heard no more from the next round on.
+    """
+
+    weights: Tensor | ByColumn
+    previous: float = 0.0
+    noise: float = 0.0
+    exclude: Sequence[int] = ()
 
 
 @dataclass(frozen=True)
@@ -53,7 +88,7 @@ class Attack:
     """
 
     poison: Callable[..., Examples] | None = None
-    forge: Callable[..., Tensor] = poisoned
+    forge: Callable[..., Tensor] | None = None
     trigger: Callable[..., Examples] | None = None
     rehearses: bool = False
     within: Callable[..., Tensor | bool] | None = None
@@ -100,51 +135,6 @@ class Stage:
     def __post_init__(self) -> None:
         if (self.columns is None) == (self.mix is None):
             raise TypeError("a Stage has either columns= or mix=, not both and not neither")
-
-
-@dataclass(frozen=True)
-class File:
-    """One published file: its place below a data folder, where it can be had, and its SHA-256 or its git blob id."""
-
-    path: str
-    url: str
-    sha256: str = ""
-    blob: str = ""
-
-    def __post_init__(self) -> None:
-        if bool(self.sha256) == bool(self.blob):
-            raise TypeError("a File has either sha256= or blob=, not both and not neither")
-
-    @property
-    def kind(self) -> str:
-        """Name the kind of checksum that is published."""
-        return "sha256" if self.sha256 else "git blob id"
-
-    @property
-    def checksum(self) -> str:
-        """Give the published checksum."""
-        return self.sha256 or self.blob
-
-
-@dataclass(frozen=True)
-class Folder:
-    """A folder of files that nobody publishes: its place below a data folder, which files count, and how to make it.
-
-    `end` is what a whole file ends with, since no checksum tells that a file was cut.
-    """
-
-    path: str
-    pattern: str
-    how: str
-    end: bytes = b""
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where a dataset comes from: its licence, and what it is read from (nothing: it is embedded or generated)."""
-
-    licence: str
-    files: tuple[File | Folder, ...] = ()
 
 
 @dataclass(frozen=True)

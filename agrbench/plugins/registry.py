@@ -7,6 +7,7 @@ files named by the user. Names, first lines and signatures are read from the sou
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import hashlib
 import importlib
@@ -23,18 +24,18 @@ from typing import TYPE_CHECKING, TypeVar
 
 from agrbench import specs
 from agrbench.errors import PluginError, SpecError
-from agrbench.plugins import contract as plugins
+from agrbench.plugins import contract
 from agrbench.plugins.source import Entry, exports, parse
 from agrbench.plugins.stack import Loaded, Stack
+from agrbench.settings import own_rate
 from agrbench.specs import Term
 
 if TYPE_CHECKING:
     from agrbench.cells import Cell
     from agrbench.plugins import Attack, Dataset, Stage
 
-PACKAGES = {"attack": "attacks", "defense": "defenses", "stage": "defenses", "dataset": "datasets"}
 GROUP = "agrbench.plugins"
-R = TypeVar("R", bound=plugins.Plugin)
+R = TypeVar("R", bound=contract.Plugin)
 
 
 class Registry:
@@ -107,26 +108,47 @@ class Registry:
         """List the plugins that a cell names."""
         return [entry for kind in ("dataset", "defense", "attack") for entry in self.entries(kind, getattr(cell, kind))]
 
+    def sources(self, cell: Cell) -> dict[str, str]:
+        """Return the digests of the plugin files that a cell uses, as its record has them."""
+        return {kind: self.digest(kind, getattr(cell, kind)) for kind in ("attack", "defense", "dataset")}
+
+    def canonical_cell(self, cell: Cell) -> Cell:
+        """Check a cell's specs and write each in its one form, leaving out a rate or model that is the dataset's own.
+
+        Raises:
+            SpecError: a spec names no plugin or hyperparameter.
+        """
+        record = self.dataset(cell.dataset).record
+        return dataclasses.replace(
+            cell,
+            dataset=self.canonical("dataset", cell.dataset),
+            defense=self.canonical("defense", cell.defense),
+            attack=self.canonical("attack", cell.attack),
+            rate=None if cell.rate == record.rate and own_rate(cell.schedule) is None else cell.rate,
+            model=None if cell.model == record.model else cell.model,
+        )
+
     def attack(self, spec: str) -> Loaded[Attack]:
         """Load an attack."""
-        return self._load(plugins.Attack, "attack", spec)[0]
+        return self._single(contract.Attack, "attack", spec)
 
     def stage(self, spec: str) -> Loaded[Stage]:
         """Load a stage that stands alone."""
-        return self._load(plugins.Stage, "stage", spec)[0]
+        return self._single(contract.Stage, "stage", spec)
 
     def dataset(self, spec: str) -> Loaded[Dataset]:
         """Load a dataset's record (not its data)."""
-        return self._load(plugins.Dataset, "dataset", spec)[0]
+        return self._single(contract.Dataset, "dataset", spec)
 
     def stack(self, spec: str) -> Stack:
         """Load the stages and the defense of a spec."""
-        *stages, _ = self._terms("defense", spec)
-        loaded = [self._bind(plugins.Stage, "stage", term) for _, term in stages]
-        return Stack(tuple(loaded), self._bind(plugins.Defense, "defense", self._terms("defense", spec)[-1][1]))
+        *stages, (_, last) = self._terms("defense", spec)
+        loaded = tuple(self._bind(contract.Stage, "stage", term) for _, term in stages)
+        return Stack(loaded, self._bind(contract.Defense, "defense", last))
 
-    def _load(self, of: type[R], kind: str, spec: str) -> list[Loaded[R]]:
-        return [self._bind(of, kind, term) for _, term in self._terms(kind, spec)]
+    def _single(self, of: type[R], kind: str, spec: str) -> Loaded[R]:
+        ((_, term),) = self._terms(kind, spec)
+        return self._bind(of, kind, term)
 
     def _bind(self, of: type[R], kind: str, term: Term) -> Loaded[R]:
         term = self._checked(kind, term)
@@ -134,9 +156,9 @@ class Registry:
         record = getattr(self._module(entry), kind, None)
         if not isinstance(record, of):
             raise PluginError(f"{entry.path}: `{kind}` is a {type(record).__name__}; write {kind} = {of.__name__}(...)")
-        for name in set(term.arguments) - set(plugins.hyperparameters(record)):
+        for name in set(term.arguments) - set(contract.hyperparameters(record)):
             raise _unknown(entry, name)
-        return Loaded(str(term), entry.path, plugins.bind(record, term.arguments), entry.requirement)
+        return Loaded(str(term), entry.path, contract.bind(record, term.arguments), entry.requirement)
 
     def _terms(self, kind: str, spec: str) -> list[tuple[str, Term]]:
         try:
@@ -178,11 +200,11 @@ class Registry:
         return self._modules[entry.path]
 
     def _add(self, path: Path, module: str | None) -> None:
-        kinds = [kind for kind in plugins.KINDS if kind in exports(parse(path))]
+        kinds = [kind for kind in contract.KINDS if kind in exports(parse(path))]
         if not kinds:
             raise PluginError(
                 f"{path}: it exports no plugin; end it with one of "
-                f"{', '.join(f'{kind} = {record.__name__}(...)' for kind, record in plugins.KINDS.items())}"
+                f"{', '.join(f'{kind} = {record.__name__}(...)' for kind, record in contract.KINDS.items())}"
             )
         if not path.stem.isidentifier() or keyword.iskeyword(path.stem):
             raise PluginError(

@@ -34,7 +34,7 @@ ATTACK = '''"""{title}: send the clean update reversed (write the idea and, in b
 from torch import Tensor
 
 from agrbench.plugins import Attack
-from agrbench.server.rounds import Insider
+from agrbench.clients.insider import Insider
 
 
 def {name}(insider: Insider, *, strength: float = 2.0) -> Tensor:
@@ -77,7 +77,7 @@ DATASET = '''"""{title}: two moons of points, made here (write what it is and, i
 import torch
 from sklearn.datasets import make_moons
 
-from agrbench.clients.federation import Examples
+from agrbench.data.examples import Examples
 from agrbench.plugins import Dataset, Source
 
 

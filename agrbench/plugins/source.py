@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeGuard, cast
 
 from agrbench.errors import PluginError
-from agrbench.plugins import contract as plugins
+from agrbench.plugins import contract
 
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
@@ -91,7 +91,7 @@ class Entry:
     def record_call(self) -> ast.Call | None:
         """Find the expression that makes the record."""
         value = exports(self._tree).get(self.kind)
-        made_by = plugins.KINDS[self.kind].__name__
+        made_by = contract.KINDS[self.kind].__name__
         return value if isinstance(value, ast.Call) and ast.unparse(value.func).endswith(made_by) else None
 
     @cached_property
@@ -122,7 +122,7 @@ class Entry:
         call = self.record_call
         if call is None:
             return None
-        fields = [each.name for each in dataclasses.fields(plugins.KINDS[self.kind])]
+        fields = [each.name for each in dataclasses.fields(contract.KINDS[self.kind])]
         given = dict(zip(fields, call.args, strict=False)) | {
             each.arg: each.value for each in call.keywords if each.arg
         }
@@ -191,7 +191,7 @@ def exports(tree: ast.Module) -> dict[str, ast.expr]:
         if not isinstance(node, (ast.Assign, ast.AnnAssign)) or node.value is None:
             continue
         for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
-            if isinstance(target, ast.Name) and target.id in plugins.KINDS:
+            if isinstance(target, ast.Name) and target.id in contract.KINDS:
                 found[target.id] = node.value
     return found
 
@@ -217,7 +217,7 @@ def _is_harness(node: object) -> TypeGuard[ast.ImportFrom]:
 
 
 def _is_claim(node: object) -> bool:
-    return isinstance(node, ast.keyword) and node.arg in plugins.CLAIMS
+    return isinstance(node, ast.keyword) and node.arg in contract.CLAIMS
 
 
 def _options(annotation: ast.expr) -> list[ast.expr]:

@@ -4,22 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from agrbench.cells import UNATTACKED, UNDEFENDED, Cell
 from agrbench.errors import AgrbenchError, Inapplicable
 from agrbench.plugins.registry import Registry
 from agrbench.results import metrics
-from agrbench.results import statistics as inference
-from agrbench.results.formats import NONE, Entry, Table
 from agrbench.results.statistics import Sample
 from agrbench.results.store import Store
-from agrbench.results.tables.notes import beyond
-from agrbench.simulation.execution import canonical
 
 POINTS = 10.0
 ROUNDING = 1e-9  # points; 0.9 - 0.8 is a little less than 0.1
-BAR = 20  # letters from no malicious client to half of them
 
 
 @dataclass(frozen=True)
@@ -141,86 +135,6 @@ def searches(
             f"the attack would start in round {cell.first} and there are {cell.rounds}; write --start 10"
         )
     cells = [replace(cell, defense=each, attack=UNATTACKED, malicious=0) for each in (UNDEFENDED, *defenses)]
-    return [Search.of(each, attacks, seeds, registry) for each in dict.fromkeys(canonical(c, registry) for c in cells)]
-
-
-def table(found: Sequence[Search]) -> Table:
-    """Show one row a defense: the first share that breaks it, the last that does not, and the attack."""
-    cell = found[0].cell
-    title = (
-        f"Breaking points: {cell.dataset}, {cell.clients} clients, {cell.rounds} rounds, "
-        f"attack from {cell.first}{beyond(cell.settings)}"
-    )
-    scale = f"0%{'of clients':^{BAR - 5}}50%"
-    headers = ("defense", "breaks\nat", "holds\nat", "worst attack there\nand its loss", scale)
-    return Table(title, headers, tuple(map(_shown, found)), tuple(_notes(found)), tuple(map(_data, found)))
-
-
-def _shown(search: Search) -> tuple[Entry, ...]:
-    n, level = search.cell.clients, search.decisive
-    held = NONE if search.held is None else f"{search.held}/{n}"
-    worst = NONE
-    if level is not None:
-        within = inference.interval(level.loss)
-        worst = f"{level.attack} {level.loss.mean:.1f}" + (f" [{within.low:.1f}, {within.high:.1f}]" if within else "")
-    if search.next is not None:
-        breaks, bar = "unknown: runs failed", ""
-    elif search.broken is not None:
-        breaks, bar = f"{search.broken}/{n} ({100 * search.broken / n:.0f}%)", _bar(search.broken, n, "|")
-    else:
-        why = "half" if search.limit == n // 2 else "legal limit"
-        breaks, bar = f"> {search.limit}/{n}, {why}", _bar(search.limit, n, ">")
-    name = search.cell.defense + ("‡" if search.left_out else "")
-    return tuple(Entry((text,)) for text in (name, breaks, held, worst, bar))
-
-
-def _data(search: Search) -> dict[str, Any]:
-    level = search.decisive
-    within = None if level is None else inference.interval(level.loss)
-    return {
-        "dataset": search.cell.dataset,
-        "settings": {key: value for key, value in search.cell.settings.items() if key != "malicious"},
-        "defense": search.cell.defense,
-        "clients": search.cell.clients,
-        "broken": search.broken,
-        "held": search.held,
-        "limit": search.limit,
-        "limited_by": search.limited_by,
-        "complete": search.next is None,
-        "attacks": list(search.attacks),
-        "left_out": dict(search.left_out),
-        "attack": level.attack if level else None,
-        "loss": level.loss.mean if level else None,
-        **inference.columns(within),
-        "seeds": search.seeds,
-        "levels": [
-            {"malicious": count, "attack": at.attack, "loss": at.loss.mean, "values": list(at.loss.values)}
-            for count, at in sorted(search.levels.items())
-        ],
-    }
-
-
-def _bar(count: int, clients: int, end: str) -> str:
-    """Draw a share of up to a half."""
-    length = round(BAR * 2 * count / clients)
-    return ("=" * length)[:-1] + end + "." * (BAR - max(length, 1))
-
-
-def _notes(found: Sequence[Search]) -> Iterator[str]:
-    attacks = dict.fromkeys(attack for search in found for attack in search.attacks)
-    over = "one seed" if found[0].seeds == 1 else f"{found[0].seeds} paired seeds"
-    yield (
-        f"Breaks: the worst attack costs {POINTS:.0f} points of accuracy or more against the unattacked, undefended "
-        f"run, mean over {over}; bisected over the number of malicious clients, which the server knows."
-    )
-    yield f"Worst of {', '.join(attacks)}; its loss in points. " + (
-        "With a 95% interval of Student's t or the bootstrap; where it holds 10, other seeds may break elsewhere."
-        if found[0].seeds > 1
-        else "One seed: no interval."
-    )
-    ended = [
-        each for each in found if each.next is None and each.broken is None and each.limit < each.cell.clients // 2
+    return [
+        Search.of(each, attacks, seeds, registry) for each in dict.fromkeys(registry.canonical_cell(c) for c in cells)
     ]
-    yield from dict.fromkeys(f"Legal limit: {each.limited_by}." for each in ended)
-    for reason in dict.fromkeys(reason for search in found for reason in search.left_out.values()):
-        yield f"‡ left out: {reason}; the defense may break earlier."

@@ -6,16 +6,14 @@ import csv
 import io
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any
 
 from tabulate import tabulate
 
-from agrbench.results.store import plain
+from agrbench.results.record import plain
 
-Format = Literal["plain", "github", "csv", "latex", "json"]
-FORMATS: tuple[Format, ...] = get_args(Format)
 NONE = "-"
 
 
@@ -38,14 +36,19 @@ class Table:
     data: tuple[Mapping[str, Any], ...]
 
 
-def write(made: Sequence[Table], form: Format) -> str:
-    """Write tables in one of the formats."""
-    rows = plain([row for table in made for row in table.data])
-    if form == "json":
-        return json.dumps(rows, indent=1)
-    if form == "csv":
-        return _csv(rows)
-    return "\n\n".join({"plain": _plain, "github": _github, "latex": _latex}[form](table) for table in made)
+def with_interval(value: float, low: float | None, high: float | None, form: str = ".1f") -> str:
+    """Write a number and behind it its interval, if there is one: `1.2 [0.8, 1.6]`."""
+    return f"{value:{form}} {bracketed(low, high, form)}".rstrip()
+
+
+def bracketed(low: float | None, high: float | None, form: str = ".1f") -> str:
+    """Write an interval as `[low, high]`, each bound in the format `form`; empty if there is no interval."""
+    return "" if low is None or high is None else f"[{low:{form}}, {high:{form}}]"
+
+
+def write(made: Sequence[Table], form: str) -> str:
+    """Write tables in one of the `FORMATS`."""
+    return FORMATS[form](made)
 
 
 def _plain(table: Table) -> str:
@@ -110,7 +113,12 @@ def _escaped(text: str) -> str:
     return text.translate(LATEX)
 
 
-def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
+def _json(made: Sequence[Table]) -> str:
+    return json.dumps(_data(made), indent=1)
+
+
+def _csv(made: Sequence[Table]) -> str:
+    rows = _data(made)
     names = list(dict.fromkeys(name for row in rows for name in row))
     stream = io.StringIO()
     writer = csv.DictWriter(stream, names, lineterminator="\n")
@@ -120,3 +128,18 @@ def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
             {name: json.dumps(value) if isinstance(value, (dict, list)) else value for name, value in row.items()}
         )
     return stream.getvalue().rstrip("\n")
+
+
+def _data(made: Sequence[Table]) -> list[Any]:
+    """Return the full-precision rows of all tables, with numbers that are not finite as `None`."""
+    return [plain(row) for table in made for row in table.data]
+
+
+def _each(write_one: Callable[[Table], str]) -> Callable[[Sequence[Table]], str]:
+    return lambda made: "\n\n".join(map(write_one, made))
+
+
+FORMATS: Mapping[str, Callable[[Sequence[Table]], str]] = {
+    "plain": _each(_plain), "github": _each(_github), "csv": _csv, "latex": _each(_latex), "json": _json,
+}  # fmt: skip
+"""How tables can be written: a format is added here."""

@@ -10,8 +10,8 @@ from functools import cached_property
 from typing import Any
 
 from agrbench.cells import UNATTACKED, UNDEFENDED, Cell
+from agrbench.results.record import Record
 from agrbench.results.statistics import Sample
-from agrbench.results.store import Record
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,8 @@ Records are data: reading one runs nothing of what it says.
 from __future__ import annotations
 
 import json
-import math
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,14 +15,11 @@ from urllib.parse import quote
 
 from agrbench.cells import PROTOCOL, Cell
 from agrbench.errors import AgrbenchError, RecordError
-from agrbench.settings import LARGEST
+from agrbench.results.record import SCHEMA, Record, check, curves, plain
 
-SCHEMA = 1
 HEAVIEST = 2**26  # bytes; a record of a million rounds has fewer
 LONGEST = 240  # letters of a folder's name; file systems take 255 bytes
 SAFE = "+=,()"  # kept as they are in a path, besides letters, digits and "_.-"
-
-Record = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -81,7 +77,7 @@ def read(path: Path) -> Record:
         cell = Cell.from_json(record["cell"])
         if not f"{cell.dataset}{cell.defense}{cell.attack}".isprintable():
             raise ValueError("its cell's names hold characters that cannot be printed")
-        _check(record)
+        check(record)
     except (AgrbenchError, KeyError, TypeError, ValueError) as error:
         raise RecordError(
             f"{path}: not a complete record ({error}); delete it, and the grid will compute it again"
@@ -148,55 +144,6 @@ def sift(folders: Iterable[Path]) -> tuple[list[tuple[Path, Record]], list[Recor
     return list(seen.values()), refused
 
 
-def curves(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Give the part of a record that must repeat bit for bit: all that was simulated, nothing that was timed."""
-    return {name: record.get(name) for name in CURVES}
-
-
-NULL = type(None)
-FIELDS: dict[str, tuple[type, ...]] = {
-    "protocol": (int,), "status": (str,), "reason": (str, NULL), "traceback": (str, NULL), "classes": (int, NULL),
-    "rounds": (list,), "accuracy": (list,), "loss": (list,), "success": (list, NULL), "trust": (dict,),
-    "success_untriggered": (list, NULL), "shared_rounds": (int,), "rejected": (int,), "rejected_honest": (int,),
-    "empty_steps": (int,), "time": (dict,), "peak_bytes": (int,), "source": (dict,), "environment": (dict,),
-}  # fmt: skip
-CURVES = (
-    "status", "rounds", "accuracy", "loss", "success", "success_untriggered", "trust", "rejected", "rejected_honest",
-    "empty_steps",
-)  # fmt: skip
-
-
-def _check(record: Record) -> None:
-    """Check every field's type, so that readers need not."""
-    for name, types in FIELDS.items():
-        value = record[name]
-        if type(value) not in types or (type(value) is int and not _number(value)):
-            raise ValueError(f"{name} is of the wrong type or size")
-    if record["status"] not in ("done", "failed", "skipped"):
-        raise ValueError(f"status is {record['status']!r}")
-    time, trust = record["time"], record["trust"]
-    if type(time["alone"]) is not bool or not all(_number(time[part]) for part in ("server_s", "round_s")):
-        raise ValueError(f"time is {time!r}")
-    curves = {name: record[name] for name in ("rounds", "accuracy", "loss")}
-    curves |= {name: record[name] for name in ("success", "success_untriggered") if record[name] is not None}
-    curves |= {name: trust[name] for name in ("malicious_share", "precision", "recall")}
-    for name, values in curves.items():
-        whole = name in ("rounds", "accuracy")
-        if type(values) is not list or len(values) != len(record["rounds"]):
-            raise ValueError("its curves differ in length")
-        if not all(_number(value) or (value is None and not whole) for value in values):
-            raise ValueError(f"{name} holds more than numbers")
-    shares = (*record["accuracy"], *(record["success"] or ()), *(record["success_untriggered"] or ()))
-    if not all(value is None or 0 <= value <= 1 for value in shares):
-        raise ValueError("an accuracy or success is no share from 0 to 1")
-    if record["status"] == "done" and not (record["rounds"] and record["classes"]):
-        raise ValueError("it is done and has no curves")
-
-
-def _number(value: object) -> bool:
-    return (type(value) is float and math.isfinite(value)) or (type(value) is int and abs(value) < LARGEST)
-
-
 def _quoted(part: str) -> str:
     if set(part) == {"."}:
         return part.replace(".", "%2E")
@@ -204,12 +151,3 @@ def _quoted(part: str) -> str:
     if len(quoted) > LONGEST:
         raise RecordError(f"{part[:80]}... is too long for a file name; write fewer stages or hyperparameters")
     return quoted
-
-
-def plain(value: Any) -> Any:
-    """Replace numbers that are not finite by null."""
-    if isinstance(value, dict):
-        return {key: plain(each) for key, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -19,9 +19,9 @@ from torch import Generator, Tensor
 
 from agrbench.errors import AgrbenchError
 from agrbench.layout import Layer, Layout
-from agrbench.memory import keep_freed
+from agrbench.machine import keep_freed
+from agrbench.plugins.contract import Columns
 from agrbench.server.pooling import Pool, keep_first, magnitude, maximum, total
-from agrbench.server.rounds import Columns
 
 __all__ = ["Grids", "Patches", "magnitude", "maximum", "pool", "pool_by_strips", "restore"]
 

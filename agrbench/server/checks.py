@@ -7,8 +7,9 @@ from torch import Tensor
 
 from agrbench.errors import PluginError
 from agrbench.plugins import Stage
+from agrbench.plugins.contract import Verdict
 from agrbench.plugins.stack import Loaded
-from agrbench.server.rounds import Round, Verdict
+from agrbench.server.rounds import Round
 
 
 def checked_mixing(stage: Loaded[Stage], seen: Round, n: int) -> Tensor:

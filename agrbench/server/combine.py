@@ -16,7 +16,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from agrbench.server.scores import Ranks
+from agrbench.server.ranks import Ranks
 from agrbench.threads import each, finish
 
 BLOCK = 1 << 17  # entries worked on at once

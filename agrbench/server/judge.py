@@ -12,8 +12,8 @@ from torch import Tensor
 
 from agrbench.errors import Inapplicable
 from agrbench.layout import Layout
-from agrbench.plugins import Attack
-from agrbench.plugins.stack import Loaded, Stack, blame
+from agrbench.plugins.contract import ByColumn, Columns, Memory, Verdict
+from agrbench.plugins.stack import Stack, blame
 from agrbench.randomness import Randomness
 from agrbench.server.checks import (
     all_finite,
@@ -22,12 +22,11 @@ from agrbench.server.checks import (
     checked_block,
     checked_mixing,
     is_yes_or_no,
-    what,
 )
 from agrbench.server.combine import Spread, by_client, by_column, by_rank, ranked
 from agrbench.server.geometry import row_norms
-from agrbench.server.rounds import ByColumn, Columns, Insider, Memory, Round, Server, Verdict
-from agrbench.server.scores import ranks_of
+from agrbench.server.ranks import Between
+from agrbench.server.rounds import Round, Server
 from agrbench.server.view import Sight
 from agrbench.threads import using
 
@@ -182,8 +181,8 @@ class Judge:
 
     def _combine(self, weights: Tensor | ByColumn, sight: Sight) -> tuple[Tensor, Callable[[], Tensor]]:
         """Combine the originals by checked weights: the step, and what gives each client's weight."""
-        if not isinstance(weights, Tensor) and sight.made and (ranks := ranks_of(weights)) is not None:
-            return by_rank(ranks, sight.updates), partial(ranked, ranks, sight.updates)
+        if isinstance(weights, Between) and sight.made:
+            return by_rank(weights.ranks, sight.updates), partial(ranked, weights.ranks, sight.updates)
         step, told = self._weighted(weights, sight)
         return step, lambda: told
 
@@ -208,8 +207,6 @@ class Judge:
         """Add the verdict's shares of the last step and of the root update, and its noise."""
         if verdict.previous:
             step = step + verdict.previous * server.previous
-        if verdict.root:
-            step = step + verdict.root * server.root
         if verdict.noise:
             noise = torch.randn(step.shape, generator=self.randomness("noise", number), dtype=step.dtype)
             step = step + verdict.noise * noise.to(step.device)
@@ -220,17 +217,6 @@ class Judge:
         if kept is None or len(kept) < rows or kept.dtype != like.dtype:
             kept = self._buffers[place] = like.new_empty(rows, features)
         return kept[:rows]
-
-
-def forge(attack: Loaded[Attack], insider: Insider, parameters: int) -> Tensor:
-    """Ask an attack for its `(malicious, parameters)` rows; they may hold anything, NaN included."""
-    if not insider.malicious:
-        return torch.empty(0, parameters)
-    with blame(attack, "forge"):
-        rows = attack.record.forge(insider)
-        if not isinstance(rows, Tensor) or rows.shape != (insider.malicious, parameters):
-            raise TypeError(f"forge must return rows of shape ({insider.malicious}, {parameters}), not {what(rows)}")
-        return rows
 
 
 def _through(stages: Sequence[Columns | None], rows: Tensor) -> Tensor:

@@ -11,11 +11,11 @@ from torch import Generator, Tensor
 
 from agrbench.layout import Layout
 from agrbench.plugins import Stage
+from agrbench.plugins.contract import Columns, Memory
 from agrbench.plugins.stack import Loaded, blame
 from agrbench.server.checks import checked_view
-from agrbench.server.deferred import Deferred
 from agrbench.server.geometry import Geometry
-from agrbench.server.rounds import Columns, Memory, Round, Server
+from agrbench.server.rounds import Round, Server
 
 
 @dataclass(frozen=True)
@@ -70,12 +70,6 @@ class Sight:
             made=False,
         )
 
-    def _shown(self) -> Tensor:
-        """Give the view; how many rows and columns it has is known before it is made."""
-        if self.made:
-            return self.view()
-        return Deferred.of(self.view, (self.rows, self.layout.parameters), self.updates)
-
     def _mixed(self, values: Tensor) -> Tensor:
         return values if self.mixing is None else _mixed(self.mixing, values)
 
@@ -90,13 +84,22 @@ class Sight:
         rng: Generator,
     ) -> Round:
         """Show it to a plugin."""
-        sources = {
-            "view": self._shown,
-            "updates": lambda: self._mixed(self.updates),
-            "sizes": lambda: self._mixed(server.sizes.to(self.updates.device, torch.float64)[list(self.heard)]),
-        }
         return Round(
-            self.layout, layout, byzantine, self.clients, self.geometry, server, sources, see, memory, number, rng
+            n=self.rows,
+            device=self.updates.device,
+            view=self.view,
+            updates=lambda: self._mixed(self.updates),
+            sizes=lambda: self._mixed(server.sizes.to(self.updates.device, torch.float64)[list(self.heard)]),
+            view_layout=self.layout,
+            layout=layout,
+            byzantine=byzantine,
+            clients=self.clients,
+            geometry=self.geometry,
+            server=server,
+            see=see,
+            memory=memory,
+            number=number,
+            rng=rng,
         )
 
 

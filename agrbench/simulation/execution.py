@@ -2,83 +2,26 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import replace
 from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agrbench import machine, memory
-from agrbench.cells import PROTOCOL, Cell
+from agrbench import machine
+from agrbench.cells import Cell
 from agrbench.errors import AgrbenchError, Inapplicable
 from agrbench.plugins.registry import Registry
-from agrbench.results.store import SCHEMA, Record, Store
+from agrbench.results.record import Record, blank, failed, skipped
+from agrbench.results.store import Store
 
 if TYPE_CHECKING:
     from agrbench.simulation.prefixes import Tree
-
-
-def canonical(cell: Cell, registry: Registry) -> Cell:
-    """Check a cell's specs and write each in its one form; a rate or model that is the dataset's own is left out."""
-    record = registry.dataset(cell.dataset).record
-    return replace(
-        cell,
-        dataset=registry.canonical("dataset", cell.dataset),
-        defense=registry.canonical("defense", cell.defense),
-        attack=registry.canonical("attack", cell.attack),
-        rate=None if cell.rate == record.rate and not cell.schedule.startswith("adam") else cell.rate,
-        model=None if cell.model == record.model else cell.model,
-    )
-
-
-def blank(cell: Cell, registry: Registry) -> Record:
-    """Begin a cell's record."""
-    return {
-        "schema": SCHEMA,
-        "protocol": PROTOCOL,
-        "status": "done",
-        "reason": None,
-        "cell": cell.as_json(),
-        "rounds": [],
-        "accuracy": [],
-        "loss": [],
-        "success": None,
-        "success_untriggered": None,
-        "classes": None,
-        "training": None,
-        "shared_rounds": 0,
-        "trust": {"malicious_share": [], "precision": [], "recall": []},
-        "rejected": 0,
-        "rejected_honest": 0,
-        "empty_steps": 0,
-        "time": {"server_s": 0.0, "round_s": 0.0, "alone": False},
-        "peak_bytes": 0,
-        "source": sources(cell, registry),
-        "environment": {},
-        "traceback": None,
-    }
-
-
-def sources(cell: Cell, registry: Registry) -> dict[str, str]:
-    """Give the digests of the plugin files that a cell uses."""
-    return {kind: registry.digest(kind, getattr(cell, kind)) for kind in ("attack", "defense", "dataset")}
-
-
-def skipped(cell: Cell, registry: Registry, reason: str) -> Record:
-    """Record that a cell does not exist, and why."""
-    return blank(cell, registry) | {"status": "skipped", "reason": reason}
-
-
-def failed(cell: Cell, registry: Registry, reason: str, trace: str | None = None) -> Record:
-    """Record that a cell could not be computed, and why."""
-    return blank(cell, registry) | {"status": "failed", "reason": reason, "traceback": trace}
 
 
 def compute(cell: Cell, registry: Registry, alone: bool, tree: Tree | None = None) -> Record:
@@ -188,7 +131,7 @@ def _stop(pool: ProcessPoolExecutor, busy: bool) -> None:
 
 def _begin() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    memory.use_large_pages()
+    machine.use_large_pages()
 
 
 @cache
@@ -197,9 +140,3 @@ def _tree(files: tuple[Path, ...]) -> Tree:
     from agrbench.simulation.prefixes import Tree
 
     return Tree(Registry(files, forgiving=True))
-
-
-def cores() -> int:
-    """Count the cores that this process may use."""
-    affinity: Callable[[int], set[int]] | None = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1

@@ -9,13 +9,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from agrbench.cells import UNATTACKED, UNDEFENDED, Cell
+from agrbench.cells import AMPLIFIER, UNATTACKED, UNDEFENDED, Cell
 from agrbench.errors import Inapplicable, PluginError
 from agrbench.plugins.registry import Registry
 from agrbench.results.store import Store
-from agrbench.simulation.execution import canonical, sources
 
-AMPLIFIER = "amp"
 FORMS = ("both", "base", "amplified")
 SETTINGS = tuple(f.name for f in dataclasses.fields(Cell) if f.name not in ("dataset", "defense", "attack", "seed"))
 
@@ -90,7 +88,7 @@ def _cells(grid: Grid, registry: Registry) -> Iterator[Cell]:
     datasets = _unique(registry.canonical("dataset", dataset) for dataset in grid.datasets)
     stacks = _unique([UNDEFENDED, *forms(grid.defenses, registry, grid.forms)])
     for dataset, seed, stack, attack in itertools.product(datasets, range(grid.seeds), stacks, attacks):
-        yield canonical(Cell(dataset, stack, attack, seed, **grid.settings), registry)
+        yield registry.canonical_cell(Cell(dataset, stack, attack, seed, **grid.settings))
 
 
 def plan(cells: Sequence[Cell], registry: Registry, store: Store, keep_stale: bool = False) -> Plan:
@@ -110,7 +108,7 @@ def plan(cells: Sequence[Cell], registry: Registry, store: Store, keep_stale: bo
         record = store.read(cell)
         if record is None or record["status"] != "done":
             waiting.append(cell)
-        elif record["source"] != sources(cell, registry):
+        elif record["source"] != registry.sources(cell):
             stale.append(cell)
             (ready if keep_stale else waiting).append(cell)
         else:

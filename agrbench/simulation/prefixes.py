@@ -7,10 +7,11 @@ from typing import Any
 
 from torch import Tensor
 
-from agrbench import memory
+from agrbench import machine
 from agrbench.cells import UNDEFENDED, Cell
 from agrbench.plugins.registry import Registry
-from agrbench.simulation.run import Prepared, Run, load, prepare
+from agrbench.simulation.preparation import Prepared, load, prepare
+from agrbench.simulation.run import Run
 
 
 class Tree:
@@ -37,10 +38,10 @@ class Tree:
         stack.meet(self.registry.attack(cell.attack))
         shared = self._trunk is not None and self._trunk[0] == cell.trunk
         stem, highest = self._grow(cell.trunk)
-        memory.reset_peak()
+        machine.reset_peak()
         run = stem.branch(cell, self.registry)
         run.play(cell.rounds)
-        alone = memory.peak() - _bytes(stem.carried)  # what the other branches wait for is not this cell's
+        alone = machine.peak() - _bytes(stem.carried)  # what the other branches wait for is not this cell's
         return run.measured() | {"shared_rounds": stem.played if shared else 0, "peak_bytes": max(alone, highest)}
 
     def _grow(self, cell: Cell) -> tuple[Run, int]:
@@ -48,10 +49,10 @@ class Tree:
         if self._trunk is None or self._trunk[0] != cell:
             self._trunk = None  # makes room first
             prepared = self._prepare(replace(cell, defense=UNDEFENDED))
-            memory.reset_peak()
+            machine.reset_peak()
             run = Run(cell, self.registry, prepared)
             run.play(run.calm)
-            self._trunk = cell, run, memory.peak()
+            self._trunk = cell, run, machine.peak()
         return self._trunk[1:]
 
     def _prepare(self, cell: Cell) -> Prepared:

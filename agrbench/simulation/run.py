@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property, partial
 from typing import Any
@@ -14,18 +13,18 @@ import torch
 from torch import Tensor
 
 from agrbench.cells import EVERY, UNATTACKED, Cell
-from agrbench.clients.federation import Attacker, Examples, Federation, federate
-from agrbench.clients.learner import Learner, learner
+from agrbench.clients.insider import Attacker, Insider, forge
 from agrbench.clients.local_training import Schedule, Trainer
-from agrbench.clients.models import named
+from agrbench.data.examples import Examples
 from agrbench.errors import PluginError
-from agrbench.plugins import Dataset
+from agrbench.plugins.contract import Memory
 from agrbench.plugins.registry import Registry
-from agrbench.plugins.stack import Loaded, blame
+from agrbench.plugins.stack import blame
 from agrbench.randomness import generator
-from agrbench.server.judge import Judge, Outcome, forge
-from agrbench.server.rounds import Gradients, Insider, Memory, Server
+from agrbench.server.judge import Judge, Outcome
+from agrbench.server.rounds import Gradients, Server
 from agrbench.simulation.log import Log
+from agrbench.simulation.preparation import Prepared, load, prepare
 
 
 @dataclass
@@ -36,10 +35,6 @@ class State:
     previous: Tensor
     excluded: set[int] = field(default_factory=set)
     attack_memory: Memory = field(default_factory=dict)
-
-
-Prepared = tuple[Federation, Learner]
-"""What all runs of a dataset, a seed and settings share, and none of them changes."""
 
 
 class Run:
@@ -61,7 +56,7 @@ class Run:
         self.state = State(initial, torch.zeros_like(initial))
         self.honest_ids = torch.tensor(self.data.honest, device=self.device)
         self.malicious_ids = torch.tensor(self.data.malicious, device=self.device, dtype=torch.long)
-        self.clean = Trainer(self.learner, self.data.shards, self.schedule)
+        self.trainers: dict[str, Trainer] = {}
         self.played, self.log = 0, Log(self.honest_ids, self.malicious_ids)
 
     def branch(self, cell: Cell, registry: Registry) -> Run:
@@ -76,16 +71,13 @@ class Run:
         other.cell, other.attack = cell, registry.attack(cell.attack)
         self.judge.stack.meet(other.attack)
         other.state, other.judge, other.log = copy.deepcopy(self.state), self.judge.rehearse(), self.log.branch()
-        for name, trainer in vars(self).items():
-            if isinstance(trainer, Trainer):
-                setattr(other, name, trainer.branch())
+        other.trainers = {name: trainer.branch() for name, trainer in self.trainers.items()}
         return other
 
     @property
     def carried(self) -> tuple[Any, ...]:
         """Give all that is copied where another run branches off."""
-        trainers = (each.state for each in vars(self).values() if isinstance(each, Trainer))
-        return vars(self.state), self.judge.memories, *trainers
+        return vars(self.state), self.judge.memories, *(trainer.state for trainer in self.trainers.values())
 
     @property
     def calm(self) -> int:
@@ -109,9 +101,28 @@ class Run:
         targeted = self.attack.record.trigger is not None
         return self.log.as_record(self.data.test.classes, targeted) | {"training": training}
 
-    @cached_property
+    @property
+    def clean(self) -> Trainer:
+        """Return the trainer of all clients on their own data."""
+        return self._trainer("clean", lambda: self.data.shards)
+
+    @property
     def poisoned(self) -> Trainer:
-        """Train the malicious clients on what the attack made of their shards.
+        """Return the trainer of the malicious clients on what the attack made of their shards."""
+        return self._trainer("poisoned", self._poisoned_shards)
+
+    @property
+    def root(self) -> Trainer:
+        """Return the trainer of the server's root set, which is trained like a client's shard."""
+        return self._trainer("root", lambda: [self.data.root])
+
+    def _trainer(self, name: str, shards: Callable[[], Sequence[Examples]]) -> Trainer:
+        if name not in self.trainers:
+            self.trainers[name] = Trainer(self.learner, shards(), self.schedule)
+        return self.trainers[name]
+
+    def _poisoned_shards(self) -> list[Examples]:
+        """Poison the malicious clients' shards.
 
         Raises:
             PluginError: the attack made no examples.
@@ -129,12 +140,7 @@ class Run:
                     f"{self.attack.path}: poison returned no examples; return Examples of one row or more"
                 )
             shards.append(shard)
-        return Trainer(self.learner, shards, self.schedule)
-
-    @cached_property
-    def root(self) -> Trainer:
-        """Train the server's root set like a client's shard."""
-        return Trainer(self.learner, [self.data.root], self.schedule)
+        return shards
 
     @cached_property
     def probes(self) -> tuple[Examples, Examples] | None:
@@ -191,19 +197,22 @@ class Run:
             trial()[malicious] = rows.to(updates)
             return self._step(self.judge.rehearse(), trial(), server, number).step
 
-        sources = {
-            "honest": lambda: updates.index_select(0, self.honest_ids),
-            "clean": self._learned_clean,
-            "poisoned": self._learn_poison,
-            "model": lambda: state.model,
-            "previous": lambda: state.previous,
-            "respond": lambda: respond,
-            "see": lambda: self.judge.pool,
-        }
         return Insider(
-            len(malicious), self.cell.clients, self.cell.bound, self.learner.layout, number, state.attack_memory,
-            self.randomness("attack", number), sources,
-        )  # fmt: skip
+            malicious=len(malicious),
+            clients=self.cell.clients,
+            byzantine=self.cell.bound,
+            layout=self.learner.layout,
+            number=number,
+            memory=state.attack_memory,
+            rng=self.randomness("attack", number),
+            honest=lambda: updates.index_select(0, self.honest_ids),
+            clean=self._learned_clean,
+            poisoned=self._learn_poison,
+            model=lambda: state.model,
+            previous=lambda: state.previous,
+            respond=lambda: respond,
+            see=self.judge.pool,
+        )
 
     def _step(self, judge: Judge, updates: Tensor, server: Server, number: int) -> Outcome:
         return judge.step(updates, self.cell.bound, server, number, sorted(self.state.excluded))
@@ -211,14 +220,12 @@ class Run:
     def _server(self, root: Callable[[], Tensor]) -> Server:
         state = self.state
         return Server(
-            {
-                "root": root,
-                "evaluate": lambda: partial(self.learner.evaluate, state.model, examples=self.data.root),
-                "gradients": self._gradients,
-                "model": lambda: state.model,
-                "previous": lambda: state.previous,
-                "sizes": lambda: torch.tensor([len(shard.labels) for shard in self.data.shards]),
-            }
+            root=root,
+            evaluate=lambda: partial(self.learner.evaluate, state.model, examples=self.data.root),
+            gradients=self._gradients,
+            model=lambda: state.model,
+            previous=lambda: state.previous,
+            sizes=lambda: torch.tensor([len(shard.labels) for shard in self.data.shards]),
         )
 
     def _gradients(self) -> Gradients:
@@ -263,28 +270,3 @@ def simulate(cell: Cell, registry: Registry, prepared: Prepared | None = None) -
     run = Run(cell, registry, prepared)
     run.play(cell.rounds)
     return run.measured()
-
-
-def prepare(cell: Cell, dataset: Loaded[Dataset], data: tuple[Examples, Examples]) -> Prepared:
-    """Deal `(train, test)` data out to a cell's clients and build its model.
-
-    Raises:
-        AgrbenchError: the examples do not suit the partition, the root set or the model.
-    """
-    device, randomness = torch.device(cell.device), partial(generator, cell.seed)
-    train, test = (part.to(device) for part in data)
-    model = cell.model or dataset.record.model
-    with nullcontext() if cell.model else blame(dataset, "model"):
-        build = named(model) if isinstance(model, str) else model
-        made = learner(build, tuple(train.features.shape[1:]), train.classes, randomness("model"))
-    return federate(train, test, dataset.record.root_size, cell, randomness), made
-
-
-def load(dataset: Loaded[Dataset]) -> tuple[Examples, Examples]:
-    """Load a dataset and check what came."""
-    with blame(dataset, "load"):
-        train, test = dataset.record.load()
-        for part in (train, test):
-            if not isinstance(part, Examples) or len(part.features) != len(part.labels) or not len(part.labels):
-                raise TypeError("load must return two Examples, train and test, each with as many features as labels")
-    return train, test

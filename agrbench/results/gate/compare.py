@@ -11,13 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from agrbench.cells import UNDEFENDED, Cell
 from agrbench.errors import AgrbenchError
-from agrbench.results import metrics
-from agrbench.results import statistics as inference
-from agrbench.results.contrasts import Contrast, contrast
+from agrbench.results import metrics, statistics
 from agrbench.results.metrics import Group
-from agrbench.results.statistics import LEVEL, Sample
-from agrbench.results.store import Record
-from agrbench.simulation.execution import sources
+from agrbench.results.record import Record
+from agrbench.results.statistics import LEVEL, Contrast, Sample, contrast
 
 if TYPE_CHECKING:
     from agrbench.plugins.registry import Registry
@@ -66,10 +63,14 @@ class Finding:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All rows, what was found besides, and the files that were refused."""
+    """All rows, what was found besides, and the files that were refused.
+
+    `tolerance` is in points of accuracy or success, or, where rows are ratios, the factor that a change may reach.
+    """
 
     rows: tuple[Row, ...]
     findings: tuple[Finding, ...]
+    tolerance: float = TOLERANCE
     refused: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
 
@@ -93,12 +94,12 @@ def compare(base: Sequence[Record], head: Sequence[Record], tolerance: float = T
         other = heads.get(_name(group))
         if other is not None:
             pairs += _contrasts(group, other)
-    p_values = iter(inference.holm([each.p for *_, each in pairs if each.p is not None]))
+    p_values = iter(statistics.holm([each.p for *_, each in pairs if each.p is not None]))
     rows = [
         _row(group, defense, axis, attack, found, None if found.p is None else next(p_values), tolerance)
         for group, defense, axis, attack, found in pairs
     ]
-    return Comparison(tuple(rows), tuple(_findings(base, head, bool(rows))))
+    return Comparison(tuple(rows), tuple(_findings(base, head, bool(rows))), tolerance)
 
 
 def _name(group: Group) -> str:
@@ -222,7 +223,7 @@ def stale(records: Iterable[Record], registry: Registry) -> list[Finding]:
     for cell in _cells(records).values():
         for record in itertools.chain(*cell.done.values()):
             try:
-                fresh = record["source"] == sources(Cell.from_json(record["cell"]), registry)
+                fresh = record["source"] == registry.sources(Cell.from_json(record["cell"]))
             except AgrbenchError as error:
                 found[Finding(UNKNOWN, cell.place, cell.defense, cell.attack, str(error))] = None
                 continue

@@ -8,40 +8,39 @@ import itertools
 import json
 from collections.abc import Iterator, Sequence
 
-from agrbench.bench import compare as slowdowns
 from agrbench.results import formats
-from agrbench.results.formats import NONE, Entry, Format, Table
-from agrbench.results.gate import compare as gate
+from agrbench.results.formats import NONE, Entry, Table, bracketed
+from agrbench.results.gate import compare
 from agrbench.results.gate.compare import Comparison, Finding, Row
-from agrbench.results.store import plain
+from agrbench.results.record import plain
 
 SCHEMA = 1
-ORDER = (gate.WORSE, gate.BETTER, gate.SAME)
+ORDER = (compare.WORSE, compare.BETTER, compare.SAME)
 SHOWN = 4  # rows or cells that the first line names
 KINDS = {
-    gate.LOST: "Lost, BASE has it finished and HEAD does not",
-    gate.FAILED: "Not finished in HEAD, nor in BASE",
-    gate.NEW: "New, only HEAD has it",
-    gate.PROTOCOL: "Not compared, results changed on purpose",
-    gate.STALE: "Stale in HEAD, its plugin files have changed since; run the grid again",
-    gate.UNKNOWN: "Not checked for staleness, write --plugin FILE",
+    compare.LOST: "Lost, BASE has it finished and HEAD does not",
+    compare.FAILED: "Not finished in HEAD, nor in BASE",
+    compare.NEW: "New, only HEAD has it",
+    compare.PROTOCOL: "Not compared, results changed on purpose",
+    compare.STALE: "Stale in HEAD, its plugin files have changed since; run the grid again",
+    compare.UNKNOWN: "Not checked for staleness, write --plugin FILE",
 }
 
 
-def write(found: Comparison, form: Format, tolerance: float) -> str:
+def write(found: Comparison, form: str) -> str:
     """Write a comparison as text, Markdown or JSON."""
     if form == "json":
-        return json.dumps(_flat(found, tolerance), indent=1)
-    heading, notes = _headline(found, tolerance), [*_about(found, tolerance), *_besides(found)]
+        return json.dumps(_flat(found), indent=1)
+    heading, notes = _headline(found), [*_about(found), *_besides(found)]
     if form == "github":
         heading, notes = f"**{html.escape(heading, quote=False)}**", [html.escape(each, quote=False) for each in notes]
     body = "\n\n".join(formats.write([table], form).rstrip() for table in _tables(found, form))
     return "\n\n".join(filter(None, [heading, body, ("  \n" if form == "github" else "\n").join(notes)]))
 
 
-def _flat(found: Comparison, tolerance: float) -> dict[str, object]:
+def _flat(found: Comparison) -> dict[str, object]:
     whole = {
-        "schema": SCHEMA, "kind": "compare", "verdict": found.verdict, "tolerance": tolerance,
+        "schema": SCHEMA, "kind": "compare", "verdict": found.verdict, "tolerance": found.tolerance,
         "rows": [dataclasses.asdict(row) for row in found.rows],
         "findings": [dataclasses.asdict(each) for each in found.findings],
         "refused": list(found.refused), "remarks": list(found.remarks),
@@ -49,36 +48,34 @@ def _flat(found: Comparison, tolerance: float) -> dict[str, object]:
     return dict(plain(whole))
 
 
-def _headline(found: Comparison, tolerance: float) -> str:
+def _headline(found: Comparison) -> str:
     """Say the verdict and what it rests on."""
     count = f"{len(found.rows)} row{'s' * (len(found.rows) != 1)}"
-    if found.verdict == gate.RED:
+    if found.verdict == compare.RED:
         red = [f"{row.defense} {_what(row)}{_size(row)} ({_change(row)})" for row in found.rows if row.red]
         named = ", ".join(red[:SHOWN]) + (f" and {len(red) - SHOWN} more" if len(red) > SHOWN else "")
         lost = [each for each in found.findings if each.red]
-        parts = [f"{len(red)} of {count} worse, beyond {_limit(found, tolerance)}: {named}"] if red else []
+        parts = [f"{len(red)} of {count} worse, beyond {_limit(found)}: {named}"] if red else []
         few = f": {_folded(lost, found)}" if len(lost) <= SHOWN else ", named below"
         parts += [f"{len(lost)} lost{few}"] if lost else []
         return f"Red: {'; '.join(parts)}."
-    if found.verdict == gate.INCOMPARABLE:
+    if found.verdict == compare.INCOMPARABLE:
         if found.refused:
             return f"Not comparable as a whole: {len(found.refused)} refused, the other files are compared below."
         return f"Not comparable{' as a whole' * bool(found.rows)}: {_sides(found)}."
     still = all(row.change == (1 if _is_ratio(row) else 0) for row in found.rows)
-    return f"Green: none of {count} worse, beyond {_limit(found, tolerance)}" + (
-        "; every difference is 0." if still else "."
-    )
+    return f"Green: none of {count} worse, beyond {_limit(found)}" + ("; every difference is 0." if still else ".")
 
 
 def _sides(found: Comparison) -> str:
-    changed = any(each.kind == gate.PROTOCOL for each in found.findings)
+    changed = any(each.kind == compare.PROTOCOL for each in found.findings)
     same = (
         "BASE and HEAD were computed under other protocols" if changed else "nothing finished is in both BASE and HEAD"
     )
     return f"{same}; a cell is its dataset, settings, defense, attack and protocol"
 
 
-def _tables(found: Comparison, form: Format) -> list[Table]:
+def _tables(found: Comparison, form: str) -> list[Table]:
     """Make one table a dataset and settings, what is red first."""
     ranked = sorted(found.rows, key=lambda row: (not row.red, ORDER.index(row.verdict)))
     places: dict[str, list[Row]] = {}
@@ -110,10 +107,10 @@ def _place(row: Row) -> str:
 
 def _texts(row: Row) -> tuple[str, ...]:
     digits = 2 if _is_ratio(row) else 1
-    verdict = row.verdict if row.verdict != gate.WORSE or row.red else f"{row.verdict}, tolerated"
+    verdict = row.verdict if row.verdict != compare.WORSE or row.red else f"{row.verdict}, tolerated"
     return (
         row.defense, _what(row), f"{row.base:.{digits}f}", f"{row.head:.{digits}f}",
-        _change(row) + (NONE if row.low is None else f" [{_number(row, row.low)}, {_number(row, row.high)}]"),
+        _change(row) + (f" {bracketed(row.low, row.high, _form(row))}" if row.low is not None else NONE),
         NONE if row.p is None else f"{row.p:.2g}", verdict.upper() if row.red else verdict,
     )  # fmt: skip
 
@@ -132,29 +129,27 @@ def _size(row: Row) -> str:
 
 
 def _change(row: Row) -> str:
-    return ("x" if _is_ratio(row) else "") + _number(row, row.change)
+    return ("x" if _is_ratio(row) else "") + f"{row.change:{_form(row)}}"
 
 
-def _number(row: Row, value: float | None) -> str:
-    if value is None:
-        return NONE
-    return f"{value:.2f}" if _is_ratio(row) else f"{round(value, 1) + 0.0:+.1f}"  # no -0.0
+def _form(row: Row) -> str:
+    return ".2f" if _is_ratio(row) else "+z.1f"  # z: no -0.0
 
 
-def _limit(found: Comparison, tolerance: float) -> str:
+def _limit(found: Comparison) -> str:
     if any(_is_ratio(row) for row in found.rows):
-        return f"{slowdowns.TOLERANCE:g} times"
-    return f"{tolerance:g} points"
+        return f"{found.tolerance:g} times"
+    return f"{found.tolerance:g} points"
 
 
-def _about(found: Comparison, tolerance: float) -> Iterator[str]:
+def _about(found: Comparison) -> Iterator[str]:
     """Say how to read the table."""
     if not found.rows:
         return
     if any(_is_ratio(row) for row in found.rows):
         yield (
             "Server time as a ratio to fedavg's in the same run; change: HEAD's over BASE's, with what the ranges of "
-            f"repetitions leave open. Worse: the ranges are apart. Red: worse and above {slowdowns.TOLERANCE:g} times."
+            f"repetitions leave open. Worse: the ranges are apart. Red: worse and above {found.tolerance:g} times."
         )
         return
     ways = "; ".join(sorted({row.how for row in found.rows if row.p is not None}))
@@ -163,9 +158,9 @@ def _about(found: Comparison, tolerance: float) -> Iterator[str]:
         + (f", 95% intervals: {ways}; p adjusted over all rows (Holm)." if ways else ".")
     )
     if ways:
-        yield f"Worse or better: p < 0.05. Red: worse, and a change above {tolerance:g} points."
+        yield f"Worse or better: p < 0.05. Red: worse, and a change above {found.tolerance:g} points."
     if any(row.p is None for row in found.rows):
-        yield f"One seed: no interval and no p; the tolerance of {tolerance:g} points alone decides."
+        yield f"One seed: no interval and no p; the tolerance of {found.tolerance:g} points alone decides."
 
 
 def _besides(found: Comparison) -> Iterator[str]:
@@ -175,7 +170,7 @@ def _besides(found: Comparison) -> Iterator[str]:
         alike = [each for each in found.findings if each.kind == kind]
         for reason in dict.fromkeys(each.reason for each in alike):
             yield f"{text}: {_folded([each for each in alike if each.reason == reason], found)}: {_printable(reason)}."
-    changed = [each for each in found.findings if each.kind == gate.CODE]
+    changed = [each for each in found.findings if each.kind == compare.CODE]
     for kind in ("defense", "attack", "dataset"):
         mine = (each for each in changed if each.reason == kind)
         those = dict.fromkeys(each.place if kind == "dataset" else str(getattr(each, kind)) for each in mine)

@@ -12,13 +12,14 @@ from typing import Any
 from agrbench import specs
 from agrbench.cells import UNATTACKED, UNDEFENDED, Cell
 from agrbench.plugins.registry import Registry
-from agrbench.results import formats, metrics, store, tables
+from agrbench.results import formats, metrics, store
 from agrbench.results.breaking import Search
-from agrbench.results.formats import Entry, Table
+from agrbench.results.formats import Entry, Table, with_interval
 from agrbench.results.leaderboard.publish import RECORDS
 from agrbench.results.metrics import Group
 from agrbench.results.store import Store
-from agrbench.results.tables import worst
+from agrbench.results.tables import triad, worst
+from agrbench.results.tables.notes import about_seeds
 
 PAGE = "README.md"
 BREAKING = "breaking"  # its records are there for the breaking points, not for a ranking
@@ -47,8 +48,8 @@ it was made: `agrbench show FILE` prints its settings, curves and environment, a
 """
 
 
-def page(board: Path, registry: Registry) -> str:
-    """Write the page anew.
+def page(board: Path, registry: Registry, demanded: Sequence[str]) -> str:
+    """Write the page from the records; `demanded` attacks are those that a claim of robustness must survive.
 
     Raises:
         RecordError: a file among the records is none, or two of a folder contradict each other.
@@ -59,19 +60,22 @@ def page(board: Path, registry: Registry) -> str:
     for folder in sorted(path for path in (board / RECORDS).iterdir() if path.is_dir() and path.name != BREAKING):
         groups = metrics.groups(record for _, record in store.collect([folder]))
         parts.append(f"## {folder.name}\n")
-        parts += [_section(group, points, certified) for group in groups if group.attacks]
+        parts += [_section(group, demanded, points, certified) for group in groups if group.attacks]
     return "\n".join(parts)
 
 
-def _section(group: Group, points: Mapping[str, Mapping[str, str]], certified: Mapping[str, str]) -> str:
+def _section(
+    group: Group, demanded: Sequence[str], points: Mapping[str, Mapping[str, str]], certified: Mapping[str, str]
+) -> str:
     ranked = worst.table(group)
-    triad = {row["defense"]: row for row in tables.triad(group).data}
+    triads = {row["defense"]: row for row in triad.table(group).data}
     known = group.cell.bound == group.cell.attackers  # as in the searches for breaking points
     mine = points.get(_setting(group.cell), {}) if known else {}
-    rows = [_row(place, row, triad[row["defense"]], mine, certified) for place, row in enumerate(ranked.data, 1)]
+    rows = [_row(place, row, triads[row["defense"]], mine, certified) for place, row in enumerate(ranked.data, 1)]
     notes = [
         f"Worst of {', '.join(group.attacks)}.",
-        *(note for note in ranked.notes if note.startswith(("Weaker", "One seed")) or "seeds;" in note),
+        *worst.weaker(group, demanded),
+        about_seeds(group, [row["interval"] for row in ranked.data]),
         *_unranked(group, {row["defense"] for row in ranked.data}),
     ]
     table = Table(ranked.title.partition(": ")[2], HEADERS, tuple(rows), tuple(notes), ())
@@ -89,15 +93,18 @@ def _unranked(group: Group, ranked: set[str]) -> Iterator[str]:
 
 
 def _row(
-    rank: int, row: Mapping[str, Any], triad: Mapping[str, Any], points: Mapping[str, str], certified: Mapping[str, str]
+    rank: int,
+    row: Mapping[str, Any],
+    triads: Mapping[str, Any],
+    points: Mapping[str, str],
+    certified: Mapping[str, str],
 ) -> tuple[Entry, ...]:
     defense = row["defense"]
-    within = "" if row["low"] is None else f" [{row['low']:.1f}, {row['high']:.1f}]"
-    numbers = [triad[name] for name in ("fidelity_loss", "server_ratio")]
+    numbers = [triads[name] for name in ("fidelity_loss", "server_ratio")]
     texts = (
         NONE if defense == UNDEFENDED else str(rank),
         f"`{defense}`{'†' if row['collapsed'] else ''}",
-        f"{row['loss']:.1f}{within}",
+        with_interval(row["loss"], row["low"], row["high"]),
         f"`{row['attack']}`",
         points.get(defense, NONE),
         *(NONE if number is None else f"{number:.1f}" for number in numbers),

@@ -12,13 +12,13 @@ from agrbench.cells import EVERY, PROTOCOL, Cell
 from agrbench.errors import AgrbenchError, RecordError
 from agrbench.plugins.registry import Registry
 from agrbench.results import store
-from agrbench.results.store import Record, Store, curves
-from agrbench.settings import LARGEST
-from agrbench.simulation.execution import canonical, sources
+from agrbench.results.record import FIELDS, Record, curves
+from agrbench.results.store import Store
+from agrbench.specs import LARGEST
 
 RECORDS = "records"
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
-KNOWN = ("schema", "cell", "training", *store.FIELDS)  # whatever else a file says stays behind
+KNOWN = ("schema", "cell", "training", *FIELDS)  # whatever else a file says stays behind
 MACHINE = ("agrbench", "torch", "numpy", "python", "cpu", "threads", "device")
 CLOSE = 0.02  # in accuracy, the mean over measured rounds
 LONGEST = 200  # letters of a version or a processor's name
@@ -85,9 +85,9 @@ def check(path: Path, record: Record, registry: Registry) -> None:
     if record["status"] == "failed":
         raise RecordError(f"{path}: the run failed ({_short(record['reason'])}); run it again")
     try:
-        if canonical(cell, registry).as_json() != record["cell"]:
+        if registry.canonical_cell(cell).as_json() != record["cell"]:
             raise RecordError(f"{path}: its cell is not written in its one form; run it again")
-        fresh = record["source"] == sources(cell, registry)
+        fresh = record["source"] == registry.sources(cell)
     except RecordError:
         raise
     except AgrbenchError as error:
@@ -141,7 +141,7 @@ def _take(path: Path, record: Record, target: Store, records: Path, registry: Re
         outcome.there += 1
         return
     if known is not None:
-        if known["source"] == sources(cell, registry):
+        if known["source"] == registry.sources(cell):
             raise RecordError(f"{path}: {place} is the same cell with another result; remove one of them")
         outcome.replaced.append(place)
     target.write({name: record[name] for name in KNOWN if name in record})

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from agrbench import settings, specs
 from agrbench.cells import PROTOCOL, UNATTACKED, UNDEFENDED
-from agrbench.results import metrics
-from agrbench.results import statistics as inference
+from agrbench.results import metrics, statistics
 from agrbench.results.metrics import Group
 from agrbench.results.paper.claims import Claim
 from agrbench.results.statistics import Sample
@@ -86,12 +85,13 @@ def described(claim: Claim, registry: Registry) -> Run:
     """Compute a dataset's intra-label cosine similarity where its files are at hand."""
     if claim.dataset not in registry.names("dataset"):
         return Run(reason=f"no dataset is named {claim.dataset}")
-    from agrbench.data import summary as describing
+    from agrbench.data.summary import describe
 
-    summary, state = describing.describe(claim.dataset, registry.dataset(claim.dataset).record)
-    if summary is None:
+    dataset = registry.dataset(claim.dataset).record
+    known, state = describe(claim.dataset, dataset.source, dataset.load)
+    if known is None:
         return Run(reason=f"{claim.dataset}: {' '.join(state.split())}")
-    return Run(Sample((0,), (summary.cosine,)), claim.dataset, complete=True)
+    return Run(Sample((0,), (known.cosine,)), claim.dataset, complete=True)
 
 
 def _attacks(claim: Claim, group: Group, defense: str) -> Iterator[tuple[str, ...]]:
@@ -124,7 +124,7 @@ def _scaled(sample: Sample, scale: float, shift: float = 0.0) -> Sample:
 def _seconds(group: Group, defense: str, attacks: Sequence[str]) -> Sample:
     """Add the whole runs under several attacks, seed by seed."""
     each = [metrics.run_seconds(group, defense, attack) for attack in attacks]
-    return _scaled(inference.averaged(each), len(attacks))
+    return _scaled(statistics.averaged(each), len(attacks))
 
 
 def _ratio(ours: Sample, base: Sample) -> Sample:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from agrbench.results import metrics
-from agrbench.results import statistics as inference
-from agrbench.results.formats import NONE, Entry, Table
+from agrbench.results import metrics, statistics
+from agrbench.results.formats import NONE, Entry, Table, bracketed
 from agrbench.results.metrics import Group
 from agrbench.results.paper import claims as published
 from agrbench.results.paper import matching
@@ -25,7 +24,7 @@ UNSEEDED = "heterogeneity"
 Pairs = Sequence[tuple[Claim, Run]]
 
 
-def compare(table: str, groups: Sequence[Group], registry: Registry) -> Table:
+def beside_published(table: str, groups: Sequence[Group], registry: Registry) -> Table:
     """Make one of the paper's tables from records, the fifth from data files; a row that has none says so."""
     pairs = []
     for claim in published.claims(table):
@@ -91,7 +90,7 @@ def _flat(table: str, claim: Claim, run: Run, ratios: Mapping[Claim, float]) -> 
 
 
 def _measured(prefix: str, sample: Sample) -> dict[str, Any]:
-    low, high, how = inference.interval(sample) or (None, None, None)
+    low, high, how = statistics.interval(sample) or (None, None, None)
     ours = sample.mean if sample.values else None
     return {f"{prefix}ours": ours, f"{prefix}low": low, f"{prefix}high": high, f"{prefix}interval": how}
 
@@ -112,11 +111,11 @@ def _entries(page: Page, row: Mapping[str, Any]) -> list[Entry]:
         Entry((_number(row["published"], page.digits),)),
         Entry((ours if values else "not run",)),
         Entry((_number(row["difference"], page.digits, "+"),)),
-        Entry((*_interval(row["low"], row["high"], page.digits), *each) or (NONE,)),
+        Entry((*_bounds(row["low"], row["high"], page.digits), *each) or (NONE,)),
         Entry((str(len(row["seeds"])) if row["seeds"] else NONE,)),
     ]
     if "ratio_ours" in row:
-        within = _interval(row["ratio_low"], row["ratio_high"], 3)
+        within = _bounds(row["ratio_low"], row["ratio_high"], 3)
         entries += [Entry((_number(row["ratio_published"], 3),)), Entry((_number(row["ratio_ours"], 3), *within))]
     return entries
 
@@ -125,8 +124,8 @@ def _number(value: float | None, digits: int, sign: str = "") -> str:
     return NONE if value is None else f"{value:{sign}.{digits}f}"
 
 
-def _interval(low: float | None, high: float | None, digits: int) -> list[str]:
-    return [] if low is None else [f"[{_number(low, digits)}, {_number(high, digits)}]"]
+def _bounds(low: float | None, high: float | None, digits: int) -> list[str]:
+    return list(filter(None, [bracketed(low, high, f".{digits}f")]))
 
 
 def _run_as(run: Run, marks: Sequence[str]) -> str:

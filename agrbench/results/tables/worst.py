@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from agrbench.cells import UNATTACKED, UNDEFENDED
-from agrbench.results import metrics
-from agrbench.results import statistics as inference
-from agrbench.results.formats import NONE, Entry, Table
+from agrbench.results import metrics, statistics
+from agrbench.results.formats import NONE, Entry, Table, with_interval
 from agrbench.results.metrics import Group
 from agrbench.results.statistics import Sample
 from agrbench.results.tables.notes import about_seeds, marks, missing, title
@@ -17,8 +16,11 @@ SUITE = "worst"
 ROUNDING = 1e-9  # points
 
 
-def table(group: Group) -> Table:
-    """Rank the defenses whose rows are complete by the loss under the attack that is worst for each."""
+def table(group: Group, demanded: Sequence[str] = ()) -> Table:
+    """Rank the defenses whose rows are complete by the loss under the attack that is worst for each.
+
+    `demanded` are the attacks that a claim of robustness must survive; a note names those without records.
+    """
     found = {defense: _worst(group, defense) for defense in group.defenses}
     rows = [_row(group, defense, *worst) for defense, worst in found.items() if worst is not None]
     rows.sort(key=lambda row: (row["defense"] == UNDEFENDED, row["loss"]))
@@ -28,7 +30,10 @@ def table(group: Group) -> Table:
         (
             Entry((row["defense"] + ("†" if row["collapsed"] else ""),)),
             Entry((row["attack"],)),
-            Entry((f"{row['loss']:.1f}{_interval(row['low'], row['high'])}",), row in rivals and row["regret"] == 0),
+            Entry(
+                (with_interval(row["loss"], row["low"], row["high"]),),
+                row in rivals and row["regret"] == 0,
+            ),
             Entry((_regret(row),)),
             Entry((NONE if row["on_fedavg"] is None else f"{row['on_fedavg']:.1f}",)),
         )
@@ -38,7 +43,7 @@ def table(group: Group) -> Table:
         f"Loss in points of accuracy, mean over seeds, under the worst of {', '.join(group.attacks) or 'no attack'}.",
         "Regret: that loss less the best defense's, with its interval over paired seeds and p adjusted over this table "
         "(Holm). On fedavg: what the same attack costs where nobody defends.",
-        *_beyond(group),
+        *weaker(group, demanded),
         about_seeds(group, [row["interval"] for row in rows]),
         *marks(any(row["collapsed"] for row in rows)),
         *missing(group, unattacked=(UNDEFENDED,)),
@@ -54,7 +59,7 @@ def _worst(group: Group, defense: str) -> tuple[str, Sample] | None:
 
 def _row(group: Group, defense: str, attack: str, loss: Sample) -> dict[str, Any]:
     loss = loss.points
-    within = inference.interval(loss)
+    within = statistics.interval(loss)
     undefended = metrics.loss(group, UNDEFENDED, attack)
     return {
         "dataset": group.dataset,
@@ -62,7 +67,7 @@ def _row(group: Group, defense: str, attack: str, loss: Sample) -> dict[str, Any
         "defense": defense,
         "attack": attack,
         "loss": loss.mean,
-        **inference.columns(within),
+        **statistics.columns(within),
         "seeds": list(loss.seeds),
         "values": list(loss.values),
         "regret": None,
@@ -80,11 +85,11 @@ def _judge_regrets(rows: Sequence[dict[str, Any]]) -> None:
     regrets = [_rounded(sample.minus(samples[0])) for sample in samples]
     for row, regret in zip(rows, regrets, strict=True):
         row["regret"] = regret.mean
-        within = inference.interval(regret)
+        within = statistics.interval(regret)
         if within is not None:
             row["regret_low"], row["regret_high"], _ = within
-    p_values = [p for regret in regrets[1:] if (p := inference.p_value(regret)) is not None]
-    for row, adjusted in zip(rows[1:], inference.holm(p_values), strict=False):  # one seed has none
+    p_values = [p for regret in regrets[1:] if (p := statistics.p_value(regret)) is not None]
+    for row, adjusted in zip(rows[1:], statistics.holm(p_values), strict=False):  # one seed has none
         row["regret_p"] = adjusted
 
 
@@ -96,20 +101,12 @@ def _rounded(regret: Sample) -> Sample:
 def _regret(row: Mapping[str, Any]) -> str:
     if row["regret"] is None:
         return NONE
-    p = "" if row["regret_p"] is None else f" p={row['regret_p']:.2g}"
-    return f"{row['regret']:.1f}{_interval(row['regret_low'], row['regret_high']) if p else ''}{p}"
+    if row["regret_p"] is None:
+        return f"{row['regret']:.1f}"
+    return f"{with_interval(row['regret'], row['regret_low'], row['regret_high'])} p={row['regret_p']:.2g}"
 
 
-def _interval(low: float | None, high: float | None) -> str:
-    return "" if low is None or high is None else f" [{low:.1f}, {high:.1f}]"
-
-
-def _beyond(group: Group) -> list[str]:
-    """Name the attacks that a claim of robustness must survive and that these records lack."""
-    from agrbench.plugins.registry import Registry
-    from agrbench.simulation import suites
-
-    registry = Registry()
-    wanted = [registry.canonical("attack", attack) for grid in suites.read(SUITE).grids for attack in grid.attacks]
-    lacking = [attack for attack in wanted if attack not in group.attacks and attack != UNATTACKED]
+def weaker(group: Group, demanded: Sequence[str]) -> list[str]:
+    """Name the demanded attacks that these records lack; an empty list if there are none."""
+    lacking = [attack for attack in demanded if attack not in group.attacks and attack != UNATTACKED]
     return [f"Weaker than the suite `{SUITE}`: no record under {', '.join(lacking)}."] if lacking else []

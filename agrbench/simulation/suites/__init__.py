@@ -13,6 +13,7 @@ from typing import Any
 
 from agrbench import specs
 from agrbench.errors import AgrbenchError
+from agrbench.plugins.registry import Registry
 from agrbench.settings import without_rate
 from agrbench.simulation.grid import FORMS, SETTINGS, Grid
 
@@ -40,6 +41,11 @@ def read(name: str) -> Suite:
         AgrbenchError: there is no such suite, or the file is not one; the message says what to write.
     """
     return _read(name, ())
+
+
+def demanded(registry: Registry) -> list[str]:
+    """List the attacks, in canonical form, that a claim of robustness must survive: those of the suite `worst`."""
+    return [registry.canonical("attack", attack) for grid in read("worst").grids for attack in grid.attacks]
 
 
 def choose(

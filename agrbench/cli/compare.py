@@ -1,16 +1,21 @@
-"""Read what is to be compared, two folders of records or two bench outputs, and compare it."""
+"""`agrbench compare`: read two folders of records, or two bench outputs, and say whether HEAD is worse."""
 
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+import click
+
 from agrbench.bench import compare as slowdowns
+from agrbench.cli.options import plugin_option, report_option
 from agrbench.errors import RecordError
 from agrbench.plugins.registry import Registry
 from agrbench.results import store
 from agrbench.results.gate import compare as gate
+from agrbench.results.gate import report
 from agrbench.results.gate.compare import Comparison
 
 
@@ -39,3 +44,23 @@ def compare(
         findings=(*found.findings, *gate.stale(now, Registry(plugins))),
         refused=tuple(str(error) for errors in refused for error in errors),
     )
+
+
+@click.command("compare")
+@click.argument("base", type=click.Path(path_type=Path), metavar="BASE")
+@click.argument("head", type=click.Path(path_type=Path), metavar="HEAD")
+@click.option(
+    "--tolerance", type=click.FloatRange(min=0), default=2.0, show_default=True, metavar="POINTS",
+    help="Points of accuracy or success that a change for the worse may cost.",
+)  # fmt: skip
+@report_option
+@plugin_option
+def compare_measurements(base: Path, head: Path, tolerance: float, form: str, plugins: tuple[str, ...]) -> None:
+    """Say whether HEAD is worse than BASE: two folders of records, or two outputs of `agrbench bench --format json`.
+
+    Red is what is worse by more than seeds explain (Holm over all rows, 5%) and by more than the tolerance; times are
+    red from 1.5 times as long, as ratios to fedavg. Exit codes: 0 green, 1 red, 2 not comparable.
+    """
+    found = compare(base, head, tolerance, plugins)
+    click.echo(report.write(found, form))
+    sys.exit(gate.CODES[found.verdict])

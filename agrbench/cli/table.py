@@ -1,0 +1,52 @@
+"""`agrbench table`: print tables of records."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from agrbench.cli.options import data_option, plugin_option, table_option
+from agrbench.errors import AgrbenchError
+from agrbench.plugins.registry import Registry
+from agrbench.results import metrics, store
+from agrbench.results.formats import write
+from agrbench.results.paper.claims import PAGES
+from agrbench.results.paper.tables import beside_published
+from agrbench.results.tables import TABLES, tables
+
+
+@click.command("table")
+@click.argument("folders", nargs=-1, type=click.Path(path_type=Path), metavar="[DIR]...")
+@click.option(
+    "--metric", type=click.Choice([*TABLES]), show_default="triad", help="What to show."
+)  # fmt: skip
+@click.option(
+    "--like", type=click.Choice([*PAGES]),
+    help="Show a table of the AgrAmplifier paper, ours beside each published value.",
+)  # fmt: skip
+@table_option
+@plugin_option
+@data_option
+def show_table(
+    folders: tuple[Path, ...], metric: str | None, like: str | None, form: str, plugins: tuple[str, ...]
+) -> None:
+    """Print tables of the records in one or more folders (default: results)."""
+    from agrbench.simulation import suites
+
+    if metric and like:
+        raise AgrbenchError(f"--metric {metric} and --like {like} are two tables; write one of them")
+    wanted = folders or (() if like == "table5" else (Path("results"),))  # the fifth is made from data files
+    registry = Registry(plugins)
+    groups = metrics.groups(record for _, record in store.collect(wanted))
+    if like:
+        made = [beside_published(like, groups, registry)]
+    elif groups:
+        made = tables(groups, metric or "triad", suites.demanded(registry))
+    else:
+        raise AgrbenchError("no finished record there; run `agrbench grid` first, or name another folder")
+    if not made:
+        raise AgrbenchError(
+            "no record under an attack there; run `agrbench grid --suite worst`, or name another folder"
+        )
+    click.echo(write(made, form))

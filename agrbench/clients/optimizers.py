@@ -1,0 +1,76 @@
+"""The optimizers that clients train with: hyperparameters, own learning rate, state, and step, one entry each.
+
+Importing this file loads no torch, because `agrbench.settings` reads the hyperparameters of a schedule from here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING
+
+from agrbench.specs import Option, number
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+BETAS, EPSILON = (0.9, 0.999), 1e-8  # the defaults of Kingma and Ba (ICLR 2015)
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """One optimizer.
+
+    `options` are its hyperparameters besides the learning rate; `rate` is its own default learning rate (`None`: the
+    dataset's); `rates` are those that `agrbench tune` tries; `slots(**options)` names the buffers that it keeps for
+    each parameter.
+
+    `step(models, gradients, state, rate, **options)` binds the buffers of some clients, each `(clients, parameters)`,
+    and returns a function that takes one step of each client in place. `state` holds a buffer of the same shape for
+    each slot, and `steps` `(clients,)`, how many steps each client has taken so far.
+    """
+
+    step: Callable[..., Callable[[], object]]
+    rates: tuple[float, ...]
+    rate: float | None = None
+    options: Mapping[str, Option] = field(default_factory=dict)
+    slots: Callable[..., tuple[str, ...]] = lambda: ()
+
+
+def _sgd(
+    models: Tensor, gradients: Tensor, state: Mapping[str, Tensor], rate: float, *, momentum: float
+) -> Callable[[], object]:
+    from torch.optim.sgd import sgd
+
+    return partial(
+        sgd, [models], [gradients], [state.get("velocity")], fused=True, weight_decay=0.0,
+        momentum=momentum, lr=rate, dampening=0.0, nesterov=False, maximize=False,
+    )  # fmt: skip
+
+
+def _adam(models: Tensor, gradients: Tensor, state: Mapping[str, Tensor], rate: float) -> Callable[[], object]:
+    from torch.optim.adam import adam
+
+    steps = state["steps"]
+    alike = bool((steps == steps[0]).all())  # then all clients are one tensor to the optimizer
+    counts = [steps.new_full((), float(count), device=models.device) for count in (steps[:1] if alike else steps)]
+    rows = [slice(None)] if alike else [slice(row, row + 1) for row in range(len(steps))]
+    first, second = ([state[slot][mine] for mine in rows] for slot in ("first", "second"))
+    return partial(
+        adam, [models[mine] for mine in rows], [gradients[mine] for mine in rows], first, second, [],
+        counts, fused=True, amsgrad=False, beta1=BETAS[0], beta2=BETAS[1], lr=rate,
+        weight_decay=0.0, eps=EPSILON, maximize=False,
+    )  # fmt: skip
+
+
+OPTIMIZERS: Mapping[str, Optimizer] = {
+    "sgd": Optimizer(
+        _sgd,
+        rates=(0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0),
+        options={"momentum": Option(0.0, "a number from 0 to below 1", number(0, 1, closed=True))},
+        slots=lambda momentum: ("velocity",) if momentum > 0 else (),
+    ),
+    "adam": Optimizer(_adam, rates=(1e-4, 3e-4, 1e-3, 3e-3, 1e-2), rate=1e-3, slots=lambda: ("first", "second")),
+}
+"""The optimizers by name; Adam's default rate is that of Kingma and Ba (ICLR 2015)."""

@@ -1,0 +1,63 @@
+"""Where a dataset's files come from: their place, address, checksum and licence. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class File:
+    """One published file: its place below a data folder, where it can be had, and its SHA-256 or its git blob id."""
+
+    path: str
+    url: str
+    sha256: str = ""
+    blob: str = ""
+
+    def __post_init__(self) -> None:
+        if bool(self.sha256) == bool(self.blob):
+            raise TypeError("a File has either sha256= or blob=, not both and not neither")
+
+    @property
+    def kind(self) -> str:
+        """Name the kind of checksum that is published."""
+        return "sha256" if self.sha256 else "git blob id"
+
+    @property
+    def checksum(self) -> str:
+        """Give the published checksum."""
+        return self.sha256 or self.blob
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder of files that nobody publishes: its place below a data folder, which files count, and how to make it.
+
+    `end` is what a whole file ends with, since no checksum tells that a file was cut.
+    """
+
+    path: str
+    pattern: str
+    how: str
+    end: bytes = b""
+
+
+Files = tuple[File | Folder, ...]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a dataset comes from: its licence, and the files that it is read from.
+
+    `files` is empty if the data is embedded or generated. It may be a function, called whenever files are looked for,
+    if what is needed depends on what is already here.
+    """
+
+    licence: str
+    files: Files | Callable[[], Files] = ()
+
+    @property
+    def needed(self) -> Files:
+        """List the files and folders that the dataset is read from."""
+        return self.files() if callable(self.files) else self.files

@@ -1,0 +1,157 @@
+"""Attacks as rows and defenses as columns, for one metric: a metric of this form is added to `METRICS`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from agrbench.cells import UNATTACKED, UNDEFENDED
+from agrbench.results import metrics, statistics
+from agrbench.results.formats import NONE, Entry, Table, bracketed
+from agrbench.results.metrics import Group
+from agrbench.results.statistics import FEW, Interval, Sample
+from agrbench.results.tables.notes import about_seeds, marks, missing, title
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What a table of attacks x defenses shows."""
+
+    title: str
+    of: Callable[[Group, str, str], Sample]
+    rows: Callable[[Group], list[str]]
+    scale: float
+    digits: int
+    sign: int
+    more: Callable[[Group, str, str], list[str]] = field(default=lambda group, defense, attack: [])
+
+
+def table(group: Group, name: str) -> Table:
+    """Show a metric with attacks as rows and defenses as columns, each base form beside its amplified one."""
+    metric = METRICS[name]
+    attacks = metric.rows(group)
+    rows, data = [], []
+    marked = False
+    for attack in attacks:
+        samples = {defense: metric.of(group, defense, attack) for defense in group.defenses}
+        complete = [d for d, sample in samples.items() if d != UNDEFENDED and sample.seeds == group.every_seed]
+        best = max((metric.sign * samples[defense].mean for defense in complete), default=None)
+        line = [Entry((attack,))]
+        for defense, sample in samples.items():
+            if not sample.values:
+                line.append(Entry())
+                continue
+            fallen = metrics.collapsed(group, defense, attack)
+            marked |= fallen
+            within = statistics.interval(sample)
+            lines = [*_values(sample, within, metric, fallen), *metric.more(group, defense, attack)]
+            line.append(Entry(tuple(lines), defense in complete and metric.sign * sample.mean == best))
+            data.append(_flat(group, name, defense, attack, sample, within, fallen))
+        rows.append(tuple(line))
+    notes = [about_seeds(group, [row["interval"] for row in data]), *marks(marked), *missing(group)]
+    if not rows:
+        notes = ["No attack of this kind among the records."]
+    return Table(title(metric.title, group), ("attack", *group.defenses), tuple(rows), tuple(notes), tuple(data))
+
+
+def _attacks(group: Group) -> list[str]:
+    return group.attacks
+
+
+def _all_runs(group: Group) -> list[str]:
+    return [UNATTACKED, *group.attacks]
+
+
+def _loss_parts(group: Group, defense: str, attack: str) -> list[str]:
+    costs, damage = metrics.fidelity(group, defense).mean, metrics.damage(group, defense, attack).mean
+    return [f"{_points(costs)} + {_points(damage)}"]
+
+
+def _points(share: float) -> str:
+    return NONE if math.isnan(share) else f"{100 * share:.1f}"
+
+
+def _time_parts(group: Group, defense: str, attack: str) -> list[str]:
+    undefended = metrics.server_time(group, UNDEFENDED, attack).mean
+    ratio = metrics.server_time(group, defense, attack).mean / undefended if undefended else math.nan
+    run, peak = metrics.run_seconds(group, defense, attack).mean, metrics.peak_bytes(group, defense, attack).mean
+    return [f"x{ratio:.1f}", f"run {run:.1f} s", f"peak {peak / 2**20:.0f} MiB"]
+
+
+def _trust_parts(group: Group, defense: str, attack: str) -> list[str]:
+    rates = [metrics.trust(group, defense, attack, rate) for rate in ("precision", "recall")]
+    return [f"P {rates[0].mean:.2f} R {rates[1].mean:.2f}"] if all(rate.values for rate in rates) else []
+
+
+METRICS: dict[str, Metric] = {
+    "loss": Metric(
+        "Robustness loss in points of accuracy; below it fidelity loss + attack damage",
+        metrics.loss, _attacks, 100, 1, -1, _loss_parts,
+    ),
+    "success": Metric(
+        "Success of targeted attacks in percent; below it the same share without trigger",
+        metrics.success, lambda group: [attack for attack in group.attacks if group.targeted(attack)], 100, 1, -1,
+        lambda group, defense, attack: [f"{100 * metrics.untriggered(group, defense, attack).mean:.1f} untriggered"],
+    ),
+    "fidelity": Metric(
+        "Fidelity loss in points of accuracy, nobody attacking",
+        lambda group, defense, attack: metrics.fidelity(group, defense), lambda group: [UNATTACKED], 100, 1, -1,
+    ),
+    "time": Metric(
+        "Server milliseconds a round; below it the ratio to fedavg, the whole run, and the process's peak memory",
+        metrics.server_time, _all_runs, 1000, 2, -1, _time_parts,
+    ),
+    "trust": Metric(
+        "Malicious share of all weight in percent; below it precision and recall of weight 0",
+        lambda group, defense, attack: metrics.trust(group, defense, attack, "malicious_share"),
+        _attacks, 100, 1, -1, _trust_parts,
+    ),
+    "final": Metric("Accuracy after the last round in percent", metrics.final, _all_runs, 100, 1, 1),
+}  # fmt: skip
+
+
+def _values(sample: Sample, within: Interval | None, metric: Metric, fallen: bool) -> list[str]:
+    """Write a mean, its interval, and below six seeds every value."""
+
+    def number(value: float) -> str:
+        return f"{metric.scale * value:.{metric.digits}f}"
+
+    lines = [number(sample.mean) + ("†" if fallen else "")]
+    if within is not None:
+        lines.append(bracketed(metric.scale * within.low, metric.scale * within.high, f".{metric.digits}f"))
+    if 1 < len(sample.values) < FEW:
+        lines.append(" ".join(map(number, sample.values)))
+    return lines
+
+
+def _flat(
+    group: Group, name: str, defense: str, attack: str, sample: Sample, within: Interval | None, fallen: bool
+) -> dict[str, Any]:
+    row = {
+        "dataset": group.dataset,
+        "settings": dict(group.settings),
+        "metric": name,
+        "attack": attack,
+        "defense": defense,
+        "mean": sample.mean,
+        **statistics.columns(within),
+        "seeds": list(sample.seeds),
+        "values": list(sample.values),
+        "collapsed": fallen,
+    }
+    if name == "loss":
+        row |= {
+            "fidelity": metrics.fidelity(group, defense).mean,
+            "damage": metrics.damage(group, defense, attack).mean,
+        }
+    if name == "success":
+        row |= {"untriggered": metrics.untriggered(group, defense, attack).mean}
+    if name == "time":
+        row |= {"run_s": metrics.run_seconds(group, defense, attack).mean}
+        row |= {"peak_bytes": metrics.peak_bytes(group, defense, attack).mean}
+    if name == "trust":
+        rates = {rate: metrics.trust(group, defense, attack, rate) for rate in ("precision", "recall")}
+        row |= {rate: values.mean if values.values else None for rate, values in rates.items()}
+    return row

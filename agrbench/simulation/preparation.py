@@ -1,0 +1,45 @@
+"""Load a dataset, deal it out to a cell's clients and build its model: what all runs of a seed share."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from functools import partial
+
+import torch
+
+from agrbench.cells import Cell
+from agrbench.clients.federation import Federation, federate
+from agrbench.clients.learner import Learner, learner
+from agrbench.clients.models import named
+from agrbench.data.examples import Examples
+from agrbench.plugins import Dataset
+from agrbench.plugins.stack import Loaded, blame
+from agrbench.randomness import generator
+
+Prepared = tuple[Federation, Learner]
+"""What all runs of a dataset, a seed and settings share, and none of them changes."""
+
+
+def prepare(cell: Cell, dataset: Loaded[Dataset], data: tuple[Examples, Examples]) -> Prepared:
+    """Deal `(train, test)` data out to a cell's clients and build its model.
+
+    Raises:
+        AgrbenchError: the examples do not suit the partition, the root set or the model.
+    """
+    device, randomness = torch.device(cell.device), partial(generator, cell.seed)
+    train, test = (part.to(device) for part in data)
+    model = cell.model or dataset.record.model
+    with nullcontext() if cell.model else blame(dataset, "model"):
+        build = named(model) if isinstance(model, str) else model
+        made = learner(build, tuple(train.features.shape[1:]), train.classes, randomness("model"))
+    return federate(train, test, dataset.record.root_size, cell, randomness), made
+
+
+def load(dataset: Loaded[Dataset]) -> tuple[Examples, Examples]:
+    """Load a dataset and check what came."""
+    with blame(dataset, "load"):
+        train, test = dataset.record.load()
+        for part in (train, test):
+            if not isinstance(part, Examples) or len(part.features) != len(part.labels) or not len(part.labels):
+                raise TypeError("load must return two Examples, train and test, each with as many features as labels")
+    return train, test
