@@ -16,6 +16,7 @@ test: lint
 lint: .venv/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 	$(BIN)/mypy
 
 # Its records must not be there before: a change of the harness makes none stale.

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from agrbench.api import aggregate, amplify, forge, run, weigh
     from agrbench.cells import Cell
     from agrbench.layout import Layout
-    from agrbench.plugins.contract import Verdict
+    from agrbench.plugins import Verdict
     from agrbench.server.rounds import Gradients
 
 __all__ = ["Cell", "Gradients", "Layout", "Verdict", "aggregate", "amplify", "forge", "run", "weigh"]
@@ -27,7 +27,7 @@ _HOMES = {
     "Cell": "agrbench.cells",
     "Gradients": "agrbench.server.rounds",
     "Layout": "agrbench.layout",
-    "Verdict": "agrbench.server.rounds",
+    "Verdict": "agrbench.plugins",
 }
 
 

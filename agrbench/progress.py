@@ -11,7 +11,7 @@ from typing import Protocol
 PERIOD = 30.0
 
 
-class Report(Protocol):
+class Tick(Protocol):
     """Tell what one more finished piece of work was."""
 
     def __call__(self, what: str) -> None:
@@ -19,7 +19,7 @@ class Report(Protocol):
 
 
 @contextmanager
-def progress(title: str, total: int, quiet: bool = False) -> Iterator[Report]:
+def progress(title: str, total: int, quiet: bool = False) -> Iterator[Tick]:
     """Show how far `total` pieces of work are, with the time left; call the value once a piece."""
     if quiet:
         yield lambda what: None
@@ -29,7 +29,7 @@ def progress(title: str, total: int, quiet: bool = False) -> Iterator[Report]:
         yield from _lines(title, total)
 
 
-def _bar(title: str, total: int) -> Iterator[Report]:
+def _bar(title: str, total: int) -> Iterator[Tick]:
     from rich import progress as bars
     from rich.console import Console
 
@@ -42,7 +42,7 @@ def _bar(title: str, total: int) -> Iterator[Report]:
         yield lambda what: bar.update(task, advance=1, what=what)
 
 
-def _lines(title: str, total: int) -> Iterator[Report]:
+def _lines(title: str, total: int) -> Iterator[Tick]:
     began = said = time.monotonic()
     done = 0
 

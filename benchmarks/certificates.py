@@ -22,7 +22,7 @@ from agrbench.conformance.certificates import Certificate
 from agrbench.conformance.subjects import Subject
 from agrbench.errors import DataError
 from agrbench.plugins import registry
-from agrbench.plugins.source import Entry
+from agrbench.plugins.source import PluginSource
 from agrbench.progress import progress
 
 ROOT = Path(__file__).parents[1]
@@ -61,7 +61,7 @@ class Coverage:
     peer: list[str] = field(default_factory=list)
 
 
-def entries() -> Iterator[tuple[str, Entry]]:
+def entries() -> Iterator[tuple[str, PluginSource]]:
     """List the shipped plugins, kind by kind."""
     known = registry.of()
     for kind in KINDS:
@@ -110,7 +110,7 @@ def _texts(node: ast.expr, values: dict[str, ast.expr]) -> Iterator[str]:
                 yield from _texts(each, values)
 
 
-def row(subject: Subject, entry: Entry, run: bool) -> str:
+def row(subject: Subject, entry: PluginSource, run: bool) -> str:
     """Write what of a certificate can be told without running it: it is out of date where this differs."""
     waived = certificates.waived(subject)
     reasons = "; ".join(f"{name}: {why}" for name, why in waived.items()) or "-"
@@ -165,7 +165,7 @@ def _no_peer(subject: Subject) -> str:
     return "the publisher's checksums" if any(hasattr(each, "checksum") for each in files) else "none published"
 
 
-def line(subject: Subject, entry: Entry, examples: int) -> tuple[str, float]:
+def line(subject: Subject, entry: PluginSource, examples: int) -> tuple[str, float]:
     """Certify a plugin: its row, or the certificate of one that violates a property, and how many seconds it took."""
     if not at_hand(subject):
         return f"{row(subject, entry, run=False)} - |", 0

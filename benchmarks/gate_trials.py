@@ -33,7 +33,7 @@ def main(folder: Path, each: int) -> None:
     execute.compute(plan(expand([grid], registry), registry, kept), registry, kept, None, False)
     records = [record for _, record in store.collect([folder])]
     halves = split(records, each, grid.seeds)
-    print(f"{TRIALS} trials, {each} seeds a side, {len(compare.compare(halves[0], halves[1]).rows)} rows each")
+    print(f"{TRIALS} trials, {each} seeds a side, {len(compare.compare_records(halves[0], halves[1]).rows)} rows each")
     tell(f"the same code, {each} and {each} other seeds", zip(halves[::2], halves[1::2], strict=True))
     for number in NUMBERS:
         pairs = [(base, planted(base)) for base in split(records, number, grid.seeds)][:TRIALS]
@@ -51,7 +51,7 @@ def split(records: Iterable[Record], each: int, seeds: int) -> list[list[Record]
 
 
 def tell(what: str, pairs: Iterable[tuple[Sequence[Record], Sequence[Record]]]) -> None:
-    found = [compare.compare(base, head) for base, head in pairs]
+    found = [compare.compare_records(base, head) for base, head in pairs]
     red = [each for each in found if each.verdict == compare.RED]
     named = sorted({f"{row.defense} {row.axis}" for each in red for row in each.rows if row.red})
     print(f"{what}: green {len(found) - len(red)}, red {len(red)}" + (f" ({', '.join(named)})" if named else ""))

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from agrbench.plugins import Defense
 from agrbench.server.rounds import Round
-from agrbench.server.weighted_means import spread
+from agrbench.server.weighted_means import principal
 
 NOTHING = 1e-9  # a weight that rounding left over: rows that tie for the longest projection all lose theirs
 
@@ -21,7 +21,7 @@ def caf(round: Round) -> Tensor:
     best, smallest = weights / len(weights), float("inf")
     while weights.sum() > (len(weights) - 2 * round.byzantine) * (1 + NOTHING):
         shares = weights / weights.sum()
-        eigenvalue, projections = spread(distances, shares)
+        eigenvalue, projections = principal(distances, shares)
         if eigenvalue < smallest:
             best, smallest = shares, float(eigenvalue)
         largest = projections[weights > 0].max()

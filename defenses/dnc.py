@@ -10,7 +10,7 @@ from agrbench.plugins import Defense
 from agrbench.server.geometry import Geometry
 from agrbench.server.rounds import Round
 from agrbench.server.scores import smallest
-from agrbench.server.weighted_means import spread
+from agrbench.server.weighted_means import principal
 
 
 def dnc(round: Round, *, coordinates: int = 10_000, iterations: int = 1, removed: float = 1.0) -> Tensor:
@@ -26,7 +26,7 @@ def dnc(round: Round, *, coordinates: int = 10_000, iterations: int = 1, removed
     for _ in range(iterations):
         columns = torch.randperm(round.view.shape[1], generator=round.rng)[:coordinates].sort().values
         some = Geometry(partial(round.view.index_select, 1, columns.to(round.device)))
-        kept = smallest(spread(some.distances, even).projections, n - floor(removed * round.byzantine + 1e-9))
+        kept = smallest(principal(some.distances, even).projections, n - floor(removed * round.byzantine + 1e-9))
         everywhere = everywhere & kept
     return everywhere if everywhere.any() else kept
 

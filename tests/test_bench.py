@@ -24,8 +24,8 @@ from agrbench import machine
 from agrbench.bench import byzfl as peers
 from agrbench.bench import measure
 from agrbench.bench import report as costs
-from agrbench.bench.measure import Plan
-from agrbench.bench.report import Cost, Report, Spread
+from agrbench.bench.measure import BenchPlan
+from agrbench.bench.report import Cost, Ratios, Report
 from agrbench.bench.workload import CLASSES, EACH, Size, Workload, nearest, sizes
 from agrbench.cli import main
 from agrbench.errors import AgrbenchError
@@ -55,7 +55,7 @@ def plugin(folder: Path, name: str, body: str) -> Path:
     return path
 
 
-def measured(plan: Plan, files: tuple[Path, ...] = (), **options: Any) -> Report:
+def measured(plan: BenchPlan, files: tuple[Path, ...] = (), **options: Any) -> Report:
     return measure.run(plan, Registry(files), lambda what: None, **options)
 
 
@@ -88,11 +88,11 @@ def weigh(round):
     counted_clock.clock.now += 2
     return torch.ones(len(round.view)) / len(round.view)
 """
-    plan = Plan(("fedavg", "slow"), (Size(6, nearest(600), 1),), patience=100)
+    plan = BenchPlan(("fedavg", "slow"), (Size(6, nearest(600), 1),), patience=100)
     report = measured(plan, (plugin(tmp_path, "slow", body),), clock=counted)
     fedavg, slow = report.rows
-    assert (fedavg.seconds, fedavg.ratio) == (1, Spread(1, 1, 1))
-    assert (slow.seconds, slow.ratio) == (3, Spread(3, 3, 3))
+    assert (fedavg.seconds, fedavg.ratio) == (1, Ratios(1, 1, 1))
+    assert (slow.seconds, slow.ratio) == (3, Ratios(3, 3, 3))
 
 
 def test_what_drifts_hits_both_sides_of_a_ratio_alike() -> None:
@@ -107,7 +107,7 @@ def test_what_drifts_hits_both_sides_of_a_ratio_alike() -> None:
         return taken
 
     samples = measure.alternate([side(1.0), side(3.0)], 20)
-    ratio = Spread.of([own for _, own in samples], [other for other, _ in samples])
+    ratio = Ratios.of([own for _, own in samples], [other for other, _ in samples])
     assert ratio.low == pytest.approx(3 / 1.1)
     assert ratio.high == pytest.approx(3 * 1.1)
     assert ratio.median == pytest.approx(3, rel=0.01)
@@ -137,7 +137,7 @@ def test_a_short_round_is_played_several_times_a_sample() -> None:
 
 def test_threads_are_set_back() -> None:
     before = torch.get_num_threads()
-    measured(Plan(("fedavg",), (Size(6, nearest(600), 1),), repeat=1, threads=before + 1))
+    measured(BenchPlan(("fedavg",), (Size(6, nearest(600), 1),), repeat=1, threads=before + 1))
     assert torch.get_num_threads() == before
 
 
@@ -183,7 +183,7 @@ def weigh(round):
     round.memory["previous"] = round.server.previous.clone()
     return torch.ones(len(round.view)) / len(round.view)
 """
-    report = measured(Plan(("fedavg", "cold"), (Size(6, nearest(600), 1),)), (plugin(tmp_path, "cold", body),))
+    report = measured(BenchPlan(("fedavg", "cold"), (Size(6, nearest(600), 1),)), (plugin(tmp_path, "cold", body),))
     assert not report.skipped
     assert [row.defense for row in report.rows] == ["fedavg", "cold"]
 
@@ -223,7 +223,7 @@ def weigh(round):
     copies = torch.cat([round.updates] * 3)
     return copies[:len(round.view), 0] * 0 + 1
 """
-    plan = Plan(("fedavg", "hungry"), (Size(40, nearest(200_000), 4),), repeat=1)  # 32 MB
+    plan = BenchPlan(("fedavg", "hungry"), (Size(40, nearest(200_000), 4),), repeat=1)  # 32 MB
     fedavg, hungry = measured(plan, (plugin(tmp_path, "hungry", body),)).rows
     assert fedavg.peak_bytes is not None and hungry.peak_ratio is not None
     assert fedavg.peak_bytes == pytest.approx(40 * nearest(200_000) * 4, rel=0.1)
@@ -271,7 +271,7 @@ def test_time_at_another_size_is_guessed_from_the_fit_and_grows_at_least_in_prop
 
 
 def test_what_is_not_defined_for_a_size_is_left_out_with_its_requirement() -> None:
-    plan = Plan(("fedavg", "bulyan"), sizes((8, 11), (600,), 2), repeat=1)
+    plan = BenchPlan(("fedavg", "bulyan"), sizes((8, 11), (600,), 2), repeat=1)
     report = measured(plan)
     assert [(row.defense, row.clients) for row in report.rows] == [("fedavg", 8), ("fedavg", 11), ("bulyan", 11)]
     (skip,) = report.skipped
@@ -293,11 +293,11 @@ def weigh(round):
     return torch.ones(len(round.view)) / len(round.view)
 """
     file = plugin(tmp_path, "slow", body)
-    plan = Plan(("fedavg", "slow"), sizes((6, 12), (600,), 1), repeat=3, patience=21)
+    plan = BenchPlan(("fedavg", "slow"), sizes((6, 12), (600,), 1), repeat=3, patience=21)
     report = measured(plan, (file,), clock=counted)
     assert [(row.defense, row.clients) for row in report.rows] == [("fedavg", 6), ("slow", 6), ("fedavg", 12)]
     assert report.skipped[0].reason == "it would take about 80 s here; write --patience 120 to wait for it"
-    plan = Plan(("fedavg", "slow"), sizes((6,), (600,), 1), repeat=3, patience=19)
+    plan = BenchPlan(("fedavg", "slow"), sizes((6,), (600,), 1), repeat=3, patience=19)
     assert measured(plan, (file,), clock=counted).skipped[0].reason.startswith("it would take about 20 s here")
 
 
@@ -307,7 +307,7 @@ from agrbench.plugins.contract import Verdict
 def weigh(round):
     return Verdict(torch.zeros(len(round.view)), previous=1e300)
 """
-    report = measured(Plan(("fedavg", "huge"), (Size(8, 507, 1),), repeat=1), (plugin(tmp_path, "huge", body),))
+    report = measured(BenchPlan(("fedavg", "huge"), (Size(8, 507, 1),), repeat=1), (plugin(tmp_path, "huge", body),))
     assert report.skipped[0].reason == "it took no update: the step is not finite"
 
 
@@ -356,7 +356,7 @@ def test_csv_has_a_line_a_row_and_a_line_a_skip() -> None:
 
 def cost(defense: str, ratio: float, **others: Any) -> Cost:
     given = {"peak_bytes": 1 << 30, "peak_ratio": 1.5, "peer": None, **others}
-    return Cost(defense, 10, 507, 2, "float32", ratio / 1000, Spread(ratio, ratio / 2, ratio * 2), **given)
+    return Cost(defense, 10, 507, 2, "float32", ratio / 1000, Ratios(ratio, ratio / 2, ratio * 2), **given)
 
 
 def test_base_stands_beside_amplified_and_what_has_neither_has_a_line() -> None:

@@ -13,7 +13,7 @@ import torch
 from agrbench.cells import Cell
 from agrbench.errors import Inapplicable, PluginError
 from agrbench.plugins.registry import Registry
-from agrbench.results.record import CURVES
+from agrbench.results.record import REPEATED
 from agrbench.server.judge import Outcome
 from agrbench.simulation.log import Log
 from agrbench.simulation.prefixes import Tree
@@ -45,7 +45,7 @@ def cell(defense: str, attack: str, **settings: Any) -> Cell:
 
 def simulated(record: dict[str, Any]) -> dict[str, Any]:
     """Keep what must repeat bit for bit."""
-    return {name: record[name] for name in CURVES if name in record}
+    return {name: record[name] for name in REPEATED if name in record}
 
 
 def plugin(folder: Path, name: str, text: str) -> Path:

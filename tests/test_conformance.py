@@ -114,14 +114,14 @@ def test_planted_fault_is_found_and_what_is_printed_shows_it(name: str, tmp_path
 )
 def test_rule_that_differs_from_the_shipped_one_is_shown_where_it_does(name: str, other: str, tmp_path: Path) -> None:
     (subject,) = subjects(planted_file(name, tmp_path))
-    found = certificates.compare(subject, other, 60)
+    found = certificates.difference_from(subject, other, 60)
     assert found.verdict == "violated"
     assert str(run_printed(found.python)) == found.why
     assert len(found.python) < 600, "it is not small"
 
 
 def test_rule_does_not_differ_from_itself() -> None:
-    assert certificates.compare(Subject("defense", "multi_krum(m=1)"), "krum", 60).verdict == "holds"
+    assert certificates.difference_from(Subject("defense", "multi_krum(m=1)"), "krum", 60).verdict == "holds"
 
 
 def test_every_fault_is_planted() -> None:

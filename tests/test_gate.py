@@ -84,7 +84,7 @@ def asked(*words: object) -> Result:
 
 
 def test_every_axis_of_every_defense_has_a_row_worked_out_by_hand() -> None:
-    rows = rows_of(compare.compare(everything(), everything()))
+    rows = rows_of(compare.compare_records(everything(), everything()))
     axes = {("loss", "lie"), ("loss", "scaling"), ("worst loss", None), ("success", "scaling"), ("fidelity loss", None)}
     wanted = {(defense, *axis) for defense in PERCENT for axis in axes} - {("fedavg", "fidelity loss", None)}
     assert set(rows) == wanted | {("fedavg", "error", None)}
@@ -99,7 +99,7 @@ def test_every_axis_of_every_defense_has_a_row_worked_out_by_hand() -> None:
 
 
 def test_the_same_records_are_green_with_every_difference_zero() -> None:
-    found = compare.compare(everything(), everything())
+    found = compare.compare_records(everything(), everything())
     assert found.verdict == GREEN
     assert not found.findings
     for row in found.rows:
@@ -108,7 +108,7 @@ def test_the_same_records_are_green_with_every_difference_zero() -> None:
 
 def test_the_worst_is_over_the_attacks_that_both_sides_have() -> None:
     base = [record for record in everything() if record["cell"]["attack"] != "lie"]
-    row = rows_of(compare.compare(base, everything()))["fedavg", "worst loss", None]
+    row = rows_of(compare.compare_records(base, everything()))["fedavg", "worst loss", None]
     assert row.change == 0
     assert row.head == pytest.approx(20, abs=1e-9)  # 90 - 70, not the 50 of lie
 
@@ -126,7 +126,7 @@ def test_less_accuracy_is_worse_and_more_is_better(
     name: str, records: list[tuple[str, str]], axis: tuple[str, str, str | None], sign: int
 ) -> None:
     moved = everything(changes={each: [sign * points for points in (7.0, 7.1, 7.2)] for each in records})
-    row = rows_of(compare.compare(everything(), moved))[axis]
+    row = rows_of(compare.compare_records(everything(), moved))[axis]
     assert (row.verdict, row.red) == ((WORSE, True) if sign < 0 else (BETTER, False))
     assert row.change == pytest.approx(-7.1 * sign, abs=1e-9)
 
@@ -137,7 +137,7 @@ def test_more_success_of_a_targeted_attack_is_worse(hits: float, verdict: str) -
     for record in head:
         if record["cell"]["defense"] == "krum" and record["success"]:
             record["success"] = [None, hits, hits]
-    row = rows_of(compare.compare(everything(), head, tolerance=1))["krum", "success", "scaling"]
+    row = rows_of(compare.compare_records(everything(), head, tolerance=1))["krum", "success", "scaling"]
     assert (row.verdict, row.red) == (verdict, verdict == WORSE)
 
 
@@ -146,20 +146,20 @@ def test_more_success_of_a_targeted_attack_is_worse(hits: float, verdict: str) -
 
 def test_a_change_within_the_tolerance_is_worse_and_not_red() -> None:
     head = everything(changes={("krum", "lie"): [-1.9, -1.9, -1.9]})
-    found = compare.compare(everything(), head)
+    found = compare.compare_records(everything(), head)
     assert rows_of(found)["krum", "loss", "lie"].verdict == WORSE
     assert found.verdict == GREEN
-    assert compare.compare(everything(), head, tolerance=1.8).verdict == RED
+    assert compare.compare_records(everything(), head, tolerance=1.8).verdict == RED
 
 
 def test_a_change_of_exactly_the_tolerance_is_tolerated() -> None:
     head = everything(changes={("krum", "lie"): [-2.0, -2.0, -2.0]})
-    assert compare.compare(everything(), head).verdict == GREEN
+    assert compare.compare_records(everything(), head).verdict == GREEN
 
 
 def test_a_large_change_that_seeds_explain_is_not_red() -> None:
     """Three seeds lose 30, 1 and 5 points: t = 1.3, p = 0.3."""
-    found = compare.compare(everything(), everything(changes={("krum", "lie"): [-30, -1, -5]}))
+    found = compare.compare_records(everything(), everything(changes={("krum", "lie"): [-30, -1, -5]}))
     assert rows_of(found)["krum", "loss", "lie"].verdict == SAME
     assert found.verdict == GREEN
 
@@ -167,7 +167,7 @@ def test_a_large_change_that_seeds_explain_is_not_red() -> None:
 def test_the_correction_is_over_all_rows() -> None:
     """What is significant alone is not among the other rows: p is multiplied by their number, the smallest at least."""
     head = everything(changes={("krum", "lie"): [-5.0, -6.0, -7.0]})
-    found = compare.compare(everything(), head)
+    found = compare.compare_records(everything(), head)
     row = rows_of(found)["krum", "loss", "lie"]
     t = 6 / (1 / math.sqrt(3))
     alone = 1 - t / math.sqrt(t * t + 2)  # Student's t of 2 degrees of freedom in closed form
@@ -249,13 +249,13 @@ def test_pairs_are_taken_where_seeds_agree(base: tuple[int, ...], head: tuple[in
 
 
 def test_seeds_that_agree_leave_no_difference_whatever_other_seeds_there_are() -> None:
-    found = compare.compare(everything(range(3)), everything(range(5)))
+    found = compare.compare_records(everything(range(3)), everything(range(5)))
     assert {row.change for row in found.rows} == {0}
 
 
 def test_with_three_pairs_a_clear_regression_can_be_seen() -> None:
     """Sign flips of three seeds give no p below 1/4; Student's t does."""
-    found = compare.compare(everything(), everything(changes={("krum", "lie"): [-40.0, -40.5, -41.0]}))
+    found = compare.compare_records(everything(), everything(changes={("krum", "lie"): [-40.0, -40.5, -41.0]}))
     assert ("krum", "loss", "lie") in red_rows(found)
 
 
@@ -366,13 +366,13 @@ def kinds(found: Comparison) -> set[tuple[str, str, str | None, bool]]:
 
 
 def test_what_head_has_lost_is_named_and_red() -> None:
-    found = compare.compare(everything(), drop(everything(), defense="krum", attack="lie"))
+    found = compare.compare_records(everything(), drop(everything(), defense="krum", attack="lie"))
     assert kinds(found) == {("lost", "krum", "lie", True)}
     assert found.verdict == RED
 
 
 def test_what_is_new_is_named_and_green() -> None:
-    found = compare.compare(drop(everything(), defense="krum"), everything())
+    found = compare.compare_records(drop(everything(), defense="krum"), everything())
     assert kinds(found) == {("new", "krum", attack, False) for attack in ATTACKS}
     assert found.verdict == GREEN
 
@@ -399,12 +399,12 @@ def test_what_fails_in_head_is_lost_with_its_reason_even_on_one_seed(
 def test_what_failed_on_both_sides_is_no_regression_and_named_where_it_was_never_finished() -> None:
     broken = failed(Cell("digits", "krum", "lie", 0, rounds=20), REGISTRY, "no")
     rest = drop(everything([0]), defense="krum", attack="lie")
-    assert kinds(compare.compare([*rest, broken], [*rest, broken])) == {("failed", "krum", "lie", False)}
+    assert kinds(compare.compare_records([*rest, broken], [*rest, broken])) == {("failed", "krum", "lie", False)}
 
 
 def test_another_protocol_is_named_and_not_compared() -> None:
     head = [record | {"protocol": 2} if record["cell"]["defense"] == "krum" else record for record in everything()]
-    found = compare.compare(everything(), head)
+    found = compare.compare_records(everything(), head)
     assert kinds(found) == {("protocol", "krum", attack, False) for attack in ATTACKS}
     assert not any(row.defense == "krum" for row in found.rows)
     assert found.verdict == INCOMPARABLE
@@ -487,7 +487,7 @@ def test_a_file_that_is_no_record_is_named_and_refused_and_all_others_compared(
     found = json.loads(done.output)
     assert len(found["refused"]) == 1
     assert str(tmp_path / side) in found["refused"][0]
-    assert len(found["rows"]) == len(compare.compare(everything(), everything()).rows)
+    assert len(found["rows"]) == len(compare.compare_records(everything(), everything()).rows)
     assert {row["change"] for row in found["rows"]} == {0}
 
 
@@ -533,7 +533,7 @@ def test_markdown_holds_nothing_that_a_browser_obeys(tmp_path: Path) -> None:
 def test_every_format_holds_the_verdict_and_every_row(tmp_path: Path) -> None:
     base = fill(tmp_path / "base", everything())
     head = fill(tmp_path / "head", everything(changes={("median", "lie"): [-50.0, -50.1, -50.2]}))
-    count = len(compare.compare(everything(), everything()).rows)
+    count = len(compare.compare_records(everything(), everything()).rows)
     plain, github = (asked(base, head, "--format", form) for form in ("plain", "github"))
     for done in (plain, github):
         assert done.exit_code == 1
@@ -598,7 +598,7 @@ def test_slower_is_red_only_beyond_both_the_ranges_and_the_factor(
 
 def test_times_of_a_grid_are_never_compared() -> None:
     slow = [record | {"time": {"server_s": 9.0, "round_s": 9.0, "alone": True}} for record in everything()]
-    assert compare.compare(everything(), slow).verdict == GREEN
+    assert compare.compare_records(everything(), slow).verdict == GREEN
 
 
 def test_a_defense_that_could_not_be_timed_any_more_is_lost_and_one_more_is_new(tmp_path: Path) -> None:

@@ -22,11 +22,11 @@ from agrbench.errors import AgrbenchError
 from agrbench.layout import Layout
 from agrbench.server import amplifier, combine, geometry, view
 from agrbench.server.amplifier import Patches, magnitude, maximum
-from agrbench.server.combine import Spread, by_client, by_column, by_rank, ranked
+from agrbench.server.combine import FeatureMap, by_client, by_column, by_rank, ranked
 from agrbench.server.geometry import Geometry
 from agrbench.server.ranks import Ranks, between, nearest_to_median
 from agrbench.server.rounds import Server
-from agrbench.server.view import Sight
+from agrbench.server.view import View
 from agrbench.threads import each, finish, using
 
 DTYPES = st.sampled_from([torch.float32, torch.float64, torch.bfloat16])
@@ -132,14 +132,14 @@ def test_a_coordinate_takes_the_weights_of_its_feature(kind: str, block: int, mo
     updates = torch.randn(5, coordinates, generator=rng, dtype=torch.float64)
     weights = torch.randn(5, features, generator=rng, dtype=torch.float64)
     of_each = torch.stack([weights[:, feature] if feature >= 0 else weights.mean(1) for feature in feature_of.tolist()])
-    step, sizes = by_column(lambda a, b: weights[:, a:b], features, Spread.of(feature_of, features), None, updates)
+    step, sizes = by_column(lambda a, b: weights[:, a:b], features, FeatureMap.of(feature_of, features), None, updates)
     assert torch.allclose(step, (of_each.T * updates).sum(0), rtol=1e-12, atol=1e-12)
     assert torch.allclose(sizes, of_each.T.abs().mean(1), rtol=1e-12, atol=0)
 
 
 @pytest.mark.parametrize("kind", ["in order", "stripes"])
 def test_features_are_cut_where_their_coordinates_lie_together(kind: str) -> None:
-    spread = Spread.of(maps(kind, 600, 300, torch.Generator()), 300)
+    spread = FeatureMap.of(maps(kind, 600, 300, torch.Generator()), 300)
     cut = spread.cut(64)
     assert [piece.start for piece in cut[1:]] == [piece.stop for piece in cut[:-1]]
     assert (cut[0].start, cut[-1].stop) == (0, 300)
@@ -305,7 +305,7 @@ def test_a_lazy_field_that_was_not_given_says_what_to_pass() -> None:
 
 def test_the_number_of_rows_is_known_before_the_view() -> None:
     counted = Counted()
-    sight = replace(Sight.of(torch.ones(2, 3), Layout.of_shapes([(3,)]), (0, 1)), view=counted)
+    sight = replace(View.of(torch.ones(2, 3), Layout.of_shapes([(3,)]), (0, 1)), view=counted)
     seen = sight.round(sight.layout, 0, Server(), unpooled, {}, 1, torch.Generator())
     assert (seen.n, seen.device, counted.times) == (2, CPU, 0)
     assert torch.equal(seen.view, counted())

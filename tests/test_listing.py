@@ -6,21 +6,21 @@ import pytest
 
 from agrbench.cli import list as listing
 from agrbench.plugins.registry import Registry
-from agrbench.plugins.source import Entry
+from agrbench.plugins.source import PluginSource
 
 REGISTRY = Registry()
 RULES = [REGISTRY.entry(kind, name) for kind in ("defense", "stage") for name in REGISTRY.names(kind)]
 CONTROLS = {"sample", "mean_pool"}  # stages of ours, without a paper
 
 
-def entry(tmp_path: Path, body: str, kind: str = "defense") -> Entry:
+def entry(tmp_path: Path, body: str, kind: str = "defense") -> PluginSource:
     path = tmp_path / "mine.py"
     path.write_text(body)
-    return Entry(kind, "mine", path)
+    return PluginSource(kind, "mine", path)
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
-def test_every_rule_names_its_paper_formula_requirement_and_amplified_form(rule: Entry) -> None:
+def test_every_rule_names_its_paper_formula_requirement_and_amplified_form(rule: PluginSource) -> None:
     text = listing.full(rule)
     assert rule.name in CONTROLS or listing.paper(rule)
     assert listing.formula(rule).endswith(".")

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
 from agrbench.clients import models
-from agrbench.clients.models import Block, Builder, ResNet, cnn, mlp, resnet
+from agrbench.clients.models import Builder, ResidualBlock, ResNet, cnn, mlp, resnet
 from agrbench.data import files
 from agrbench.errors import AgrbenchError
 from agrbench.layout import Layout
@@ -163,7 +163,7 @@ def padded(maps: Tensor, before: int, after: int, stride: int) -> Tensor:
 def test_a_block_whose_convolutions_are_zero_is_its_shortcut(
     before: int, after: int, stride: int, sides: tuple[int, int]
 ) -> None:
-    block = Block(before, after, stride, lambda channels: nn.Identity())
+    block = ResidualBlock(before, after, stride, lambda channels: nn.Identity())
     for parameter in block.parameters():
         nn.init.zeros_(parameter)
     maps = random(2, before, *sides).abs()
@@ -171,7 +171,7 @@ def test_a_block_whose_convolutions_are_zero_is_its_shortcut(
 
 
 def test_the_shortcut_has_no_parameters() -> None:
-    names = {name for name, _ in Block(16, 32, 2, nn.BatchNorm2d).named_parameters()}
+    names = {name for name, _ in ResidualBlock(16, 32, 2, nn.BatchNorm2d).named_parameters()}
     assert names == {"conv1.weight", "conv2.weight", "bn1.weight", "bn1.bias", "bn2.weight", "bn2.bias"}
 
 

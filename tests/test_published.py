@@ -28,8 +28,7 @@ from agrbench.plugins.registry import Registry
 from agrbench.results import formats, metrics
 from agrbench.results import statistics as inference
 from agrbench.results.formats import Table
-from agrbench.results.paper import claims as published
-from agrbench.results.paper import matching
+from agrbench.results.paper import claims, matching
 from agrbench.results.paper.tables import beside_published
 from agrbench.results.record import Record, blank, failed
 from agrbench.results.statistics import Sample
@@ -126,7 +125,7 @@ def test_the_published_values_are_as_many_and_add_up_to_what_the_paper_prints(na
 
 def test_no_published_file_is_left_out_of_the_tables() -> None:
     files = {file.name for file in resources.files("agrbench.results.paper").iterdir() if file.name.endswith(".csv")}
-    assert files == {f"{name}.csv" for page in published.PAGES.values() for name in page.files}
+    assert files == {f"{name}.csv" for page in claims.PAGES.values() for name in page.files}
     assert files == {f"{name}.csv" for name in PRINTED}
 
 
@@ -146,7 +145,7 @@ def test_published_values_stand_in_their_rows(
     name: str, quantity: str, names: tuple[str, tuple[str, ...], str, int | None], value: float
 ) -> None:
     dataset, attacks, defense, hidden = names
-    assert published.Claim(quantity, value, dataset, attacks, defense, hidden) in published.claims(name)
+    assert claims.PublishedValue(quantity, value, dataset, attacks, defense, hidden) in claims.published_values(name)
 
 
 def test_every_package_is_named_for_the_wheel() -> None:
@@ -164,7 +163,7 @@ def test_every_package_is_named_for_the_wheel() -> None:
 @pytest.mark.parametrize("name", sorted(ROWS))
 def test_every_published_row_appears_once_where_nothing_was_run(name: str) -> None:
     empty = table(name)
-    assert len(empty.rows) == len(empty.data) == ROWS[name] == len(published.claims(name))
+    assert len(empty.rows) == len(empty.data) == ROWS[name] == len(claims.published_values(name))
     places = ("quantity", "dataset", "hidden", "attack", "defense")
     assert set(Counter(tuple(each[place] for place in places) for each in empty.data).values()) == {1}
     assert set(Counter(line[0].lines[0] for line in empty.rows).values()) == {1}
@@ -212,7 +211,7 @@ def test_the_command_line_offers_every_table() -> None:
     command = main.commands["table"]
     (like,) = [option for option in command.params if option.name == "like"]
     assert isinstance(like.type, click.Choice)
-    assert list(like.type.choices) == list(published.PAGES)
+    assert list(like.type.choices) == list(claims.PAGES)
 
 
 # Ours, worked out slowly
@@ -511,7 +510,7 @@ def test_the_fifth_table_says_why_a_row_is_not_there(monkeypatch: pytest.MonkeyP
 
 
 def holding(offset: float, seeds: int = 3) -> list[Record]:
-    """Losses of 3.17 + offset - 1, 3.17 + offset and 3.17 + offset + 1 points; 3.17 is published."""
+    """Losses of 3.17 + offset - 1, 3.17 + offset and 3.17 + offset + 1 points; 3.17 is claims."""
     lost = [(3.17 + offset + seed % 3 - 1) / 100 for seed in range(seeds)]
     return [made("fedavg", "none", seed, accuracy=[0.9] * 5) for seed in range(seeds)] + [
         made("cosden", "flip_ascent", seed, accuracy=[0.9 - lost[seed]] * 5) for seed in range(seeds)
@@ -623,7 +622,7 @@ def test_the_command_line_prints_what_the_records_of_a_folder_hold(tmp_path: Pat
 
 def test_published_names_are_those_of_plugins() -> None:
     """A plugin that is renamed would silently match nothing."""
-    claims = [claim for name in ("table1", "table2", "table3", "table4") for claim in published.claims(name)]
+    claims = [claim for name in ("table1", "table2", "table3", "table4") for claim in claims.published_values(name)]
     assert {attack for claim in claims for attack in claim.attacks} <= set(REGISTRY.names("attack"))
     for defense in {claim.defense for claim in claims}:
         assert defense.removeprefix("amp+") in REGISTRY.names("defense")

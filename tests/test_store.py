@@ -372,7 +372,7 @@ def damaged(whole: Record, field: str, inner: str | None) -> Iterator[tuple[str,
 
 
 def describe(folder: Path, path: Path) -> str:
-    return show.describe(read(path))
+    return show.as_text(read(path))
 
 
 def tabulate(folder: Path, path: Path) -> str:

@@ -6,13 +6,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from agrbench.bench.report import BENCH_SCHEMA
 from agrbench.cells import UNDEFENDED
 from agrbench.errors import AgrbenchError, RecordError
 from agrbench.results import store
-from agrbench.results.gate.compare import BETTER, LOST, NEW, SAME, WORSE, Comparison, Finding, Row
+from agrbench.results.gate.compare import BETTER, LOST, NEW, SAME, WORSE, Comparison, Notice, Row
 from agrbench.specs import LARGEST
 
-SCHEMA = 1
 TOLERANCE = 1.5  # times as long
 SIZE = ("clients", "parameters", "byzantine", "dtype")
 ALIKE = ("device", "threads")  # without these ratios to fedavg do not compare
@@ -28,8 +28,10 @@ def read(path: Path) -> Bench:
     bench = store.load(path, "write it again with `agrbench bench --format json`")
     if not isinstance(bench, dict) or bench.get("kind") != "bench" or type(bench.get("schema")) is not int:
         raise RecordError(f"{path}: not an output of `agrbench bench --format json`; name one, or a folder of records")
-    if bench["schema"] > SCHEMA:
-        raise RecordError(f"{path}: written in schema {bench['schema']}, this version reads {SCHEMA}; upgrade agrbench")
+    if bench["schema"] > BENCH_SCHEMA:
+        raise RecordError(
+            f"{path}: written in schema {bench['schema']}, this version reads {BENCH_SCHEMA}; upgrade agrbench"
+        )
     try:
         _check(bench)
     except (KeyError, TypeError, ValueError) as error:
@@ -62,7 +64,7 @@ def _ratio(value: object) -> float:
     return float(value)
 
 
-def compare(base: Bench, head: Bench) -> Comparison:
+def compare_benches(base: Bench, head: Bench) -> Comparison:
     """Compare the ratios of every defense and size that both sides have measured.
 
     Raises:
@@ -97,13 +99,13 @@ def _row(base: Mapping[str, Any], head: Mapping[str, Any]) -> Row:
     )  # fmt: skip
 
 
-def _findings(before: Mapping[Any, Any], now: Mapping[Any, Any], head: Bench, compared: bool) -> Iterator[Finding]:
+def _findings(before: Mapping[Any, Any], now: Mapping[Any, Any], head: Bench, compared: bool) -> Iterator[Notice]:
     skipped = {(row["defense"], row["clients"], row["parameters"]): row.get("reason") for row in head["skipped"]}
     for key in dict.fromkeys((*before, *now)):
         defense, clients, parameters, byzantine, dtype = key
         place = f"{clients} clients ({byzantine} malicious), {parameters:,} parameters, {dtype}"
         if key not in now:
             reason = skipped.get((defense, clients, parameters))
-            yield Finding(LOST, place, defense, None, str(reason or "no row in HEAD"), compared or reason is not None)
+            yield Notice(LOST, place, defense, None, str(reason or "no row in HEAD"), compared or reason is not None)
         elif key not in before:
-            yield Finding(NEW, place, defense, None, "no row in BASE")
+            yield Notice(NEW, place, defense, None, "no row in BASE")

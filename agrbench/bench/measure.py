@@ -15,14 +15,13 @@ from torch import Tensor
 
 from agrbench import machine, threads
 from agrbench.bench import byzfl, report
-from agrbench.bench.report import Cost, Report, Skip, Spread
+from agrbench.bench.report import Cost, Ratios, Report, Skip
 from agrbench.bench.workload import Size, Workload
 from agrbench.cells import UNDEFENDED
 from agrbench.errors import AgrbenchError, Inapplicable, PluginError
 from agrbench.plugins.registry import Registry
 from agrbench.plugins.stack import Stack
-from agrbench.progress import Report as Tell
-from agrbench.progress import duration
+from agrbench.progress import Tick, duration
 
 SHORT = 5e-3  # seconds that a sample lasts at least: shorter rounds are played several times
 Clock = Callable[[], float]
@@ -31,7 +30,7 @@ Side = Callable[[], float]
 
 
 @dataclass(frozen=True)
-class Plan:
+class BenchPlan:
     """What to measure, `repeat` times each; what would take more seconds than `patience` at a size is left out.
 
     `defenses` are canonical and begin with fedavg. `peer` is byzfl, where it is to stand beside.
@@ -52,7 +51,7 @@ class Plan:
         return len(self.defenses) * len(self.sizes)
 
 
-def run(plan: Plan, registry: Registry, tell: Tell, clock: Clock = time.perf_counter) -> Report:
+def run(plan: BenchPlan, registry: Registry, tell: Tick, clock: Clock = time.perf_counter) -> Report:
     """Measure every defense at every size, the smallest first; torch's number of threads is set back afterwards.
 
     Raises:
@@ -73,7 +72,7 @@ def run(plan: Plan, registry: Registry, tell: Tell, clock: Clock = time.perf_cou
     return Report(environment, plan.repeat, tuple(rows), tuple(skips), tuple(remarks))
 
 
-def _measure(bench: Bench, rows: list[Cost], skips: list[Skip], tell: Tell) -> list[str]:
+def _measure(bench: Bench, rows: list[Cost], skips: list[Skip], tell: Tick) -> list[str]:
     """Add what every defense costs at one size, or why it has no row; give what there is to say about the peer."""
     for spec in bench.plan.defenses:
         clients, parameters, _ = bench.size
@@ -88,7 +87,7 @@ def _measure(bench: Bench, rows: list[Cost], skips: list[Skip], tell: Tell) -> l
 class Bench:
     """One size at work: its updates, and the baseline that every defense is timed beside."""
 
-    def __init__(self, plan: Plan, size: Size, registry: Registry, clock: Clock) -> None:
+    def __init__(self, plan: BenchPlan, size: Size, registry: Registry, clock: Clock) -> None:
         self.plan, self.size, self.registry, self.clock = plan, size, registry, clock
         self.device = torch.device(plan.device)
         self.work = Workload(size, getattr(torch, plan.dtype), self.device)
@@ -119,8 +118,8 @@ class Bench:
         mean, own, *other = ([sample[place] for sample in samples] for place in range(len(samples[0])))
         peak, least = self._peak(stack), self.least
         return Cost(
-            spec, *self.size, self.plan.dtype, statistics.median(own), Spread.of(own, mean), peak,
-            None if peak is None or least is None else peak / least, Spread.of(other[0], own) if other else None,
+            spec, *self.size, self.plan.dtype, statistics.median(own), Ratios.of(own, mean), peak,
+            None if peak is None or least is None else peak / least, Ratios.of(other[0], own) if other else None,
         )  # fmt: skip
 
     def _samples(self, spec: str, stack: Stack) -> list[tuple[float, ...]]:

@@ -15,7 +15,7 @@ import numpy as np
 from agrbench.cells import AMPLIFIER, UNDEFENDED
 from agrbench.results.formats import NONE, Entry, Table, with_interval
 
-SCHEMA = 1
+BENCH_SCHEMA = 1
 LEAST = 4 << 20  # bytes of fedavg's below which no ratio is shown: the kernel counts to about a MiB
 LIKELY = 2.0, 1.0  # exponents of clients and parameters where nothing tells: a rule that looks at pairs of rows
 STEEPEST = 3.0, 2.0  # more than that is noise: a fit of three small sizes can say anything
@@ -24,7 +24,7 @@ Times = Mapping[tuple[int, int], float]
 
 
 @dataclass(frozen=True)
-class Spread:
+class Ratios:
     """The median of the ratios of paired repetitions, and the least and the largest of them."""
 
     median: float
@@ -32,7 +32,7 @@ class Spread:
     high: float
 
     @classmethod
-    def of(cls, above: Sequence[float], below: Sequence[float]) -> Spread:
+    def of(cls, above: Sequence[float], below: Sequence[float]) -> Ratios:
         """Divide repetition by repetition."""
         ratios = [one / other for one, other in zip(above, below, strict=True)]
         return cls(statistics.median(ratios), min(ratios), max(ratios))
@@ -55,10 +55,10 @@ class Cost:
     byzantine: int
     dtype: str
     seconds: float
-    ratio: Spread
+    ratio: Ratios
     peak_bytes: int | None
     peak_ratio: float | None
-    peer: Spread | None = None
+    peer: Ratios | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Give one flat row; what was not asked for is not in it."""
@@ -66,7 +66,7 @@ class Cost:
         for name, value in ((each.name, getattr(self, each.name)) for each in dataclasses.fields(self)):
             if name == "peer" and value is None:
                 continue
-            if isinstance(value, Spread):
+            if isinstance(value, Ratios):
                 label = "ratio" if name == "ratio" else "byzfl_ratio"
                 flat |= {label: value.median, f"{label}_low": value.low, f"{label}_high": value.high}
             else:
@@ -107,7 +107,7 @@ class Report:
     def as_json(self) -> dict[str, Any]:
         """Give the whole report as one object (docs/bench.md)."""
         return {
-            "schema": SCHEMA,
+            "schema": BENCH_SCHEMA,
             "kind": "bench",
             "environment": dict(self.environment),
             "repeat": self.repeat,

@@ -86,7 +86,7 @@ def bench_defenses(
 
     peer = byzfl.load() if against else None
     stacks = dict.fromkeys([UNDEFENDED, *grid.forms(named, registry, "both")])
-    plan = measure.Plan(
+    plan = measure.BenchPlan(
         tuple(stacks), workload.sizes(clients, parameters, byzantine), peer=peer, threads=threads or cores(),
         device=device if device == "cpu" else execute.device(device), **options,
     )  # fmt: skip

@@ -35,7 +35,7 @@ def check_plugin(
     from agrbench.conformance import certificates, reports
 
     if against is not None:
-        difference = certificates.compare(found[0], against, examples)
+        difference = certificates.difference_from(found[0], against, examples)
         click.echo(reports.difference(found[0].spec, against, difference, form))
         sys.exit(difference.verdict == "violated")
     made = [certificates.certify(each, examples, quiet) for each in found]

@@ -35,10 +35,10 @@ def compare(
     if base.is_dir() != head.is_dir():
         raise RecordError(f"{base} and {head}: one is a folder, the other a file; name two of a kind")
     if not base.is_dir():
-        return slowdowns.compare(slowdowns.read(base), slowdowns.read(head))
+        return slowdowns.compare_benches(slowdowns.read(base), slowdowns.read(head))
     sides, refused = zip(*(store.sift([folder]) for folder in (base, head)), strict=True)
     before, now = ([record for _, record in side] for side in sides)
-    found = gate.compare(before, now, tolerance)
+    found = gate.compare_records(before, now, tolerance)
     return dataclasses.replace(
         found,
         findings=(*found.findings, *gate.stale(now, Registry(plugins))),

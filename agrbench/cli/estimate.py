@@ -23,7 +23,7 @@ PROBE = 2  # rounds that stand for all where time is estimated
 PATIENCE = 20.0  # seconds after which no further stack is timed
 
 
-def describe(plan: Plan, registry: Registry, jobs: int | None, quiet: bool) -> None:
+def preview(plan: Plan, registry: Registry, jobs: int | None, quiet: bool) -> None:
     """Print the cells, what is skipped and why, and about how long the rest takes."""
     waiting = set(plan.waiting)
     for cell in plan.cells:

@@ -72,6 +72,6 @@ def run_grid(
             click.echo(f"Left out: {error}", err=True)
         plan = grid.plan(grid.expand(wanted, registry), registry, store, keep_stale)
         if dry_run:
-            estimate.describe(plan, registry, jobs, quiet)
+            estimate.preview(plan, registry, jobs, quiet)
             return
         sys.exit(execute.run(plan, registry, store, jobs, quiet, verbose, traceback) or bool(broken))

@@ -10,7 +10,7 @@ from typing import Any, cast
 import click
 
 from agrbench.cli.options import plugin_option
-from agrbench.plugins.source import Entry
+from agrbench.plugins.source import PluginSource
 
 WIDTH = 112
 VARIANTS = r"\bVariants?: (.*?)(?:\n\n|\Z)"
@@ -19,12 +19,12 @@ STATEMENT = r"\b{}:\s(.*?)\.(?=\s(?:Space|Sign|Goal):|\n\n|\Z)"
 AMPLIFIED = {"pooled": "judges pooled updates", "restored": "judges restored updates"}
 
 
-def short(entry: Entry) -> str:
+def short(entry: PluginSource) -> str:
     """Write the signature and the first line."""
     return f"  {entry.signature}\n      {entry.summary}"
 
 
-def full(entry: Entry) -> str:
+def full(entry: PluginSource) -> str:
     """Write the signature, the first line, and whatever else the source says, a fact a paragraph."""
     lines = [short(entry)]
     for name, value in _facts(entry):
@@ -33,25 +33,25 @@ def full(entry: Entry) -> str:
     return "\n".join(lines)
 
 
-def paper(entry: Entry) -> str:
+def paper(entry: PluginSource) -> str:
     """Give the citation that ends the first line in brackets; empty where there is none."""
     found = re.search(r"\(([^()]*\b\d{4}\b[^()]*)\)\.?$", entry.summary)
     return found.group(1) if found else ""
 
 
-def variants(entry: Entry) -> str:
+def variants(entry: PluginSource) -> str:
     """Give what the explanation says about variants, up to the end of its paragraph."""
     found = re.search(VARIANTS, entry.explanation, re.DOTALL)
     return found.group(1) if found else ""
 
 
-def stated(entry: Entry, word: str) -> str:
+def stated(entry: PluginSource, word: str) -> str:
     """Give what an attack's explanation says under a word such as `Knowledge:`; empty where it does not."""
     found = re.search(STATEMENT.format(word), entry.explanation, re.DOTALL)
     return found.group(1) if found else ""
 
 
-def formula(entry: Entry) -> str:
+def formula(entry: PluginSource) -> str:
     """Give the explanation without what has a line of its own, and without the shape that ends its first sentence."""
     text = re.sub(VARIANTS, "", entry.explanation, flags=re.DOTALL)
     for word in STATED:
@@ -60,7 +60,7 @@ def formula(entry: Entry) -> str:
     return re.sub(r": `\([a-z, ]*\)`\.", ".", words, count=1)
 
 
-def _facts(entry: Entry) -> Iterator[tuple[str, str]]:
+def _facts(entry: PluginSource) -> Iterator[tuple[str, str]]:
     for name, read in (("paper", paper), ("formula", formula), ("variants", variants)):
         if read(entry):
             yield name, read(entry)

@@ -17,7 +17,7 @@ from agrbench.results.store import read
 BARS = "▁▂▃▄▅▆▇█"
 
 
-def describe(record: Record) -> str:
+def as_text(record: Record) -> str:
     """Write a record's settings, curves, reason, traceback and the command that reproduces it."""
     cell = Cell.from_json(record["cell"])
     lines = [f"{cell}: {record['status']}"]
@@ -86,4 +86,4 @@ def sparkline(values: Sequence[float | None], low: float, high: float) -> str:
 @click.argument("path", type=click.Path(path_type=Path), metavar="RECORD")
 def show_record(path: Path) -> None:
     """Print one record: settings, curves, reason, and the command that reproduces it."""
-    click.echo(describe(read(path)))
+    click.echo(as_text(read(path)))

@@ -103,7 +103,7 @@ class ResNet(nn.Module):
         return maps.mean((2, 3))
 
 
-class Block(nn.Module):
+class ResidualBlock(nn.Module):
     """Two convolutions and a shortcut without parameters (option A): every `stride`-th pixel, new channels zero."""
 
     def __init__(self, before: int, after: int, stride: int, norm: Callable[[int], nn.Module]) -> None:
@@ -142,8 +142,8 @@ def image(shape: tuple[int, ...], model: str, smallest: int = 1) -> tuple[int, i
 
 def _group(before: int, after: int, blocks: int, norm: Callable[[int], nn.Module]) -> nn.Sequential:
     """Chain blocks; where channels are added, the first halves the sides."""
-    first = Block(before, after, 1 if before == after else 2, norm)
-    return nn.Sequential(first, *(Block(after, after, 1, norm) for _ in range(blocks - 1)))
+    first = ResidualBlock(before, after, 1 if before == after else 2, norm)
+    return nn.Sequential(first, *(ResidualBlock(after, after, 1, norm) for _ in range(blocks - 1)))
 
 
 MODELS: dict[str, Callable[..., Builder]] = {"mlp": mlp, "cnn": cnn, "resnet": resnet}

@@ -16,8 +16,8 @@ from agrbench import threads
 from agrbench.clients.models import ResNet
 from agrbench.data import files
 from agrbench.data.cifar import Part
+from agrbench.data.sources import File
 from agrbench.machine import cores
-from agrbench.plugins import File
 from agrbench.progress import progress
 
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, as the network was trained with

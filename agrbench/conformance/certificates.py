@@ -25,7 +25,7 @@ from agrbench.progress import progress
 
 EXAMPLES = 100
 SMALLEST = (2, 5)  # how many sizes a counterexample is looked for in before it is taken as it is
-Verdict = Literal["holds", "waived", "violated"]
+Status = Literal["holds", "waived", "violated"]
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Finding:
     """What came of one property: the reason for a waiver, or how it is violated and Python that shows it."""
 
     property: Property
-    verdict: Verdict
+    verdict: Status
     why: str = ""
     python: str = ""
 
@@ -172,7 +172,7 @@ def certify(subject: Subject, examples: int = EXAMPLES, quiet: bool = False) -> 
     return Certificate(subject, tuple(found), tuple(filter(None, measures)), elsewhere)
 
 
-def compare(subject: Subject, other: str, examples: int = EXAMPLES) -> Finding:
+def difference_from(subject: Subject, other: str, examples: int = EXAMPLES) -> Finding:
     """Search for the smallest input on which two rules differ."""
     if subject.kind != "defense":
         raise SpecError(f"{subject.spec} is no defense but of the kind {subject.kind}; --against compares two defenses")

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from agrbench.data import files
+from agrbench.data.sources import File
 from agrbench.errors import DataError
-from agrbench.plugins import File
 
 PIXELS = 3 * 32 * 32
 RECORD = 1 + PIXELS  # a label, then red, green and blue, each row by row

@@ -14,8 +14,8 @@ import tempfile
 import zlib
 from pathlib import Path
 
+from agrbench.data.sources import File, Folder, Source
 from agrbench.errors import DataError
-from agrbench.plugins import File, Folder, Source
 from agrbench.progress import progress
 
 FOLDER = "AGRBENCH_DATA"

@@ -1,6 +1,8 @@
-"""What a plugin is, and how plugins are found. Authors import from here."""
+"""What a plugin is, and how plugins are found. Plugin authors import from here; importing it loads no torch."""
 
 from agrbench.data.sources import File, Folder, Source
-from agrbench.plugins.contract import Attack, Dataset, Defense, Stage
+from agrbench.plugins.contract import Attack, ByColumn, Columns, Dataset, Defense, Memory, Stage, Verdict
 
-__all__ = ["Attack", "Dataset", "Defense", "File", "Folder", "Source", "Stage"]
+__all__ = [
+    "Attack", "ByColumn", "Columns", "Dataset", "Defense", "File", "Folder", "Memory", "Source", "Stage", "Verdict",
+]  # fmt: skip

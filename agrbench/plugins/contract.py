@@ -156,7 +156,7 @@ class Dataset:
 
 Plugin = Attack | Defense | Stage | Dataset
 KINDS: dict[str, type[Plugin]] = {"attack": Attack, "defense": Defense, "stage": Stage, "dataset": Dataset}
-Record = TypeVar("Record", bound=Plugin)
+P = TypeVar("P", bound=Plugin)
 
 
 def hyperparameters(record: Plugin) -> dict[str, inspect.Parameter]:
@@ -169,7 +169,7 @@ def hyperparameters(record: Plugin) -> dict[str, inspect.Parameter]:
     return found
 
 
-def bind(record: Record, arguments: Mapping[str, Any]) -> Record:
+def bind(record: P, arguments: Mapping[str, Any]) -> P:
     """Bind each argument in every function of the record whose signature names it."""
     changes: dict[str, Any] = {}
     for name, function in _functions(record).items():

@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from agrbench import specs
 from agrbench.errors import PluginError, SpecError
-from agrbench.plugins import contract
-from agrbench.plugins.source import Entry, exports, parse
+from agrbench.plugins import contract, moved
+from agrbench.plugins.source import PluginSource, exports, parse
 from agrbench.plugins.stack import Loaded, Stack
 from agrbench.settings import own_rate
 from agrbench.specs import Term
@@ -48,7 +48,7 @@ class Registry:
 
     def __init__(self, files: Iterable[str | Path] = (), forgiving: bool = False) -> None:
         self.files = tuple(Path(file).resolve() for file in files)
-        self._entries: dict[tuple[str, str], Entry] = {}
+        self._entries: dict[tuple[str, str], PluginSource] = {}
         self._modules: dict[Path, ModuleType] = {}
         for package in ("attacks", "defenses", "datasets"):
             for path in _shipped(package):
@@ -71,7 +71,7 @@ class Registry:
         """List the plugins of a kind, sorted."""
         return sorted(name for has, name in self._entries if has == kind)
 
-    def entry(self, kind: str, name: str) -> Entry:
+    def entry(self, kind: str, name: str) -> PluginSource:
         """Look one up.
 
         Raises:
@@ -95,7 +95,7 @@ class Registry:
         """
         return specs.join(tuple(self._checked(kind_of, term) for kind_of, term in self._terms(kind, spec)))
 
-    def entries(self, kind: str, spec: str) -> list[Entry]:
+    def entries(self, kind: str, spec: str) -> list[PluginSource]:
         """List the plugins that a spec names, left to right."""
         return [self.entry(kind_of, term.name) for kind_of, term in self._terms(kind, spec)]
 
@@ -104,7 +104,7 @@ class Registry:
         digests = [entry.digest for entry in self.entries(kind, spec)]
         return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
 
-    def plugins_of(self, cell: Cell) -> list[Entry]:
+    def plugins_of(self, cell: Cell) -> list[PluginSource]:
         """List the plugins that a cell names."""
         return [entry for kind in ("dataset", "defense", "attack") for entry in self.entries(kind, getattr(cell, kind))]
 
@@ -189,7 +189,7 @@ class Registry:
                 kept[name] = parameter.read(value)
         return Term(term.name, kept)
 
-    def _module(self, entry: Entry) -> ModuleType:
+    def _module(self, entry: PluginSource) -> ModuleType:
         if entry.path not in self._modules:
             try:
                 self._modules[entry.path] = _import(entry)
@@ -216,7 +216,7 @@ class Registry:
                 raise PluginError(
                     f"{path}: {_one(kind)} named {path.stem} exists already ({taken.path}); rename the file"
                 )
-            self._entries[kind, path.stem] = Entry(kind, path.stem, path, module)
+            self._entries[kind, path.stem] = PluginSource(kind, path.stem, path, module)
 
 
 def of(files: Iterable[str | Path] = ()) -> Registry:
@@ -234,7 +234,7 @@ def _one(kind: str) -> str:
     return f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"
 
 
-def _unknown(entry: Entry, name: str) -> SpecError:
+def _unknown(entry: PluginSource, name: str) -> SpecError:
     near = difflib.get_close_matches(name, entry.parameters, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     return SpecError(f"{entry.name} has no hyperparameter {name!r}; {hint}the signature is {entry.signature}")
@@ -256,7 +256,8 @@ def _installed(module: str) -> Path:
     return Path(spec.origin)
 
 
-def _import(entry: Entry) -> ModuleType:
+def _import(entry: PluginSource) -> ModuleType:
+    moved.forward()
     if entry.module is not None:
         return importlib.import_module(entry.module)
     name = f"agrbench_plugin_{entry.name}"

@@ -62,7 +62,7 @@ class Parameter:
 
 
 @dataclass(frozen=True)
-class Entry:
+class PluginSource:
     """One plugin, known by its source text alone."""
 
     kind: str

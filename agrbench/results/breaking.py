@@ -9,11 +9,10 @@ from agrbench.cells import UNATTACKED, UNDEFENDED, Cell
 from agrbench.errors import AgrbenchError, Inapplicable
 from agrbench.plugins.registry import Registry
 from agrbench.results import metrics
-from agrbench.results.statistics import Sample
+from agrbench.results.statistics import LEAST, Sample
 from agrbench.results.store import Store
 
 POINTS = 10.0
-ROUNDING = 1e-9  # points; 0.9 - 0.8 is a little less than 0.1
 
 
 @dataclass(frozen=True)
@@ -26,7 +25,7 @@ class Level:
     @property
     def breaks(self) -> bool:
         """Say whether that is too much."""
-        return self.loss.mean >= POINTS - ROUNDING
+        return self.loss.mean >= POINTS - LEAST
 
 
 @dataclass

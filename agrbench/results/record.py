@@ -55,7 +55,7 @@ def failed(cell: Cell, registry: Registry, reason: str, trace: str | None = None
 
 def curves(record: Mapping[str, Any]) -> dict[str, Any]:
     """Give the part of a record that must repeat bit for bit: all that was simulated, nothing that was timed."""
-    return {name: record.get(name) for name in CURVES}
+    return {name: record.get(name) for name in REPEATED}
 
 
 NULL = type(None)
@@ -65,7 +65,7 @@ FIELDS: dict[str, tuple[type, ...]] = {
     "success_untriggered": (list, NULL), "shared_rounds": (int,), "rejected": (int,), "rejected_honest": (int,),
     "empty_steps": (int,), "time": (dict,), "peak_bytes": (int,), "source": (dict,), "environment": (dict,),
 }  # fmt: skip
-CURVES = (
+REPEATED = (
     "status", "rounds", "accuracy", "loss", "success", "success_untriggered", "trust", "rejected", "rejected_honest",
     "empty_steps",
 )  # fmt: skip

@@ -23,7 +23,7 @@ BLOCK = 1 << 17  # entries worked on at once
 
 
 @dataclass(frozen=True)
-class Spread:
+class FeatureMap:
     """The coordinates of each feature, features in order; `dropped` coordinates belong to none.
 
     `lowest` is the first coordinate of a feature and all after it, `highest` the last of it and all before.
@@ -37,7 +37,7 @@ class Spread:
 
     @classmethod
     @lru_cache(maxsize=2)  # by the very map, which stages keep for a layout
-    def of(cls, feature_of: Tensor, features: int) -> Spread:
+    def of(cls, feature_of: Tensor, features: int) -> FeatureMap:
         """Read a map from coordinates to features."""
         ordered, coordinates = feature_of.sort(stable=True)
         starts = torch.searchsorted(ordered, torch.arange(features + 1, device=feature_of.device))
@@ -102,13 +102,16 @@ def by_client(weights: Tensor, mixing: Tensor | None, updates: Tensor) -> tuple[
 
 
 def by_column(
-    weigh: Callable[[int, int], Tensor], features: int, spread: Spread | None, mixing: Tensor | None, updates: Tensor
+    weigh: Callable[[int, int], Tensor],
+    features: int,
+    feature_map: FeatureMap | None,
+    mixing: Tensor | None,
+    updates: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """Combine by weights that differ from feature to feature: the step, and each client's mean absolute weight.
+    """Combine by weights that differ by feature: the step, and each client's mean absolute weight.
 
-    `weigh(first, last)` gives the weights of those features, `(rows, last - first)`, and may be called from several
-    threads; a coordinate of no feature gets the mean of its row's weights. Without a `spread` each coordinate is its
-    own feature.
+    `weigh(first, last)` returns the weights of those features, `(rows, last - first)`, and may run in several threads.
+    A coordinate of no feature gets the mean of its row's weights. Without a `feature_map`, each coordinate is a feature.
     """
     step = updates.new_zeros(updates.shape[1])
 
@@ -116,18 +119,18 @@ def by_column(
         weights = shares(weigh(columns.start, columns.stop), updates)
         if mixing is not None:
             weights = mixing.T.to(weights) @ weights
-        where, spread_weights = (columns, weights) if spread is None else spread.place(weights, columns)
+        where, spread_weights = (columns, weights) if feature_map is None else feature_map.place(weights, columns)
         step[where] = (spread_weights * _columns(updates, where)).sum(0)
         return weights.sum(1) / features, spread_weights.abs().sum(1)
 
     mean, absolute = updates.new_zeros(len(updates)), updates.new_zeros(len(updates))
-    blocks = _cut(features, _width(updates)) if spread is None else spread.cut(_width(updates))
+    blocks = _cut(features, _width(updates)) if feature_map is None else feature_map.cut(_width(updates))
     for part, size in each(block, blocks, updates.device):
         mean += part
         absolute += size
-    if spread is not None and len(spread.dropped):
-        step[spread.dropped] = mean @ _columns(updates, spread.dropped)
-        absolute += mean.abs() * len(spread.dropped)
+    if feature_map is not None and len(feature_map.dropped):
+        step[feature_map.dropped] = mean @ _columns(updates, feature_map.dropped)
+        absolute += mean.abs() * len(feature_map.dropped)
     return step, absolute / updates.shape[1]
 
 

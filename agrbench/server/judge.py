@@ -23,11 +23,11 @@ from agrbench.server.checks import (
     checked_mixing,
     is_yes_or_no,
 )
-from agrbench.server.combine import Spread, by_client, by_column, by_rank, ranked
+from agrbench.server.combine import FeatureMap, by_client, by_column, by_rank, ranked
 from agrbench.server.geometry import row_norms
 from agrbench.server.ranks import Between
 from agrbench.server.rounds import Round, Server
-from agrbench.server.view import Sight
+from agrbench.server.view import View
 from agrbench.threads import using
 
 
@@ -76,9 +76,9 @@ class Judge:
         self._feature_of, self._features = feature_of, layout.parameters
 
     @cached_property
-    def spread(self) -> Spread | None:
+    def feature_map(self) -> FeatureMap | None:
         """Say which coordinates each feature of the view has; `None`: each its own."""
-        return None if self._feature_of is None else Spread.of(self._feature_of.to(self.device), self._features)
+        return None if self._feature_of is None else FeatureMap.of(self._feature_of.to(self.device), self._features)
 
     @cached_property
     def _pooled(self) -> list[Columns | None]:
@@ -156,10 +156,10 @@ class Judge:
 
     def _weigh(
         self, updates: Tensor, byzantine: int, clients: tuple[int, ...], server: Server, number: int
-    ) -> tuple[Verdict, Sight]:
+    ) -> tuple[Verdict, View]:
         """Lead the updates through the stages and ask the defense."""
         self.stack.check(len(updates), byzantine)
-        sight = Sight.of(updates, self.layout, clients)
+        sight = View.of(updates, self.layout, clients)
 
         def now(place: int) -> Round:
             memory, rng = self.memories.setdefault(place, {}), self.randomness("defense", number, place)
@@ -179,14 +179,14 @@ class Judge:
             check_weights(verdict.weights, sight.rows, sight.layout.parameters, len(self.layout.layers))
         return verdict, sight
 
-    def _combine(self, weights: Tensor | ByColumn, sight: Sight) -> tuple[Tensor, Callable[[], Tensor]]:
+    def _combine(self, weights: Tensor | ByColumn, sight: View) -> tuple[Tensor, Callable[[], Tensor]]:
         """Combine the originals by checked weights: the step, and what gives each client's weight."""
         if isinstance(weights, Between) and sight.made:
             return by_rank(weights.ranks, sight.updates), partial(ranked, weights.ranks, sight.updates)
         step, told = self._weighted(weights, sight)
         return step, lambda: told
 
-    def _weighted(self, weights: Tensor | ByColumn, sight: Sight) -> tuple[Tensor, Tensor]:
+    def _weighted(self, weights: Tensor | ByColumn, sight: View) -> tuple[Tensor, Tensor]:
         """Combine by weights of rows, or of blocks of columns: the step, and each client's weight."""
         features = sight.layout.parameters
         if not isinstance(weights, Tensor):
@@ -195,13 +195,13 @@ class Judge:
             def block(first: int, last: int) -> Tensor:
                 return checked_block(weights(view[:, first:last]), (sight.rows, last - first))
 
-            return by_column(block, features, self.spread, sight.mixing, sight.updates)
+            return by_column(block, features, self.feature_map, sight.mixing, sight.updates)
         if weights.ndim == 1:
             return by_client(weights, sight.mixing, sight.updates)
-        spread = self.spread
+        feature_map = self.feature_map
         if weights.shape[1] != features:
-            spread = Spread.of(self.layout.layer_of.to(self.device), weights.shape[1])
-        return by_column(lambda a, b: weights[:, a:b], weights.shape[1], spread, sight.mixing, sight.updates)
+            feature_map = FeatureMap.of(self.layout.layer_of.to(self.device), weights.shape[1])
+        return by_column(lambda a, b: weights[:, a:b], weights.shape[1], feature_map, sight.mixing, sight.updates)
 
     def _with_extras(self, step: Tensor, verdict: Verdict, server: Server, number: int) -> Tensor:
         """Add the verdict's shares of the last step and of the root update, and its noise."""

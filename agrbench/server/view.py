@@ -19,7 +19,7 @@ from agrbench.server.rounds import Round, Server
 
 
 @dataclass(frozen=True)
-class Sight:
+class View:
     """What the stages so far made of the updates of the clients `heard`: a matrix over rows and a view.
 
     The matrix is `None` where it is the identity; `made` says that the view is there before it is asked for.
@@ -36,7 +36,7 @@ class Sight:
     made: bool = True
 
     @classmethod
-    def of(cls, updates: Tensor, layout: Layout, clients: tuple[int, ...]) -> Sight:
+    def of(cls, updates: Tensor, layout: Layout, clients: tuple[int, ...]) -> View:
         """Begin with the updates themselves."""
 
         def view() -> Tensor:
@@ -44,7 +44,7 @@ class Sight:
 
         return cls(updates, clients, None, len(updates), clients, view, layout, Geometry(view))
 
-    def through(self, stage: Loaded[Stage], columns: Columns, out: Tensor) -> Sight:
+    def through(self, stage: Loaded[Stage], columns: Columns, out: Tensor) -> View:
         """Look through a column stage, into `out`, when the view is first asked for."""
 
         def look() -> Tensor:
@@ -57,7 +57,7 @@ class Sight:
         geometry = Geometry(view, make, self.updates.device)
         return replace(self, view=view, layout=columns.layout, geometry=geometry, made=False)
 
-    def mixed(self, mix: Tensor) -> Sight:
+    def mixed(self, mix: Tensor) -> View:
         """Mix the rows by shares in float64, in which those that add up to 1 do so."""
         view = cache(lambda: _mixed(mix, self.view()))
         return replace(

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 
-class Spread(NamedTuple):
+class Principal(NamedTuple):
     """The largest eigenvalue of a covariance, and each row's squared projection on its eigenvector, `(rows,)`."""
 
     eigenvalue: Tensor
@@ -37,13 +37,13 @@ def centred(distances: Tensor, weights: Tensor) -> Tensor:
     return inner
 
 
-def spread(distances: Tensor, weights: Tensor) -> Spread:
+def principal(distances: Tensor, weights: Tensor) -> Principal:
     """Find the direction in which the rows, so weighted, vary most."""
     inner, root = centred(distances, weights), weights.sqrt()
     values, vectors = torch.linalg.eigh(root[:, None] * inner * root)
     along = inner @ (root * vectors[:, -1])
     largest = values[-1].clamp(min=0)
-    return Spread(largest, torch.where(largest > 0, along.square() / largest, torch.zeros_like(along)))
+    return Principal(largest, torch.where(largest > 0, along.square() / largest, torch.zeros_like(along)))
 
 
 def largest_eigenvalues(distances: Tensor) -> Tensor:

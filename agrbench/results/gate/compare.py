@@ -14,13 +14,12 @@ from agrbench.errors import AgrbenchError
 from agrbench.results import metrics, statistics
 from agrbench.results.metrics import Group
 from agrbench.results.record import Record
-from agrbench.results.statistics import LEVEL, Contrast, Sample, contrast
+from agrbench.results.statistics import LEAST, LEVEL, Contrast, Sample, contrast
 
 if TYPE_CHECKING:
     from agrbench.plugins.registry import Registry
 
 TOLERANCE = 2.0  # points of accuracy, or of success in percent
-ROUNDING = 1e-9
 BETTER, WORSE, SAME = "better", "worse", "not distinguishable"
 GREEN, RED, INCOMPARABLE = "green", "red", "not comparable"
 CODES = {GREEN: 0, RED: 1, INCOMPARABLE: 2}
@@ -50,7 +49,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Finding:
+class Notice:
     """What cannot be compared, or not as it stands, and why; `red` where HEAD must answer for it."""
 
     kind: str
@@ -69,7 +68,7 @@ class Comparison:
     """
 
     rows: tuple[Row, ...]
-    findings: tuple[Finding, ...]
+    findings: tuple[Notice, ...]
     tolerance: float = TOLERANCE
     refused: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
@@ -86,7 +85,7 @@ class Comparison:
 Pairs = list[tuple[Group, str, str, str | None, Contrast]]
 
 
-def compare(base: Sequence[Record], head: Sequence[Record], tolerance: float = TOLERANCE) -> Comparison:
+def compare_records(base: Sequence[Record], head: Sequence[Record], tolerance: float = TOLERANCE) -> Comparison:
     """Compare records: every metric of every defense that both sides have, and the cells that only one has."""
     pairs: Pairs = []
     heads = {_name(group): group for group in metrics.groups(head)}
@@ -150,7 +149,7 @@ def _worst(samples: Iterable[Sample]) -> Sample:
 def _row(
     group: Group, defense: str, axis: str, attack: str | None, found: Contrast, p: float | None, tolerance: float
 ) -> Row:
-    beyond = abs(found.difference) > tolerance + ROUNDING
+    beyond = abs(found.difference) > tolerance + LEAST
     apart = beyond if p is None else p < 1 - LEVEL
     verdict = SAME if not apart else WORSE if found.difference > 0 else BETTER
     return Row(
@@ -187,7 +186,7 @@ def _cells(records: Iterable[Record]) -> dict[str, _Cell]:
     return found
 
 
-def _findings(base: Iterable[Record], head: Iterable[Record], compared: bool) -> Iterator[Finding]:
+def _findings(base: Iterable[Record], head: Iterable[Record], compared: bool) -> Iterator[Notice]:
     """Name the cells that only one side has finished, and those that do not compare as they stand."""
     ours, theirs = _cells(base), _cells(head)
     for key in dict.fromkeys(itertools.chain(ours, theirs)):
@@ -196,9 +195,9 @@ def _findings(base: Iterable[Record], head: Iterable[Record], compared: bool) ->
         yield from _judge(cell, before, now, compared)
 
 
-def _judge(cell: _Cell, before: _Cell, now: _Cell, compared: bool) -> Iterator[Finding]:
-    def finding(kind: str, reason: str, red: bool = False) -> Finding:
-        return Finding(kind, cell.place, cell.defense, cell.attack, reason, red)
+def _judge(cell: _Cell, before: _Cell, now: _Cell, compared: bool) -> Iterator[Notice]:
+    def finding(kind: str, reason: str, red: bool = False) -> Notice:
+        return Notice(kind, cell.place, cell.defense, cell.attack, reason, red)
 
     why = "; ".join(f"{status}: {reason}" for status, reason in now.undone.items())
     if before.done and (not now.done or (why and not before.undone)):
@@ -217,16 +216,16 @@ def _judge(cell: _Cell, before: _Cell, now: _Cell, compared: bool) -> Iterator[F
             yield finding(CODE, kind)
 
 
-def stale(records: Iterable[Record], registry: Registry) -> list[Finding]:
+def stale(records: Iterable[Record], registry: Registry) -> list[Notice]:
     """Name the finished cells whose plugin files are not those within reach, and those with plugins out of reach."""
-    found: dict[Finding, None] = {}
+    found: dict[Notice, None] = {}
     for cell in _cells(records).values():
         for record in itertools.chain(*cell.done.values()):
             try:
                 fresh = record["source"] == registry.sources(Cell.from_json(record["cell"]))
             except AgrbenchError as error:
-                found[Finding(UNKNOWN, cell.place, cell.defense, cell.attack, str(error))] = None
+                found[Notice(UNKNOWN, cell.place, cell.defense, cell.attack, str(error))] = None
                 continue
             if not fresh:
-                found[Finding(STALE, cell.place, cell.defense, cell.attack, "other plugin files")] = None
+                found[Notice(STALE, cell.place, cell.defense, cell.attack, "other plugin files")] = None
     return list(found)

@@ -11,10 +11,10 @@ from collections.abc import Iterator, Sequence
 from agrbench.results import formats
 from agrbench.results.formats import NONE, Entry, Table, bracketed
 from agrbench.results.gate import compare
-from agrbench.results.gate.compare import Comparison, Finding, Row
+from agrbench.results.gate.compare import Comparison, Notice, Row
 from agrbench.results.record import plain
 
-SCHEMA = 1
+COMPARISON_SCHEMA = 1
 ORDER = (compare.WORSE, compare.BETTER, compare.SAME)
 SHOWN = 4  # rows or cells that the first line names
 KINDS = {
@@ -40,7 +40,7 @@ def write(found: Comparison, form: str) -> str:
 
 def _flat(found: Comparison) -> dict[str, object]:
     whole = {
-        "schema": SCHEMA, "kind": "compare", "verdict": found.verdict, "tolerance": found.tolerance,
+        "schema": COMPARISON_SCHEMA, "kind": "compare", "verdict": found.verdict, "tolerance": found.tolerance,
         "rows": [dataclasses.asdict(row) for row in found.rows],
         "findings": [dataclasses.asdict(each) for each in found.findings],
         "refused": list(found.refused), "remarks": list(found.remarks),
@@ -179,7 +179,7 @@ def _besides(found: Comparison) -> Iterator[str]:
     yield from found.remarks
 
 
-def _folded(findings: Sequence[Finding], found: Comparison) -> str:
+def _folded(findings: Sequence[Notice], found: Comparison) -> str:
     """Name each defense once, with the attacks; places only where there are several."""
     several = len({*map(_place, found.rows), *(each.place for each in found.findings)}) > 1
     parts = []

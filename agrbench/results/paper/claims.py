@@ -14,7 +14,7 @@ UNTARGETED = ("label_flip", "gradient_ascent", "min_max", "flip_ascent")
 
 
 @dataclass(frozen=True)
-class Claim:
+class PublishedValue:
     """One published value: what it measures, and the attacks (all together) and the defense it is measured under."""
 
     quantity: str
@@ -32,7 +32,7 @@ class Page:
     files: tuple[str, ...]
     title: str
     names: str
-    of: Callable[[Claim], tuple[str, ...]]
+    of: Callable[[PublishedValue], tuple[str, ...]]
     digits: int
     notes: tuple[str, ...]
 
@@ -82,12 +82,12 @@ PAGES: Mapping[str, Page] = {
 }  # fmt: skip
 
 
-def claims(table: str) -> list[Claim]:
+def published_values(table: str) -> list[PublishedValue]:
     """Read the published values of a table, in the paper's order."""
     return [claim for name in PAGES[table].files for claim in _read(name)]
 
 
-def _read(name: str) -> Iterator[Claim]:
+def _read(name: str) -> Iterator[PublishedValue]:
     text = resources.files("agrbench.results.paper").joinpath(f"{name}.csv").read_text(encoding="utf-8")
     for row in csv.DictReader(text.splitlines()):
         quantity, value = row.popitem()
@@ -96,4 +96,4 @@ def _read(name: str) -> Iterator[Claim]:
             known["attacks"] = (row["attack"],)
         if "hidden" in row:
             known |= {"dataset": "location30", "attacks": UNTARGETED, "hidden": int(row["hidden"])}
-        yield Claim(quantity, float(value), **known)
+        yield PublishedValue(quantity, float(value), **known)

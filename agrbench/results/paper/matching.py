@@ -16,7 +16,7 @@ from agrbench import settings, specs
 from agrbench.cells import PROTOCOL, UNATTACKED, UNDEFENDED
 from agrbench.results import metrics, statistics
 from agrbench.results.metrics import Group
-from agrbench.results.paper.claims import Claim
+from agrbench.results.paper.claims import PublishedValue
 from agrbench.results.statistics import Sample
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ NOTHING = Sample((), ())
 
 
 @dataclass(frozen=True)
-class Run:
+class Match:
     """What compares with a claim: a number a seed in the claim's unit, and what it was run as.
 
     `complete`: no seed of its group is missing; `reason`: why one is; `ratio`: seconds over those of the base form.
@@ -61,7 +61,7 @@ def named(spec: str) -> str:
     return "+".join(term.name for term in specs.parse(spec))
 
 
-def runs(claim: Claim, groups: Iterable[Group]) -> list[Run]:
+def runs(claim: PublishedValue, groups: Iterable[Group]) -> list[Match]:
     """Find the runs that compare with a claim, also those without a value yet."""
     return [
         _run(claim.quantity, group, defense, attacks)
@@ -81,29 +81,29 @@ def hidden_width(group: Group) -> int | None:
     return model.sizes[0] if model.name == "mlp" and model.sizes else None
 
 
-def described(claim: Claim, registry: Registry) -> Run:
+def described(claim: PublishedValue, registry: Registry) -> Match:
     """Compute a dataset's intra-label cosine similarity where its files are at hand."""
     if claim.dataset not in registry.names("dataset"):
-        return Run(reason=f"no dataset is named {claim.dataset}")
+        return Match(reason=f"no dataset is named {claim.dataset}")
     from agrbench.data.summary import describe
 
     dataset = registry.dataset(claim.dataset).record
     known, state = describe(claim.dataset, dataset.source, dataset.load)
     if known is None:
-        return Run(reason=f"{claim.dataset}: {' '.join(state.split())}")
-    return Run(Sample((0,), (known.cosine,)), claim.dataset, complete=True)
+        return Match(reason=f"{claim.dataset}: {' '.join(state.split())}")
+    return Match(Sample((0,), (known.cosine,)), claim.dataset, complete=True)
 
 
-def _attacks(claim: Claim, group: Group, defense: str) -> Iterator[tuple[str, ...]]:
+def _attacks(claim: PublishedValue, group: Group, defense: str) -> Iterator[tuple[str, ...]]:
     """Give the attacks' specs a defense was run under, one for each attack of the claim, in every way there is."""
     under = dict.fromkeys(attack for has, attack, _ in (*group.records, *group.missing) if has == defense)
     return itertools.product(*([spec for spec in under if named(spec) == attack] for attack in claim.attacks))
 
 
-def _run(quantity: str, group: Group, defense: str, attacks: tuple[str, ...]) -> Run:
+def _run(quantity: str, group: Group, defense: str, attacks: tuple[str, ...]) -> Match:
     sample, base = MEASURES[quantity](group, defense, attacks), metrics.base_of(defense)
     complete = sample.seeds == group.every_seed
-    return Run(
+    return Match(
         sample,
         group.dataset,
         attacks,

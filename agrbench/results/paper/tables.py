@@ -10,8 +10,8 @@ from agrbench.results.formats import NONE, Entry, Table, bracketed
 from agrbench.results.metrics import Group
 from agrbench.results.paper import claims as published
 from agrbench.results.paper import matching
-from agrbench.results.paper.claims import Claim, Page
-from agrbench.results.paper.matching import Run
+from agrbench.results.paper.claims import Page, PublishedValue
+from agrbench.results.paper.matching import Match
 from agrbench.results.statistics import FEW, Sample
 
 if TYPE_CHECKING:
@@ -21,16 +21,16 @@ HEADERS = ("published", "ours", "difference", "95%\ninterval", "seeds")
 RATIOS = ("published\namp / base", "ours\namp / base")
 UNSEEDED = "heterogeneity"
 
-Pairs = Sequence[tuple[Claim, Run]]
+Pairs = Sequence[tuple[PublishedValue, Match]]
 
 
 def beside_published(table: str, groups: Sequence[Group], registry: Registry) -> Table:
     """Make one of the paper's tables from records, the fifth from data files; a row that has none says so."""
     pairs = []
-    for claim in published.claims(table):
+    for claim in published.published_values(table):
         unseeded = claim.quantity == UNSEEDED
         found = [matching.described(claim, registry)] if unseeded else matching.runs(claim, groups)
-        pairs += [(claim, run) for run in found or [Run()]]
+        pairs += [(claim, run) for run in found or [Match()]]
     return _table(table, pairs)
 
 
@@ -49,7 +49,7 @@ def _table(name: str, pairs: Pairs) -> Table:
     return Table(page.title, headers, tuple(rows), tuple(notes), tuple(data))
 
 
-def _published_ratios(claims: Iterable[Claim]) -> dict[Claim, float]:
+def _published_ratios(claims: Iterable[PublishedValue]) -> dict[PublishedValue, float]:
     """Divide each amplified form's published seconds by its base form's."""
     seconds = {(claim.hidden, claim.defense): claim for claim in claims if claim.hidden}
     return {
@@ -59,7 +59,7 @@ def _published_ratios(claims: Iterable[Claim]) -> dict[Claim, float]:
     }
 
 
-def _flat(table: str, claim: Claim, run: Run, ratios: Mapping[Claim, float]) -> dict[str, Any]:
+def _flat(table: str, claim: PublishedValue, run: Match, ratios: Mapping[PublishedValue, float]) -> dict[str, Any]:
     """Write a row at full precision, `None` for what was not run."""
     seeded = claim.quantity != UNSEEDED
     ours = _measured("", run.sample)
@@ -128,7 +128,7 @@ def _bounds(low: float | None, high: float | None, digits: int) -> list[str]:
     return list(filter(None, [bracketed(low, high, f".{digits}f")]))
 
 
-def _run_as(run: Run, marks: Sequence[str]) -> str:
+def _run_as(run: Match, marks: Sequence[str]) -> str:
     """Refer to the notes that say how a run departs from plain names and default settings."""
     places = sorted(marks.index(part) + 1 for part in run.departures)
     return ", ".join(map(str, places)) or ("defaults" if run.dataset else NONE)

@@ -9,11 +9,10 @@ from agrbench.cells import UNATTACKED, UNDEFENDED
 from agrbench.results import metrics, statistics
 from agrbench.results.formats import NONE, Entry, Table, with_interval
 from agrbench.results.metrics import Group
-from agrbench.results.statistics import Sample
+from agrbench.results.statistics import LEAST, Sample
 from agrbench.results.tables.notes import about_seeds, marks, missing, title
 
 SUITE = "worst"
-ROUNDING = 1e-9  # points
 
 
 def table(group: Group, demanded: Sequence[str] = ()) -> Table:
@@ -95,7 +94,7 @@ def _judge_regrets(rows: Sequence[dict[str, Any]]) -> None:
 
 def _rounded(regret: Sample) -> Sample:
     """Call 0 what accuracies that are added in another order differ by."""
-    return Sample(regret.seeds, tuple(0.0 if abs(value) < ROUNDING else value for value in regret.values))
+    return Sample(regret.seeds, tuple(0.0 if abs(value) < LEAST else value for value in regret.values))
 
 
 def _regret(row: Mapping[str, Any]) -> str:

@@ -1,0 +1,52 @@
+"""Where the modules that plugins imported from agrbench 0.1.0 are now, so that a plugin file of then still runs."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Mapping, Sequence
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+
+HOMES: Mapping[str, tuple[str, ...]] = {
+    "agrbench.amplifiers": ("agrbench.server.amplifier", "agrbench.server.pooling"),
+    "agrbench.cifar": ("agrbench.data.cifar",),
+    "agrbench.clusters": ("agrbench.server.history",),
+    "agrbench.coefficients": ("agrbench.server.weighted_means",),
+    "agrbench.data": ("agrbench.data.files",),
+    "agrbench.features": ("agrbench.clients.pretrained",),
+    "agrbench.federation": ("agrbench.data.examples", "agrbench.clients.insider", "agrbench.clients.federation"),
+    "agrbench.geometry": ("agrbench.server.geometry",),
+    "agrbench.histories": ("agrbench.server.history",),
+    "agrbench.models": ("agrbench.clients.models",),
+    "agrbench.perturbations": ("agrbench.clients.perturbations",),
+    "agrbench.poisoning": ("agrbench.clients.poisoning",),
+    "agrbench.quasinewton": ("agrbench.server.history",),
+    "agrbench.reading": ("agrbench.data.bits", "agrbench.data.examples"),
+    "agrbench.rounds": ("agrbench.server.rounds", "agrbench.clients.insider", "agrbench.plugins"),
+    "agrbench.selection": ("agrbench.server.scores", "agrbench.server.ranks"),
+    "agrbench.subsets": ("agrbench.server.subsets",),
+}
+"""By the module of 0.1.0: the modules, in order, that have its names now."""
+
+
+class Moved(MetaPathFinder, Loader):
+    """Find a module of 0.1.0 that is no more, and look its names up where they are now."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Answer for the modules that have moved."""
+        return ModuleSpec(fullname, self) if fullname in HOMES else None
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Fill the module with the names of its new homes."""
+        for home in reversed(HOMES[module.__name__]):
+            module.__dict__.update(vars(importlib.import_module(home)) | {"__name__": module.__name__})
+
+
+def forward() -> None:
+    """Let imports of moved modules succeed from now on; modules that exist are found before."""
+    if not any(isinstance(finder, Moved) for finder in sys.meta_path):
+        sys.meta_path.append(Moved())
