@@ -72,8 +72,8 @@ def entries() -> Iterator[tuple[str, PluginSource]]:
 def coverage(folder: Path = ROOT / "tests") -> dict[str, Coverage]:
     """Read the marks of all test files: what is covered, by plugin."""
     found: dict[str, Coverage] = {entry.name: Coverage() for _, entry in entries()}
-    for path in sorted(folder.glob("test_*.py")):
-        tree = ast.parse(path.read_text())
+    for path in sorted(folder.rglob("test_*.py")):
+        file, tree = path.relative_to(folder).as_posix(), ast.parse(path.read_text())
         values = {
             ast.unparse(target): node.value
             for node in tree.body
@@ -83,7 +83,7 @@ def coverage(folder: Path = ROOT / "tests") -> dict[str, Coverage]:
         for test in tree.body:
             for kind, plugins, of in _marks(test, values):
                 for plugin in plugins:
-                    getattr(found[plugin], kind).append(of or f"{path.name}::{getattr(test, 'name', '')}")
+                    getattr(found[plugin], kind).append(of or f"{file}::{getattr(test, 'name', '')}")
     return found
 
 

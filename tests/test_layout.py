@@ -11,12 +11,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from oracles_amplifier import folded
 from torch import Tensor, nn
 
 from agrbench import amplify
 from agrbench.errors import AgrbenchError
 from agrbench.layout import Layer, Layout
+from tests.helpers.oracles_amplifier import folded
 
 SHAPES = st.lists(
     st.one_of(

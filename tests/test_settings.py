@@ -28,8 +28,9 @@ from agrbench.clients.federation import Federation, federate
 from agrbench.data.examples import Examples
 from agrbench.errors import AgrbenchError, SpecError
 from agrbench.randomness import generator
+from tests.helpers.project import ROOT
 
-RECORDS = Path(__file__).parents[1] / "leaderboard" / "records"
+RECORDS = ROOT / "leaderboard" / "records"
 
 NUMBERS = st.sampled_from([("0.5", 0.5), ("5e-1", 0.5), ("0.50", 0.5), ("2", 2.0), ("2.0", 2.0), ("1e-3", 0.001)])
 COUNTS = st.sampled_from([("1", 1), ("2", 2), ("0x2", 2), ("10", 10), ("1_0", 10)])

@@ -1,0 +1,69 @@
+"""The documentation: its commands run, its Python runs, its files run as plugins, its links lead somewhere."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.project import ROOT
+
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md"] + [
+    page for folder in ("leaderboard", "docs") for page in sorted(ROOT.glob(f"{folder}/*.md"))
+]
+PRINTED = re.compile(
+    r"^Printed by `(agrbench (?:table|breaking-point|check) [^`]*)`:\n\n```text\n(.*?)^```", re.MULTILINE | re.DOTALL
+)
+FENCE = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+def name(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def blocks(page: Path) -> list[tuple[str, str]]:
+    return FENCE.findall(page.read_text())
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_what_a_page_tells_to_type_runs(page: Path, tmp_path: Path) -> None:
+    for language, text in blocks(page):
+        saved = re.match(r"# save as (\w+\.py)\n", text)
+        if language == "python" and saved:
+            (tmp_path / saved[1]).write_text(text.partition("\n")[2])
+        elif language == "python":
+            subprocess.run([sys.executable, "-W", "error", "-c", text], cwd=tmp_path, check=True)
+        elif language == "console":
+            for line in text.splitlines():
+                if line.startswith("$ agrbench "):
+                    command = [str(Path(sys.executable).with_name("agrbench")), *shlex.split(line)[2:]]
+                    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+                    assert done.returncode == 0, (line, done.stderr)
+                    assert done.stdout, line
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_every_table_is_what_its_command_prints(page: Path) -> None:
+    """To refresh one, paste what the command prints at a width of 120."""
+    for command, shown in PRINTED.findall(page.read_text()):
+        words = [str(Path(sys.executable).with_name("agrbench")), *shlex.split(command)[1:]]
+        environment = {**os.environ, "COLUMNS": "120"}
+        done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+        assert done.stdout == shown, (command, done.stderr)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_links_lead_to_files_of_the_project(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
+        if not target.startswith("https://"):
+            assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_every_page_is_reached_from_the_readme(page: Path) -> None:
+    assert page.name == "README.md" or name(page) in (ROOT / "README.md").read_text()
