@@ -1,7 +1,7 @@
 # make grid   run the benchmark (ARGS= passes options through)
 # make test   lint, types and tests
-# make gate   run the suite baseline and compare it with leaderboard/baseline: exits with 1 where something got worse
-# make baseline   compute leaderboard/baseline anew, after a change for the worse that is meant
+# make gate   run the suite baseline and compare it with leaderboard/baseline.jsonl: exits with 1 where something got worse
+# make baseline   recompute leaderboard/baseline.jsonl, after an intended change for the worse
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -19,15 +19,16 @@ lint: .venv/.installed-test
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 
-# Its records must not be there before: a change of the harness makes none stale.
+# Start from an empty folder: a change of the harness makes no record stale.
 gate: .venv/.installed
 	@rm -rf build/gate && mkdir -p build/gate
 	@$(BIN)/agrbench grid --suite baseline --out build/gate > build/gate.txt
-	@$(BIN)/agrbench compare leaderboard/baseline build/gate $(ARGS)
+	@$(BIN)/agrbench compare leaderboard/baseline.jsonl build/gate $(ARGS)
 
 baseline: .venv/.installed
-	rm -rf leaderboard/baseline
-	$(BIN)/agrbench grid --suite baseline --out leaderboard/baseline
+	rm -rf build/baseline leaderboard/baseline.jsonl
+	$(BIN)/agrbench grid --suite baseline --out build/baseline
+	$(BIN)/agrbench pack build/baseline leaderboard/baseline.jsonl
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

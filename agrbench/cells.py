@@ -1,4 +1,4 @@
-"""One cell of the grid: what is simulated, and the key under which its record is kept."""
+"""A cell of the grid: what is simulated, its settings and their defaults, and the key that names its record."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from agrbench import settings
 from agrbench.errors import AgrbenchError
 from agrbench.specs import LARGEST, Term
 
-PROTOCOL = 1  # rises when results change on purpose
+PROTOCOL = 1  # raised when results change on purpose
 EVERY = 10  # rounds between evaluations
-SHARE = 0.3  # of the clients that are malicious by default
+SHARE = 0.3  # of the clients are malicious by default
 UNATTACKED = "none"
 UNDEFENDED = "fedavg"
 AMPLIFIER = "amp"
@@ -23,15 +23,15 @@ AMPLIFIER = "amp"
 
 @dataclass(frozen=True)
 class Cell:
-    """One simulation: a dataset, a defense's spec, an attack's spec, a seed and the settings.
+    """One simulation: the specs of a dataset, a defense and an attack, a seed, and the settings.
 
     `malicious` is a share of the clients (a float), their number (a whole number), or `"bernoulli(share=0.3)"`, which
-    draws each client for itself; `byzantine` is the server's bound on it (default: their number, or the share of
-    `bernoulli`); `start` is the first attacked round, a multiple of 10 (default: a quarter of the rounds rounded down,
-    at least 10); `rate` is the learning rate (default: the dataset's, or 0.001 with `adam`); `schedule`, `model` and
-    `partition` are specs that say how clients train, which model (default: the dataset's), and who holds which data;
-    `root` says which rows the server's root set is taken from, `"train"` or `"test"`; `threads` is the number of
-    threads that compute it.
+    draws each client independently. `byzantine` is the server's bound on their number (default: the true number, or
+    with `bernoulli` the expected one). `start` is the first attacked round, a multiple of 10 (default: a quarter of the
+    rounds rounded down, at least 10). `rate` is the learning rate (default: the dataset's, or 0.001 with `adam`).
+    `schedule`, `model` and `partition` are specs: how clients train, which model (default: the dataset's), and who
+    holds which data. The server's root set is taken from the rows of `root`, `"train"` or `"test"`. The cell computes
+    with `threads` threads on `device`.
 
     Raises:
         AgrbenchError: a setting is out of range; the message says which and what to write.
@@ -82,7 +82,7 @@ class Cell:
         _demand(self.root in ("train", "test"), "root", self.root, "train or test")
 
     def _settle(self) -> None:
-        """Write the settings that are specs in their one form; a schedule's rate is the cell's."""
+        """Write the settings that are specs in canonical form, and move a schedule's rate to the cell."""
         forms: dict[str, Any] = {}
         for name in ("model", "partition", "malicious"):
             given = getattr(self, name)
@@ -101,14 +101,14 @@ class Cell:
 
     @property
     def draw(self) -> Term | None:
-        """Give how each client is drawn to be malicious, where their number is not fixed."""
+        """Return how each client is drawn to be malicious; `None` if their number is fixed."""
         return settings.read("malicious", self.malicious) if isinstance(self.malicious, str) else None
 
     @property
     def attackers(self) -> int:
         """Count the malicious clients: the share times the clients, rounded as Python rounds (halves to even).
 
-        Where each is drawn for itself, this is the expected number.
+        If each client is drawn independently, this is the expected number.
         """
         if self.draw:
             share = cast(float, self.draw.arguments["share"])
@@ -118,27 +118,27 @@ class Cell:
 
     @property
     def count(self) -> int | str:
-        """Give the malicious clients' number, or how they are drawn, in its one form."""
+        """Return the number of malicious clients, or the canonical spec by which they are drawn."""
         return self.attackers if self.draw is None else str(self.malicious)
 
     @property
     def bound(self) -> int:
-        """Give the server's bound on malicious clients."""
+        """Return the server's bound on malicious clients."""
         return self.attackers if self.byzantine is None else self.byzantine
 
     @property
     def first(self) -> int:
-        """Give the first attacked round, counting from 1."""
+        """Return the first attacked round, counting from 1."""
         return max(self.rounds // 4 // EVERY * EVERY, EVERY) if self.start is None else self.start
 
     @property
     def trunk(self) -> Cell:
-        """Give the unattacked run, whose rounds before the attack are this cell's too."""
+        """Return the unattacked cell, which has the same rounds before the attack as this cell."""
         return dataclasses.replace(self, attack=UNATTACKED)
 
     @property
     def settings(self) -> dict[str, Any]:
-        """List the settings that differ from their default, each in its one form."""
+        """Return the settings that differ from their defaults, each in canonical form."""
         default: dict[str, Any] = {f.name: f.default for f in dataclasses.fields(Cell)}
         meant = dataclasses.asdict(self) | {
             "malicious": self.count,
@@ -153,7 +153,7 @@ class Cell:
         return {key: value for key, value in meant.items() if key not in identity and value != default[key]}
 
     def as_json(self) -> dict[str, Any]:
-        """Give the cell as its record has it."""
+        """Return the cell as its record stores it."""
         return {
             "dataset": self.dataset,
             "defense": self.defense,
@@ -169,8 +169,12 @@ class Cell:
 
     @property
     def key(self) -> str:
-        """Give ten hex digits that name the cell under this protocol."""
-        text = json.dumps(self.as_json() | {"protocol": PROTOCOL}, sort_keys=True, separators=(",", ":"))
+        """Return ten hex digits that name the cell under this protocol."""
+        return self.key_under(PROTOCOL)
+
+    def key_under(self, protocol: int) -> str:
+        """Return ten hex digits that name the cell under some protocol."""
+        text = json.dumps(self.as_json() | {"protocol": protocol}, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:10]
 
     def __str__(self) -> str:

@@ -9,16 +9,17 @@ takes about ten minutes of one core, and uses all. What tests cover is read from
 from __future__ import annotations
 
 import ast
+import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 from agrbench.conformance import certificates, reports
-from agrbench.conformance.certificates import Certificate
 from agrbench.conformance.subjects import Subject
 from agrbench.errors import DataError
 from agrbench.plugins import registry
@@ -27,6 +28,8 @@ from agrbench.progress import progress
 
 ROOT = Path(__file__).parents[1]
 CERTIFICATES, STATUS = ROOT / "leaderboard" / "certificates.md", ROOT / "docs" / "status.md"
+DATA = CERTIFICATES.with_suffix(".json")
+TABLE = "| plugin | kind | digest | holds | waives | robustness coefficient |\n|---|---|---|---|---|---|"
 SLOWEST = 8
 KINDS = ("defense", "stage", "attack", "dataset")
 PEER = "none in byzfl 0.0.11"
@@ -110,13 +113,25 @@ def _texts(node: ast.expr, values: dict[str, ast.expr]) -> Iterator[str]:
                 yield from _texts(each, values)
 
 
-def row(subject: Subject, entry: PluginSource, run: bool) -> str:
-    """Write what of a certificate can be told without running it: it is out of date where this differs."""
+def facts(subject: Subject, entry: PluginSource, run: bool) -> dict[str, Any]:
+    """Return what is known of a certificate without running it: a committed one that differs is out of date."""
     waived = certificates.waived(subject)
-    reasons = "; ".join(f"{name}: {why}" for name, why in waived.items()) or "-"
     names = certificates.table_of(subject) if subject.kind == "dataset" else map(str, certificates.every(subject))
-    holds = ", ".join(name for name in names if run and name not in waived)
-    return f"| `{entry.name}` | {subject.kind} | {entry.digest[:10]} | {holds or ABSENT} | {reasons} |"
+    return {
+        "plugin": entry.name,
+        "kind": subject.kind,
+        "digest": entry.digest[:10],
+        "holds": [name for name in names if run and name not in waived],
+        "waives": dict(waived),
+    }
+
+
+def row(made: Mapping[str, Any]) -> str:
+    """Write a certificate as a row of the page."""
+    reasons = "; ".join(f"{name}: {why}" for name, why in made["waives"].items()) or "-"
+    found = "<br>".join(made["coefficients"]) or "-"
+    holds = ", ".join(made["holds"]) or ABSENT
+    return f"| `{made['plugin']}` | {made['kind']} | {made['digest']} | {holds} | {reasons} | {found} |"
 
 
 def at_hand(subject: Subject) -> bool:
@@ -128,23 +143,18 @@ def at_hand(subject: Subject) -> bool:
     return True
 
 
-def coefficients(made: Certificate) -> str:
-    """Write what was found of a defense's forms."""
-    return "<br>".join(reports.sentence(each) for each in made.measures) or "-"
-
-
 def status() -> str:
     """Write the page that says how each plugin is tested."""
-    found, cells_of = coverage(), [line.split(" | ") for line in CERTIFICATES.read_text().splitlines()]
-    certified = {(cells[1], cells[0].strip("| `")): cells[3] for cells in cells_of if len(cells) > 5}
+    found = coverage()
+    certified = {(made["kind"], made["plugin"]): made["holds"] for made in json.loads(DATA.read_text())}
     lines = ["| plugin | oracle test | traps | peer | certificate | waived |", "|---|---|---|---|---|---|"]
     for kind, entry in entries():
         subject, covered = Subject(kind, entry.name), found[entry.name]
-        waived, held = certificates.waived(subject), certified.get((kind, entry.name), ABSENT)
+        waived, held = certificates.waived(subject), certified.get((kind, entry.name), [])
         cells = (
             f"`{entry.name}`", _first(covered.oracle), str(len(covered.trap) or ""),
             ", ".join(dict.fromkeys(covered.peer)) or _no_peer(subject),
-            held if held == ABSENT else f"{held.count(',') + 1} hold", ", ".join(waived) or "-",
+            f"{len(held)} hold" if held else ABSENT, ", ".join(waived) or "-",
         )  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")
     return STATUS_HEAD + "\n".join(lines) + "\n"
@@ -165,35 +175,33 @@ def _no_peer(subject: Subject) -> str:
     return "the publisher's checksums" if any(hasattr(each, "checksum") for each in files) else "none published"
 
 
-def line(subject: Subject, entry: PluginSource, examples: int) -> tuple[str, float]:
-    """Certify a plugin: its row, or the certificate of one that violates a property, and how many seconds it took."""
+def certified(subject: Subject, entry: PluginSource, examples: int) -> tuple[dict[str, Any], str, float]:
+    """Certify a plugin: the facts, the certificate in full if a property is violated, and the seconds it took."""
     if not at_hand(subject):
-        return f"{row(subject, entry, run=False)} - |", 0
+        return facts(subject, entry, run=False) | {"coefficients": []}, "", 0
     start = perf_counter()
     made = certificates.certify(subject, examples, quiet=True)
-    written = (
-        reports.write([made], "plain") if made.violated else f"{row(subject, entry, run=True)} {coefficients(made)} |"
-    )
-    return written, perf_counter() - start
+    found = facts(subject, entry, run=True) | {"coefficients": [reports.sentence(each) for each in made.measures]}
+    return found, reports.write([made], "plain") if made.violated else "", perf_counter() - start
 
 
 def main(examples: int) -> int:
-    """Certify everything and write both pages; nothing is written where a property is violated. Print the slowest."""
-    lines = ["| plugin | kind | digest | holds | waives | robustness coefficient |", "|---|---|---|---|---|---|"]
-    seconds: dict[str, float] = {}
+    """Certify everything and write the pages, unless a property is violated. Print the slowest."""
+    found, violated, seconds = [], [], dict[str, float]()
     every = [(Subject(kind, entry.name), entry) for kind, entry in entries()]
     with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool, progress("certifying", len(every)) as report:
-        running = [pool.submit(line, *each, examples) for each in every]
+        running = [pool.submit(certified, *each, examples) for each in every]
         for (subject, _), future in zip(every, running, strict=True):
-            written, seconds[subject.spec] = future.result()
-            lines.append(written)
+            made, broken, seconds[subject.spec] = future.result()
+            found.append(made)
+            violated += [broken] if broken else []
             report(subject.spec)
-    violated = [text for text in lines if not text.startswith("|")]
     print("\n\n".join(violated))
     slowest = sorted(seconds, key=lambda spec: -seconds[spec])[:SLOWEST]
     print("The slowest took:", ", ".join(f"{spec} {seconds[spec]:.0f} s" for spec in slowest))
     if not violated:
-        CERTIFICATES.write_text(HEAD.format(examples=examples) + "\n".join(lines) + "\n")
+        DATA.write_text(json.dumps(found, indent=1) + "\n")
+        CERTIFICATES.write_text("\n".join([HEAD.format(examples=examples) + TABLE, *map(row, found)]) + "\n")
         STATUS.write_text(status())
     return bool(violated)
 

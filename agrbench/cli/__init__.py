@@ -20,6 +20,7 @@ from agrbench.cli.leaderboard import leaderboard_group
 from agrbench.cli.list import list_plugins
 from agrbench.cli.new import write_plugin
 from agrbench.cli.options import TRACEBACK
+from agrbench.cli.pack import pack_records
 from agrbench.cli.show import show_record
 from agrbench.cli.table import show_table
 from agrbench.cli.tune import tune_rate
@@ -56,6 +57,6 @@ def main() -> None:
 
 for command in (
     list_plugins, run_grid, find_breaking_points, bench_defenses, check_plugin, write_plugin, tune_rate, show_table,
-    compare_measurements, show_record, leaderboard_group, data_group,
+    compare_measurements, show_record, pack_records, leaderboard_group, data_group,
 ):  # fmt: skip
     main.add_command(command)

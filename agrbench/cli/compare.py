@@ -22,21 +22,23 @@ from agrbench.results.gate.compare import Comparison
 def compare(
     base: Path, head: Path, tolerance: float = gate.TOLERANCE, plugins: Iterable[str | Path] = ()
 ) -> Comparison:
-    """Compare two folders of records or two bench outputs; `plugins` are files whose records may be stale.
+    """Compare two sets of records, folders or packed files, or two bench outputs.
 
-    Files in a folder that are no records are refused one by one, and the others compared.
+    Files and lines that are not records are refused one by one, and the others compared. `plugins` are the files of
+    plugins that records name.
 
     Raises:
-        AgrbenchError: there is nothing there that can be read, or one is a folder and the other a file.
+        AgrbenchError: there is nothing that can be read, or one side holds records and the other is a bench output.
     """
     for path in (base, head):
         if not path.exists():
             raise RecordError(f"{path}: no such file or folder; name two folders of records, or two bench outputs")
-    if base.is_dir() != head.is_dir():
-        raise RecordError(f"{base} and {head}: one is a folder, the other a file; name two of a kind")
-    if not base.is_dir():
+    records = [path.is_dir() or store.holds_lines(path) for path in (base, head)]
+    if records[0] != records[1]:
+        raise RecordError(f"{base} and {head}: one holds records, the other is a bench output; name two of a kind")
+    if not records[0]:
         return slowdowns.compare_benches(slowdowns.read(base), slowdowns.read(head))
-    sides, refused = zip(*(store.sift([folder]) for folder in (base, head)), strict=True)
+    sides, refused = zip(*(store.sift([path]) for path in (base, head)), strict=True)
     before, now = ([record for _, record in side] for side in sides)
     found = gate.compare_records(before, now, tolerance)
     return dataclasses.replace(

@@ -105,7 +105,7 @@ def search(found: Sequence[Search], registry: Registry, store: Store, jobs: int 
         if not quiet:
             _announce_stale(plan)
         failures += compute(plan, registry, store, jobs, quiet)
-        going = {name: going[name] for name, count in asked.items() if going[name].measure(count, store)}
+        going = {name: going[name] for name, count in asked.items() if going[name].measure(count, store.read)}
     return failures
 
 

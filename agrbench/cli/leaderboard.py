@@ -16,28 +16,29 @@ def leaderboard_group() -> None:
 
 
 @leaderboard_group.command("publish")
-@click.argument("folder", type=click.Path(path_type=Path), metavar="[DIR]", required=False)
-@click.option("--as", "name", metavar="NAME", help="The folder of records to join (default: the name of DIR).")
+@click.argument("source", type=click.Path(path_type=Path), metavar="[DIR|FILE.jsonl]", required=False)
+@click.option("--as", "name", metavar="NAME", help="The file of records to join (default: the name of DIR).")
 @click.option(
     "--to", "board", type=click.Path(path_type=Path), default=Path("leaderboard"), show_default=True,
     help="Where the leaderboard is.",
 )  # fmt: skip
 @plugin_option
-def publish_records(folder: Path | None, name: str | None, board: Path, plugins: tuple[str, ...]) -> None:
-    """Check the records in DIR, copy them to leaderboard/records/NAME, and write leaderboard/README.md anew.
+def publish_records(source: Path | None, name: str | None, board: Path, plugins: tuple[str, ...]) -> None:
+    """Check records, copy them into leaderboard/records/NAME.jsonl, and rewrite leaderboard/README.md.
 
-    A record must be whole, finished or skipped, and made by the plugin files within reach; one that differs from what
-    is there never replaces it, unless that is stale. Without DIR the page alone is written. Exit codes: 0 done, 1
-    records were refused (the others are published), 2 wrong usage.
+    A record must be complete, finished or skipped, and made by the plugin files that are loaded. It never replaces a
+    different record of the same cell, unless that one is stale. Without DIR only the page is written. Exit codes: 0
+    done, 1 some records were refused (the others are published), 2 wrong usage.
     """
     from agrbench.plugins.registry import Registry
     from agrbench.results.leaderboard import page, publish
+    from agrbench.results.store import PACKED
     from agrbench.simulation import suites
 
     registry = Registry(plugins)
     refused = False
-    if folder is not None:
-        found = publish.publish(folder, board, name or folder.resolve().name, registry)
+    if source is not None:
+        found = publish.publish(source, board, name or source.resolve().name.removesuffix(PACKED), registry)
         for path in found.replaced:
             click.echo(f"Replaced, its plugin files have changed since: {path}", err=True)
         for error in found.refused:

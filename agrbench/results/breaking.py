@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from agrbench.cells import UNATTACKED, UNDEFENDED, Cell
 from agrbench.errors import AgrbenchError, Inapplicable
 from agrbench.plugins.registry import Registry
 from agrbench.results import metrics
+from agrbench.results.record import Record
 from agrbench.results.statistics import LEAST, Sample
-from agrbench.results.store import Store
 
 POINTS = 10.0
 
@@ -103,9 +103,9 @@ class Search:
             for attack in self._under(malicious):
                 yield replace(cell, attack=attack)
 
-    def measure(self, malicious: int, store: Store) -> bool:
+    def measure(self, malicious: int, read: Callable[[Cell], Record | None]) -> bool:
         """Read the records of so many malicious clients; say whether all are there."""
-        records = [record for cell in self.cells(malicious) if (record := store.read(cell)) is not None]
+        records = [record for cell in self.cells(malicious) if (record := read(cell)) is not None]
         for group in metrics.groups(records):
             losses = {attack: metrics.loss(group, self.cell.defense, attack) for attack in self._under(malicious)}
             worst = metrics.worst(losses, range(self.seeds))

@@ -1,6 +1,7 @@
-"""One JSON record a cell, written whole or not at all; the path says what the cell is.
+"""Where records are kept: a folder of JSON files, one a cell, or a packed file with one record a line.
 
-Records are data: reading one runs nothing of what it says.
+Readers take both alike. A file is written whole or not at all, and its path says what the cell is. Records are data:
+reading one runs nothing of what it says.
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ from agrbench.cells import PROTOCOL, Cell
 from agrbench.errors import AgrbenchError, RecordError
 from agrbench.results.record import SCHEMA, Record, check, curves, plain
 
+PACKED = ".jsonl"  # how the name of a packed file ends
 HEAVIEST = 2**26  # bytes; a record of a million rounds has fewer
 LONGEST = 240  # letters of a folder's name; file systems take 255 bytes
 SAFE = "+=,()"  # kept as they are in a path, besides letters, digits and "_.-"
+AGAIN = "delete it, and the grid will compute it again"
 
 
 @dataclass(frozen=True)
@@ -29,59 +32,95 @@ class Store:
     folder: Path
 
     def path(self, cell: Cell) -> Path:
-        """Say where a cell's record lies."""
-        parts = [_quoted(part) for part in (cell.dataset, cell.defense, cell.attack)]
-        return self.folder.joinpath(*parts, f"seed-{cell.seed}-{cell.key}.json")
+        """Return the path of a cell's record."""
+        return self.folder / place(cell)
 
     def read(self, cell: Cell) -> Record | None:
-        """Read a cell's record, `None` where there is none.
+        """Return a cell's record, or `None` if there is none.
 
         Raises:
-            RecordError: the file there is no record.
+            RecordError: the file there is not a record.
         """
         path = self.path(cell)
         return read(path) if path.exists() else None
 
     def write(self, record: Record) -> Path:
-        """Write a record under a temporary name, flush it to disk and rename it."""
+        """Write a record, whole or not at all, and return its path."""
         path = self.path(Cell.from_json(record["cell"]))
         path.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(plain(record), indent=1, allow_nan=False) + "\n"
-        temporary = path.with_name(f"{path.stem}-{os.getpid()}.part")
-        try:
-            with temporary.open("w", encoding="utf-8") as stream:
-                stream.write(text)
-                stream.flush()
-                os.fsync(stream.fileno())
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+        write_whole(path, json.dumps(plain(record), indent=1, allow_nan=False) + "\n")
         return path
 
 
-def read(path: Path) -> Record:
-    """Read and check one record.
+def place(cell: Cell, protocol: int = PROTOCOL) -> Path:
+    """Return where a cell's record is, relative to its folder or packed file."""
+    parts = [_quoted(part) for part in (cell.dataset, cell.defense, cell.attack)]
+    return Path(*parts, f"seed-{cell.seed}-{cell.key_under(protocol)}.json")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text under a temporary name, flush it to disk and rename it."""
+    temporary = path.with_name(f"{path.stem}-{os.getpid()}.part")
+    try:
+        with temporary.open("w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def pack(folder: Path, packed: Path) -> int:
+    """Write all records of a folder into one file, a record a line, sorted by path; return their number.
 
     Raises:
-        RecordError: the file is damaged, no record, or of a newer schema.
+        RecordError: a file of the folder is not a record, or the packed file holds a record that the folder lacks.
     """
-    record = load(path, "delete it, and the grid will compute it again")
-    if not isinstance(record, dict) or not isinstance(record.get("schema"), int) or "cell" not in record:
-        raise RecordError(f"{path}: not a record of agrbench; move it elsewhere")
-    if record["schema"] > SCHEMA:
+    records = dict(_by_place(collect([folder])))
+    known = dict(_by_place(collect([packed]))) if packed.exists() else {}
+    lost = sorted(set(known) - set(records))
+    if lost:
         raise RecordError(
-            f"{path}: written in schema {record['schema']}, this version reads {SCHEMA}; upgrade agrbench"
+            f"{packed} holds {len(lost)} records that {folder} lacks, for example {lost[0]}; "
+            f"write another file, or `agrbench pack {packed} {folder}` first"
         )
-    try:
-        cell = Cell.from_json(record["cell"])
-        if not f"{cell.dataset}{cell.defense}{cell.attack}".isprintable():
-            raise ValueError("its cell's names hold characters that cannot be printed")
-        check(record)
-    except (AgrbenchError, KeyError, TypeError, ValueError) as error:
-        raise RecordError(
-            f"{path}: not a complete record ({error}); delete it, and the grid will compute it again"
-        ) from error
+    write_packed(packed, records.values())
+    return len(records)
+
+
+def unpack(packed: Path, folder: Path) -> int:
+    """Write all records of a packed file into a folder, one file each; return their number.
+
+    Raises:
+        RecordError: a line is not a record, or the folder holds another result for a cell; nothing is written then.
+    """
+    records = [record for _, record in collect([packed, *([folder] if folder.is_dir() else [])])]
+    for record in records:
+        Store(folder).write(record)
+    return len(records)
+
+
+def write_packed(packed: Path, records: Iterable[Record]) -> None:
+    """Write records into a packed file, sorted by path."""
+    lines = dict(sorted(_by_place((packed, record) for record in records)))
+    packed.parent.mkdir(parents=True, exist_ok=True)
+    text = (json.dumps(plain(record), separators=(",", ":"), allow_nan=False) for record in lines.values())
+    write_whole(packed, "".join(f"{line}\n" for line in text))
+
+
+def read(path: Path) -> Record:
+    """Read and check one record; `FILE.jsonl/PATH` names one inside a packed file.
+
+    Raises:
+        RecordError: the file is damaged, not a record, or of a newer schema.
+    """
+    for packed in path.parents:
+        if packed.suffix == PACKED and packed.is_file():
+            return _inside(packed, path.relative_to(packed))
+    record = _checked(load(path, AGAIN), str(path))
+    cell = Cell.from_json(record["cell"])
     if record["protocol"] == PROTOCOL and cell.key not in path.name:
         raise RecordError(f"{path}: its name does not end in its cell's key {cell.key}; do not rename or edit records")
     return record
@@ -91,57 +130,130 @@ def load(path: Path, advice: str) -> Any:
     """Read JSON that may come from anywhere; `advice` says what to do with a file that holds none.
 
     Raises:
-        RecordError: it is no plain file, too large, or no JSON.
+        RecordError: it is not a plain file, too large, or not JSON.
     """
-    try:
-        if path.exists() and not path.is_dir() and not path.is_file():
-            raise RecordError(f"{path}: no plain file; move it elsewhere")
-        if path.stat().st_size > HEAVIEST:
-            raise RecordError(f"{path}: larger than {HEAVIEST >> 20} MiB, which no record is; move it elsewhere")
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise RecordError(f"{path}: cannot be read ({error.strerror}); give the path of a record") from error
-    except UnicodeDecodeError as error:
-        raise RecordError(f"{path}: not JSON ({error}); {advice}") from error
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise RecordError(f"{path}: not JSON ({error}); {advice}") from error
+    return _parsed(_text(path, advice), str(path), advice)
 
 
-def collect(folders: Iterable[Path]) -> Iterator[tuple[Path, Record]]:
-    """Read all records of several folders, in the order of their paths.
+def collect(sources: Iterable[Path]) -> Iterator[tuple[Path, Record]]:
+    """Read all records of several folders and packed files, in the order of their paths.
 
     Raises:
-        RecordError: a file is no record, or two folders hold different results for one cell.
+        RecordError: a file or line is not a record, or two sources hold different results for one cell.
     """
-    records, refused = sift(folders)
+    records, refused = sift(sources)
     if refused:
         raise refused[0]
     yield from records
 
 
-def sift(folders: Iterable[Path]) -> tuple[list[tuple[Path, Record]], list[RecordError]]:
-    """Read all records of several folders, in the order of their paths, and keep what is wrong with other files.
+def sift(sources: Iterable[Path]) -> tuple[list[tuple[Path, Record]], list[RecordError]]:
+    """Read all records of several folders and packed files, and keep what is wrong with other files and lines.
 
     Raises:
-        RecordError: there is no such folder.
+        RecordError: there is no such folder or packed file.
     """
     seen: dict[str, tuple[Path, Record]] = {}
     refused: list[RecordError] = []
-    for folder in folders:
-        if not folder.is_dir():
-            raise RecordError(f"{folder}: no such folder; give a folder that `agrbench grid --out` wrote")
-        for path in sorted(folder.rglob("*.json")):
-            try:
-                record = read(path)
-                key = json.dumps([record["cell"], record["protocol"]], sort_keys=True)
-                first, other = seen.setdefault(key, (path, record))
-                if curves(other) != curves(record):
-                    raise RecordError(f"{first} and {path} are one cell with different results; remove one of them")
-            except RecordError as error:
-                refused.append(error)
+    for source in sources:
+        for found in _packed(source) if holds_lines(source) else _folder(source):
+            if isinstance(found, RecordError):
+                refused.append(found)
+                continue
+            path, record = found
+            key = json.dumps([record["cell"], record["protocol"]], sort_keys=True)
+            first, other = seen.setdefault(key, found)
+            if curves(other) != curves(record):
+                refused.append(
+                    RecordError(f"{first} and {path} are one cell with different results; remove one of them")
+                )
     return list(seen.values()), refused
+
+
+def holds_lines(path: Path) -> bool:
+    """Return whether a path names a packed file."""
+    return path.suffix == PACKED and path.is_file()
+
+
+def _folder(folder: Path) -> Iterator[tuple[Path, Record] | RecordError]:
+    if not folder.is_dir():
+        raise RecordError(
+            f"{folder}: no such folder; give a folder that `agrbench grid --out` wrote, or a packed file of records"
+        )
+    for path in sorted(folder.rglob("*.json")):
+        try:
+            yield path, read(path)
+        except RecordError as error:
+            yield error
+
+
+def _packed(packed: Path) -> Iterator[tuple[Path, Record] | RecordError]:
+    for number, line in enumerate(_lines(packed), 1):
+        name = f"{packed} line {number}"
+        try:
+            record = _checked(_parsed(line, name, "delete the line"), name)
+            yield packed / place(Cell.from_json(record["cell"]), record["protocol"]), record
+        except RecordError as error:
+            yield error
+
+
+def _lines(packed: Path) -> Iterator[str]:
+    try:
+        with packed.open(encoding="utf-8") as stream:
+            while line := stream.readline(HEAVIEST):
+                yield line
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecordError(f"{packed}: cannot be read ({error}); give a packed file of records") from error
+
+
+def _inside(packed: Path, wanted: Path) -> Record:
+    for found in _packed(packed):
+        if not isinstance(found, RecordError) and found[0] == packed / wanted:
+            return found[1]
+    raise RecordError(f"{packed} holds no record {wanted}; `agrbench pack {packed} DIR` writes all of them out")
+
+
+def _by_place(records: Iterable[tuple[Path, Record]]) -> Iterator[tuple[str, Record]]:
+    for _, record in records:
+        yield place(Cell.from_json(record["cell"]), record["protocol"]).as_posix(), record
+
+
+def _checked(record: Any, name: str) -> Record:
+    """Check what was read as a record; `name` says where it is from."""
+    if not isinstance(record, dict) or not isinstance(record.get("schema"), int) or "cell" not in record:
+        raise RecordError(f"{name}: not a record of agrbench; move it elsewhere")
+    if record["schema"] > SCHEMA:
+        raise RecordError(
+            f"{name}: written in schema {record['schema']}, this version reads {SCHEMA}; upgrade agrbench"
+        )
+    try:
+        cell = Cell.from_json(record["cell"])
+        if not f"{cell.dataset}{cell.defense}{cell.attack}".isprintable():
+            raise ValueError("its cell's names hold characters that cannot be printed")
+        check(record)
+    except (AgrbenchError, KeyError, TypeError, ValueError) as error:
+        raise RecordError(f"{name}: not a complete record ({error}); {AGAIN}") from error
+    return record
+
+
+def _text(path: Path, advice: str) -> str:
+    try:
+        if path.exists() and not path.is_dir() and not path.is_file():
+            raise RecordError(f"{path}: no plain file; move it elsewhere")
+        if path.stat().st_size > HEAVIEST:
+            raise RecordError(f"{path}: larger than {HEAVIEST >> 20} MiB, which no record is; move it elsewhere")
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise RecordError(f"{path}: cannot be read ({error.strerror}); give the path of a record") from error
+    except UnicodeDecodeError as error:
+        raise RecordError(f"{path}: not JSON ({error}); {advice}") from error
+
+
+def _parsed(text: str, name: str, advice: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise RecordError(f"{name}: not JSON ({error}); {advice}") from error
 
 
 def _quoted(part: str) -> str:

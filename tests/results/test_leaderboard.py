@@ -21,7 +21,7 @@ from agrbench.plugins.registry import Registry
 from agrbench.results.leaderboard import page as leaderboard
 from agrbench.results.leaderboard import publish
 from agrbench.results.record import Record, blank, failed, skipped
-from agrbench.results.store import Store, read
+from agrbench.results.store import Store, collect, place, read, write_packed
 from agrbench.simulation import suites
 from tests.helpers.project import ROOT
 
@@ -75,6 +75,12 @@ def published(folder: Path | None, board: Path, *more: object) -> Result:
     return CliRunner().invoke(main, ["leaderboard", "publish", *words, "--to", str(board), *map(str, more)])
 
 
+def copies(board: Path, *where: str) -> list[Record]:
+    """Return the published records, of one defense and attack if they are named."""
+    found = [record for _, record in collect([board / "records" / "mine.jsonl"])]
+    return [each for each in found if not where or (each["cell"]["defense"], each["cell"]["attack"]) == where]
+
+
 def files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
@@ -91,7 +97,7 @@ def test_the_committed_page_is_what_the_committed_records_say() -> None:
 
 def test_breaking_points_are_those_that_the_command_prints() -> None:
     shown = re.findall(r"^(\S+) +(\d+/\d+|> \d+/\d+)", (BOARD / "breaking.md").read_text(), re.MULTILINE)
-    (points,) = leaderboard.breaking_points(BOARD / "records" / "breaking", REGISTRY).values()
+    (points,) = leaderboard.breaking_points(BOARD / "records" / "breaking.jsonl", REGISTRY).values()
     assert len(shown) > 1
     assert points == dict(shown)
 
@@ -103,10 +109,9 @@ def test_records_are_copied_whole_and_the_page_ranks_them(mine: Path, board: Pat
     done = published(mine, board)
     assert done.exit_code == 0, done.output
     assert "9 records copied, 0 there already, 0 refused" in done.output
-    copies = files(board / "records" / "mine")
-    assert {name: json.loads(text) for name, text in copies.items()} == {
-        name: json.loads(text) for name, text in files(mine).items()
-    }
+    assert [record for _, record in collect([board / "records" / "mine.jsonl"])] == [
+        record for _, record in collect([mine])
+    ]
     page = (board / "README.md").read_text()
     lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if "`" in line[:20]]
     ranked = [line for line in lines if len(line) == len(leaderboard.HEADERS)]
@@ -122,7 +127,7 @@ def test_records_are_copied_whole_and_the_page_ranks_them(mine: Path, board: Pat
 def test_publishing_again_changes_nothing(mine: Path, board: Path) -> None:
     published(mine, board)
     before = files(board)
-    for folder in (mine, board / "records" / "mine", None):
+    for folder in (mine, board / "records" / "mine.jsonl", None):
         done = published(folder, board)
         assert done.exit_code == 0
         assert files(board) == before
@@ -162,8 +167,8 @@ def test_a_plugin_of_an_author_counts_where_its_file_is_given(mine: Path, board:
 def test_what_a_record_says_beyond_its_fields_stays_behind(mine: Path, board: Path) -> None:
     record = made("krum", "none") | {"advertisement": "x" * 1000}
     published(fill(mine, [record]), board)
-    (path,) = (board / "records" / "mine" / "digits" / "krum" / "none").iterdir()
-    assert json.loads(path.read_text()) == made("krum", "none")
+    (record,) = copies(board, "krum", "none")
+    assert record == made("krum", "none")
 
 
 # What is refused
@@ -218,7 +223,7 @@ def test_a_record_that_is_not_whole_is_refused_by_name_and_the_others_published(
     assert "8 records copied, 0 there already, 1 refused" in done.output
     assert f"Refused: {place}: " in done.stderr
     assert said in done.stderr
-    assert len(files(board / "records")) == 8
+    assert len(copies(board)) == 8
     assert {str(path.relative_to(board.parent)).split("/")[0] for path in board.parent.rglob("*")} == {
         "mine", "leaderboard",
     }  # fmt: skip
@@ -282,11 +287,11 @@ def test_a_record_that_differs_never_takes_the_place_of_another(mine: Path, boar
 
 def test_a_stale_record_gives_its_place_up_and_it_is_said(mine: Path, board: Path) -> None:
     old = edited(edited(made("krum", "lie"), "accuracy", [0.1, 0.2, 0.2, 0.2]), "source.defense", "0" * 64)
-    fill(board / "records" / "mine", [old])
+    write_packed(board / "records" / "mine.jsonl", [old])
     done = published(mine, board)
     assert done.exit_code == 0
     assert "Replaced, its plugin files have changed since: " in done.stderr
-    assert read(Store(board / "records" / "mine").path(Cell.from_json(old["cell"]))) == made("krum", "lie")
+    assert read(board / "records" / "mine.jsonl" / place(Cell.from_json(old["cell"]))) == made("krum", "lie")
 
 
 def test_times_of_another_run_leave_the_record_that_is_there(mine: Path, board: Path) -> None:
@@ -312,17 +317,16 @@ def test_what_another_processor_computed_is_kept_out_quietly_only_if_it_is_nearl
     assert files(board) == before
 
 
-@pytest.mark.parametrize("part", ["", "digits", "digits/krum", "digits/krum/lie"])
-def test_a_link_in_the_leaderboard_leads_nowhere(part: str, mine: Path, board: Path) -> None:
+@pytest.mark.parametrize("target", ["outside", "absent"])
+def test_a_link_in_the_leaderboard_leads_nowhere(target: str, mine: Path, board: Path) -> None:
     outside = board.parent / "outside"
-    outside.mkdir()
-    link = board / "records" / "mine" / part
-    link.parent.mkdir(parents=True, exist_ok=True)
-    link.symlink_to(outside)
+    outside.write_text("")
+    (board / "records" / "mine.jsonl").symlink_to(board.parent / target)
     done = published(mine, board)
-    assert done.exit_code != 0
-    assert "leads out of the leaderboard" in done.stderr
-    assert files(outside) == {}
+    assert done.exit_code == 2
+    assert "lead out of the leaderboard" in done.stderr
+    assert outside.read_text() == ""
+    assert not (board.parent / "absent").exists()
 
 
 # Where it is
@@ -330,7 +334,7 @@ def test_a_link_in_the_leaderboard_leads_nowhere(part: str, mine: Path, board: P
 
 @pytest.mark.parametrize("name", ["..", ".", "../x", "/tmp/x", "a/b", "", "-x", ".hidden", "a b"])
 def test_a_name_that_is_no_folder_of_its_own_is_refused(name: str, mine: Path, board: Path) -> None:
-    with pytest.raises(AgrbenchError, match="cannot name a folder"):
+    with pytest.raises(AgrbenchError, match="cannot name a file"):
         publish.publish(mine, board, name, REGISTRY)
     assert files(board) == {}
 
@@ -357,14 +361,14 @@ def test_a_folder_that_is_not_there_is_named(board: Path) -> None:
 
 
 def test_certificates_are_found_by_plugin_and_joined_for_a_stack(tmp_path: Path, mine: Path, board: Path) -> None:
-    (board / "certificates.md").write_text(
-        "# Certificates\n\n| plugin | kind | digest | holds | waives | coefficient |\n|---|---|---|---|---|---|\n"
-        "| `krum` | defense | 12 | shape, finite, hull | - | 0.2 |\n"
-        "| `amp` | stage | 34 | shape | restored: why; not so; hull: it is `a \\| b` | - |\n"
-        "| `femnist` | dataset | 56 | not run: its files are not at hand | - | - |\n"
-    )
-    certified = leaderboard.certificates(board / "certificates.md")
+    known = [
+        {"plugin": "krum", "holds": ["shape", "finite", "hull"], "waives": {}},
+        {"plugin": "amp", "holds": ["shape"], "waives": {"restored": "why; not so", "hull": "it is `a | b`"}},
+        {"plugin": "femnist", "holds": [], "waives": {}},
+    ]
+    (board / "certificates.json").write_text(json.dumps(known))
+    certified = leaderboard.certificates(board / "certificates.json")
     assert certified == {"krum": "3 hold", "amp": "1 hold, 2 waived", "femnist": "—"}
-    assert leaderboard.certificates(tmp_path / "absent.md") == {}
+    assert leaderboard.certificates(tmp_path / "absent.json") == {}
     published(mine, board)
     assert re.search(r"\| `krum` .* 3 hold +\|$", (board / "README.md").read_text(), re.MULTILINE)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,13 +16,14 @@ from agrbench.results.breaking import Search
 from agrbench.results.formats import Entry, Table, with_interval
 from agrbench.results.leaderboard.publish import RECORDS
 from agrbench.results.metrics import Group
-from agrbench.results.store import Store
+from agrbench.results.record import Record
+from agrbench.results.store import PACKED
 from agrbench.results.tables import triad, worst
 from agrbench.results.tables.notes import about_seeds
 
 PAGE = "README.md"
 BREAKING = "breaking"  # its records are there for the breaking points, not for a ranking
-CERTIFICATES = "certificates.md"
+CERTIFICATES = "certificates.json"
 NONE = "—"
 HEADERS = ("", "defense", "worst loss", "under", "breaks at", "fidelity loss", "server x fedavg", "certificate")
 INTRODUCTION = """\
@@ -54,12 +54,12 @@ def page(board: Path, registry: Registry, demanded: Sequence[str]) -> str:
     Raises:
         RecordError: a file among the records is none, or two of a folder contradict each other.
     """
-    points = breaking_points(board / RECORDS / BREAKING, registry)
+    points = breaking_points(board / RECORDS / f"{BREAKING}{PACKED}", registry)
     certified = certificates(board / CERTIFICATES)
     parts = [INTRODUCTION]
-    for folder in sorted(path for path in (board / RECORDS).iterdir() if path.is_dir() and path.name != BREAKING):
-        groups = metrics.groups(record for _, record in store.collect([folder]))
-        parts.append(f"## {folder.name}\n")
+    for packed in sorted(path for path in (board / RECORDS).glob(f"*{PACKED}") if path.stem != BREAKING):
+        groups = metrics.groups(record for _, record in store.collect([packed]))
+        parts.append(f"## {packed.stem}\n")
         parts += [_section(group, demanded, points, certified) for group in groups if group.attacks]
     return "\n".join(parts)
 
@@ -119,43 +119,37 @@ def _setting(cell: Cell) -> str:
     return json.dumps(free.as_json(), sort_keys=True)
 
 
-def breaking_points(folder: Path, registry: Registry) -> dict[str, dict[str, str]]:
-    """Read what `agrbench breaking-point` left in a folder: by setting and defense, where it breaks."""
+def breaking_points(packed: Path, registry: Registry) -> dict[str, dict[str, str]]:
+    """Return by setting and defense where it breaks, from the records that `agrbench breaking-point` left."""
     found: dict[str, dict[str, str]] = {}
-    records = [record for _, record in store.collect([folder])] if folder.is_dir() else []
-    cells = [cell for record in records if (cell := Cell.from_json(record["cell"])).bound == cell.attackers]
+    collected = [record for _, record in store.collect([packed] if packed.exists() else [])]
+    records = {Cell.from_json(record["cell"]).key: record for record in collected}
+    cells = [cell for record in collected if (cell := Cell.from_json(record["cell"])).bound == cell.attackers]
     for setting in dict.fromkeys(map(_setting, cells)):
         mine = [cell for cell in cells if _setting(cell) == setting]
         attacks = sorted({cell.attack for cell in mine} - {UNATTACKED})
         seeds = 1 + max(cell.seed for cell in mine)
         for defense in dict.fromkeys(cell.defense for cell in mine):
             start = replace(mine[0], defense=defense, attack=UNATTACKED, seed=0, malicious=0, byzantine=None)
-            found.setdefault(setting, {})[defense] = _point(Search.of(start, attacks, seeds, registry), Store(folder))
+            found.setdefault(setting, {})[defense] = _point(Search.of(start, attacks, seeds, registry), records)
     return found
 
 
-def _point(search: Search, known: Store) -> str:
+def _point(search: Search, records: Mapping[str, Record]) -> str:
     """Follow a search through the records there are."""
     while (count := search.next) is not None:
-        if not search.measure(count, known):
+        if not search.measure(count, lambda cell: records.get(cell.key)):
             return NONE
     clients = search.cell.clients
     return f"{search.broken}/{clients}" if search.broken is not None else f"> {search.limit}/{clients}"
 
 
 def certificates(path: Path) -> dict[str, str]:
-    """Read the certificates' table: of each plugin, how many properties hold and how many it waives."""
+    """Read the certificates: for each plugin, how many properties hold and how many it waives."""
     found: dict[str, str] = {}
-    header: list[str] = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
-        cells = [cell.strip("` ") for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
-        if "holds" in cells and "waives" in cells:
-            header = cells
-        elif header and len(cells) == len(header) and not set(cells[0]) <= set(":-"):
-            named = dict(zip(header, cells, strict=True))
-            waived = len(re.findall(r"(?:^|; )\w+: ", named["waives"]))
-            holds = f"{named['holds'].count(',') + 1} hold" + (f", {waived} waived" if waived else "")
-            found[cells[0]] = NONE if named["holds"].startswith("not run") else holds
+    for made in json.loads(path.read_text(encoding="utf-8")) if path.is_file() else ():
+        holds, waived = (len(made[kind]) for kind in ("holds", "waives"))
+        found[made["plugin"]] = f"{holds} hold" + (f", {waived} waived" if waived else "") if holds else NONE
     return found
 
 

@@ -13,7 +13,7 @@ from agrbench.errors import AgrbenchError, RecordError
 from agrbench.plugins.registry import Registry
 from agrbench.results import store
 from agrbench.results.record import FIELDS, Record, curves
-from agrbench.results.store import Store
+from agrbench.results.store import PACKED
 from agrbench.specs import LARGEST
 
 RECORDS = "records"
@@ -26,7 +26,7 @@ LONGEST = 200  # letters of a version or a processor's name
 
 @dataclass
 class Published:
-    """How many records were copied or there already, which of them took a stale one's place, what was refused."""
+    """How many records were copied or were there already, which replaced a stale one, and what was refused."""
 
     copied: int = 0
     there: int = 0
@@ -48,26 +48,33 @@ def find(board: Path) -> Path:
     return board
 
 
-def publish(folder: Path, board: Path, name: str, registry: Registry) -> Published:
-    """Copy a folder's records that can stand there to `records/NAME` of a leaderboard; refuse the others one by one.
+def publish(source: Path, board: Path, name: str, registry: Registry) -> Published:
+    """Copy the records of a folder or packed file that can stand there into `records/NAME.jsonl` of a leaderboard.
+
+    The others are refused one by one. The file is written once, whole, after every record was checked.
 
     Raises:
-        AgrbenchError: there is no such folder, it holds the leaderboard, or the name is none.
+        AgrbenchError: there is no such folder or file, it holds the leaderboard, or the name is not one.
     """
     if not NAME.fullmatch(name):
-        raise AgrbenchError(f"{name!r} cannot name a folder of records; write --as with letters, digits and _.-")
+        raise AgrbenchError(f"{name!r} cannot name a file of records; write --as with letters, digits and _.-")
     records = find(board) / RECORDS
-    target = Store(records / name)
-    if records.resolve().is_relative_to(folder.resolve()):
-        raise AgrbenchError(f"{folder} holds the leaderboard itself; name one folder of records")
-    found, refused = store.sift([folder])
+    if records.resolve().is_relative_to(source.resolve()):
+        raise AgrbenchError(f"{source} holds the leaderboard itself; name one folder of records")
+    packed = records / f"{name}{PACKED}"
+    if packed.is_symlink():
+        raise AgrbenchError(f"{packed} is a link, which may lead out of the leaderboard; replace it by the file itself")
+    known = dict(store.collect([packed] if packed.exists() else []))
+    found, refused = store.sift([source])
     outcome = Published(refused=refused)
     for path, record in found:
         try:
             check(path, record, registry)
-            _take(path, record, target, records, registry, outcome)
+            _take(path, record, known, packed, registry, outcome)
         except RecordError as error:
             outcome.refused.append(error)
+    if outcome.copied:
+        store.write_packed(packed, known.values())
     return outcome
 
 
@@ -130,21 +137,21 @@ def _short(reason: Any) -> str:
     return "".join(letter if letter.isprintable() else " " for letter in str(reason))[:LONGEST]
 
 
-def _take(path: Path, record: Record, target: Store, records: Path, registry: Registry, outcome: Published) -> None:
-    """Write one record, unless the same result is there already."""
+def _take(
+    path: Path, record: Record, known: dict[Path, Record], packed: Path, registry: Registry, outcome: Published
+) -> None:
+    """Add one record to those that are known, unless the same result is there already."""
     cell = Cell.from_json(record["cell"])
-    place = target.path(cell)
-    if not place.resolve().is_relative_to(records.resolve()):
-        raise RecordError(f"{path}: {place} leads out of the leaderboard; take the link there away")
-    known = target.read(cell)
-    if known is not None and (curves(known) == curves(record) or _elsewhere(known, record)):
+    place = packed / store.place(cell)
+    there = known.get(place)
+    if there is not None and (curves(there) == curves(record) or _elsewhere(there, record)):
         outcome.there += 1
         return
-    if known is not None:
-        if known["source"] == registry.sources(cell):
+    if there is not None:
+        if there["source"] == registry.sources(cell):
             raise RecordError(f"{path}: {place} is the same cell with another result; remove one of them")
         outcome.replaced.append(place)
-    target.write({name: record[name] for name in KNOWN if name in record})
+    known[place] = {name: record[name] for name in KNOWN if name in record}
     outcome.copied += 1
 
 

@@ -1,0 +1,29 @@
+"""`agrbench pack`: turn a folder of records into one file with a record a line, and back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from agrbench.errors import AgrbenchError
+from agrbench.results import store
+
+
+@click.command("pack")
+@click.argument("source", type=click.Path(path_type=Path), metavar="DIR|FILE.jsonl")
+@click.argument("target", type=click.Path(path_type=Path), metavar="FILE.jsonl|DIR")
+def pack_records(source: Path, target: Path) -> None:
+    """Pack the records in DIR into FILE.jsonl, one a line and sorted by path, or unpack FILE.jsonl into DIR.
+
+    Every command that reads records takes folders and packed files alike; `agrbench grid --out` writes folders. Nothing
+    is written if a record is damaged, or if TARGET holds other results that would be lost.
+    """
+    packing, unpacking = target.suffix == store.PACKED, source.suffix == store.PACKED
+    if packing == unpacking:
+        raise AgrbenchError(
+            f"{source} and {target}: one must be a folder of records and the other a file whose name ends in "
+            f"{store.PACKED}; write `agrbench pack results results{store.PACKED}`"
+        )
+    count = store.pack(source, target) if packing else store.unpack(source, target)
+    click.echo(f"{count} records written to {target}")
