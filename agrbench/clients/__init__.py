@@ -1,1 +1,1 @@
-"""What a client does: hold data, train, and, if malicious, poison or forge."""
+"""Code that runs on clients: holding data, training and, if malicious, poisoning data or forging updates."""

@@ -1,4 +1,4 @@
-"""Who holds which data, and who is malicious: the same for every attack and defense of one seed."""
+"""Set up a federation: who holds which data and who is malicious, the same for every attack and defense of one seed."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def federate(train: Examples, test: Examples, root_size: int, cell: Cell, random
     """Set the server's root set aside, deal the rest out to the clients, and draw the malicious ones.
 
     Raises:
-        AgrbenchError: there are not enough examples for the root set or the partition, or no honest client is left.
+        AgrbenchError: there are too few examples for the root set or the partition, or no client is honest.
     """
     rows = torch.randperm(len(train.labels), generator=randomness("split"))
     if cell.root == "test":
@@ -51,7 +51,7 @@ def federate(train: Examples, test: Examples, root_size: int, cell: Cell, random
 
 
 def _first(test: Examples, size: int) -> tuple[Examples, Examples]:
-    """Take the first rows of the test set out of it."""
+    """Split the test set into its first `size` rows and the rest."""
     if len(test.labels) <= size:
         raise AgrbenchError(
             f"{len(test.labels)} test examples cannot spare {size} for the root set; write --root train"
@@ -61,7 +61,7 @@ def _first(test: Examples, size: int) -> tuple[Examples, Examples]:
 
 
 def _malicious(cell: Cell, randomness: Randomness) -> tuple[int, ...]:
-    """Draw the malicious clients' ids, ascending: a fixed number of them, or each for itself."""
+    """Draw the malicious clients' ids, ascending: a fixed number of them, or each client independently."""
     rng = randomness("malicious")
     if not cell.draw:
         return tuple(sorted(torch.randperm(cell.clients, generator=rng)[: cell.attackers].tolist()))

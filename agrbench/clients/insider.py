@@ -1,4 +1,4 @@
-"""What colluding clients see of a round, and how they are asked for the rows that they send."""
+"""What attacks receive: a poisoning client's record, the colluders' view of a round, and the call that forges rows."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from agrbench.server.rounds import Lazy
 
 
 class Attacker(NamedTuple):
-    """A malicious client, as the function that poisons its data sees it.
+    """A malicious client, as seen by the function that poisons its data.
 
-    `number` counts the malicious clients from 0; `labels` `(rows,)` are those of all clients' data.
+    `number` counts the malicious clients from 0. `labels` `(rows,)` are those of all clients' data, because
+    AgrAmplifier's released code draws flipped labels from all of them.
     """
 
     number: int
@@ -35,15 +36,15 @@ def unpooled(rows: Tensor) -> Tensor:
 class Insider:
     """What the colluding clients see of one round; updates are computed when first read.
 
-    `malicious` of the `clients` collude; `byzantine` is the server's bound on them. `honest` `(honest, parameters)` are
-    the honest clients' updates; `clean` `(malicious, parameters)` is what the malicious clients would send if they were
-    honest, and `poisoned`, of the same shape, what their poisoned data teaches. `model` holds the global parameters and
-    `previous` the last combined step (0 in the first round), both `(parameters,)`. `number` counts rounds from 1;
-    `memory` lives as long as the run.
+    Of the `clients`, `malicious` collude; `byzantine` is the server's bound on them. `honest` `(honest, parameters)`
+    holds the honest clients' updates, `clean` `(malicious, parameters)` those that the malicious clients would send if
+    they were honest, and `poisoned`, of the same shape, those trained on their poisoned data. `model` is the global
+    model and `previous` the last combined step (0 in the first round), both `(parameters,)`. `number` counts rounds
+    from 1; `memory` lasts for the whole run.
 
-    `see(rows)` shows `(k, parameters)` rows as the stack's column stages pool them, `(k, features)`. `respond(rows)`
-    asks what the whole stack would do with these `(malicious, parameters)` rows, and returns the step `(parameters,)`;
-    the stack runs on copies of its memory and random state, so it remembers nothing of this.
+    `see(rows)` returns `(k, parameters)` rows as the stack's column stages pool them, `(k, features)`. `respond(rows)`
+    returns the step `(parameters,)` that the whole stack would take with these `(malicious, parameters)` rows; the
+    stack runs on copies of its memory and random state, so it keeps no trace of the call.
     """
 
     malicious: int
@@ -63,12 +64,12 @@ class Insider:
 
 
 def forge(attack: Loaded[Attack], insider: Insider, parameters: int) -> Tensor:
-    """Ask an attack for its `(malicious, parameters)` rows, which may hold anything, NaN included.
+    """Ask an attack for its `(malicious, parameters)` rows, which may hold any values, NaN included.
 
-    An attack that forges nothing sends what its poisoned data taught.
+    An attack without `forge` sends the updates trained on its poisoned data.
 
     Raises:
-        PluginError: the attack raised, or returned something else; the message names its file.
+        PluginError: the attack raised, or returned anything else; the message names its file.
     """
     if not insider.malicious:
         return torch.empty(0, parameters)

@@ -1,7 +1,7 @@
-"""Models as functions of a flat vector, and the gradients of many clients as one batched computation.
+"""Learners: models as functions of a flat vector, with gradients and scores for many clients at once.
 
-Every model is a `torch.nn.Module`. A multilayer perceptron takes a path of its own, in which all clients share their
-products; any other module goes through `torch.func`, client by client in chunks of rows that memory holds.
+Every model is a `torch.nn.Module`. A multilayer perceptron is differentiated by hand, with all clients in one batched
+product per layer; any other module goes through `torch.func`, client by client in chunks of rows that fit in memory.
 """
 
 from __future__ import annotations
@@ -20,44 +20,44 @@ from agrbench.data.examples import Batch, Examples
 from agrbench.layout import Layout
 from agrbench.server.pooling import keep_above
 
-BUDGET = 1 << 26  # bytes of activations that a backward pass keeps at once
-CACHED = 1 << 24  # bytes of models and activations that a cache holds, where many models are evaluated
-LINE = 16  # numbers; products into rows that all begin at a cache line are half as fast again as into rows of 513
+BUDGET = 1 << 26  # bytes of activations that one backward pass may keep
+CACHED = 1 << 24  # bytes of models and activations evaluated at once, few enough to stay in cache
+LINE = 16  # numbers per cache line; products are 1.5 times as fast into rows aligned to it as into rows of 513 numbers
 
 
 class Learner(Protocol):
-    """A model as a function of its flat parameters `(parameters,)`, laid out as `layout` says."""
+    """A model as a function of its flat parameters `(parameters,)`, arranged as `layout` describes."""
 
     layout: Layout
     initial: Tensor
     apart: bool
-    """Whether several threads may take gradients at once."""
+    """Whether several threads may compute gradients at the same time."""
 
     def prepared(self, batch: Batch) -> Batch:
-        """Bring a batch into the form in which this learner takes its gradients: its own, for `gradients` alone."""
+        """Convert a batch to this learner's private format, which only `gradients` reads."""
 
     def gradients(self, parameters: Tensor, out: Tensor, scale: float = 1.0) -> Callable[[Batch], Tensor]:
-        """Give a function of a prepared batch that writes `scale` times each client's mean cross-entropy gradient.
+        """Return a function of a prepared batch that writes `scale` times each client's mean cross-entropy gradient.
 
-        It writes into `out`, `(clients, parameters)`, and gives it. The clients share one model `(parameters,)`, or
-        each has its own `(clients, parameters)`: what the parameters are whenever the function is called.
+        It writes into `out`, `(clients, parameters)`, and returns it. `parameters` is one model for all clients,
+        `(parameters,)`, or one for each, `(clients, parameters)`; every call reads its current values.
         """
 
     def differentiate(self, model: Tensor, features: Tensor, labels: Tensor) -> Tensor:
-        """Give the mean cross-entropy gradients of `(k, rows, *shape)` examples of one model: `(k, parameters)`.
+        """Return one model's mean cross-entropy gradients on `(k, rows, *shape)` examples: `(k, parameters)`.
 
-        `labels` are probabilities `(k, rows, classes)`, and the result can be differentiated by both.
+        `labels` are probabilities `(k, rows, classes)`. The result is differentiable in the features and the labels.
         """
 
     def logits(self, parameters: Tensor, features: Tensor) -> Tensor:
         """Score examples `(rows, *shape)`: `(rows, classes)`."""
 
     def evaluate(self, model: Tensor, updates: Tensor, examples: Examples) -> tuple[Tensor, Tensor]:
-        """Apply each of `updates` `(k, parameters)` alone to the model: mean loss and accuracy, each `(k,)`."""
+        """Return mean loss and accuracy, each `(k,)`, of the model plus each of `updates` `(k, parameters)` alone."""
 
 
 def learner(build: Builder, shape: tuple[int, ...], classes: int, rng: Generator) -> Learner:
-    """Build a model, its initial parameters drawn by `rng` as its modules draw them, and choose how it is trained."""
+    """Build a model, initialised by its own modules under a seed from `rng`, and wrap it in its kind of learner."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(torch.randint(1 << 62, (), generator=rng)))
         module = build(shape, classes)
@@ -65,7 +65,7 @@ def learner(build: Builder, shape: tuple[int, ...], classes: int, rng: Generator
 
 
 class Hidden(NamedTuple):
-    """Buffers of a hidden layer: its activations, each row with a 1 behind it and without, and the error in them."""
+    """Buffers of a hidden layer: its activations, each row with and without a trailing 1, and their error."""
 
     ones: Tensor
     values: Tensor
@@ -73,7 +73,7 @@ class Hidden(NamedTuple):
 
     @classmethod
     def of(cls, rows: tuple[int, ...], weight: Tensor) -> Hidden:
-        """Make room for what so many rows come to; every row begins at a cache line."""
+        """Allocate the buffers for batches of shape `rows`; each row of activations starts at a cache line."""
         columns = weight.shape[-1]
         ones = weight.new_empty(*rows, -(-(columns + 1) // LINE) * LINE)[..., : columns + 1]
         ones[..., -1] = 1
@@ -81,7 +81,7 @@ class Hidden(NamedTuple):
 
 
 class Perceptron:
-    """A multilayer perceptron; a layer's bias is one more row of its weights, and every activation ends in a 1."""
+    """A multilayer perceptron; a layer's bias is the last row of its weights, and each row of activations ends in 1."""
 
     apart = True
 
@@ -95,15 +95,16 @@ class Perceptron:
         self.initial = torch.cat(pieces)
 
     def prepared(self, batch: Batch) -> Batch:
-        """See `Learner.prepared`: every row of features ends in a 1; labels are probabilities, class by class."""
+        """See `Learner.prepared`: each row of features ends in 1; labels are probabilities, stored class by class."""
         classes = nn.functional.one_hot(batch.labels, self.layout.layers[-1].columns).to(batch.share)
         parts = _with_ones(batch.features.flatten(2)), classes.mT.contiguous().mT, batch.share[..., None]
         features, labels, share = (part[0] if len(part) == 1 else part for part in parts)
         return Batch(features, labels, share, batch.sizes)
 
     def gradients(self, parameters: Tensor, out: Tensor, scale: float = 1.0) -> Callable[[Batch], Tensor]:
-        """See `Learner.gradients`: one product for all clients forward and backward where they share the model."""
-        alone, product = len(out) == 1, torch.mm if len(out) == 1 else torch.bmm  # batches of one take longer
+        """See `Learner.gradients`: clients that share the model also share each layer's products with its weights."""
+        # Views and buffers are made before the steps, since threads that train side by side share one interpreter.
+        alone, product = len(out) == 1, torch.mm if len(out) == 1 else torch.bmm  # a bmm of one is slower than mm
         weights = self._weights(parameters.view(-1) if alone else parameters)
         turned = [weight[..., :-1, :].mT for weight in weights]
         gradients = self._weights(out[0] if alone else out)
@@ -143,7 +144,7 @@ class Perceptron:
         return _by_blocks(score, model, updates, wide, examples.labels)
 
     def _many(self, parameters: Tensor, features: Tensor) -> Tensor:
-        """Score the same examples by many models: `(k, rows, classes)`."""
+        """Score the same examples with many models: `(k, rows, classes)`."""
         scores = features.flatten(1).expand(len(parameters), -1, -1)
         *hidden, last = self._weights(parameters)
         for weight in hidden:
@@ -161,12 +162,12 @@ class Perceptron:
 
 
 class Functional:
-    """Any other module, through `torch.func`; its flat vector is its `parameters()` one after the other.
+    """Any other module, through `torch.func`; its flat vector is the concatenation of its `parameters()`.
 
-    Clients take turns: on a CPU, convolutions with one set of weights a client are slower batched than one by one.
+    Clients take turns: `vmap` makes clients with different weights groups of one convolution, far slower on a CPU.
     """
 
-    apart = False  # the module holds the parameters while it is called
+    apart = False  # `torch.func` writes the parameters into the module while it is called
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module
@@ -222,12 +223,12 @@ class Functional:
         return {name: piece.view(shape) for (name, shape), piece in zip(self._shapes.items(), pieces, strict=True)}
 
     def _chunks(self, rows: int, features: Tensor) -> list[slice]:
-        """Cut rows into stretches whose activations the memory budget holds."""
+        """Cut rows into stretches whose activations fit the memory budget."""
         step = max(BUDGET // self._row_bytes(features.shape[1:], features.dtype), 1)
         return [slice(start, min(start + step, rows)) for start in range(0, rows, step)]
 
     def _measured(self, shape: torch.Size, dtype: torch.dtype) -> int:
-        """Measure what one more example adds to what a backward pass must keep."""
+        """Measure how many bytes one more example adds to what a backward pass keeps."""
         kept = [0, 0]
         for more in (0, 1):
 
@@ -241,7 +242,7 @@ class Functional:
 
 
 def _gradients(scores: Callable[[Tensor, Tensor], Tensor], model: Tensor, features: Tensor, labels: Tensor) -> Tensor:
-    """Differentiate the mean cross-entropy by the model, one set of examples at a time."""
+    """Differentiate the mean cross-entropy of each set of examples with respect to the model."""
 
     def loss(parameters: Tensor, rows: Tensor, targets: Tensor) -> Tensor:
         return nn.functional.cross_entropy(scores(parameters, rows), targets)
@@ -251,7 +252,7 @@ def _gradients(scores: Callable[[Tensor, Tensor], Tensor], model: Tensor, featur
 
 
 def _is_perceptron(module: nn.Module) -> bool:
-    """Recognise `Flatten, Linear, ReLU, Linear, ...` with biases."""
+    """Return whether a module is `Flatten, Linear, ReLU, Linear, ...` with biases."""
     if not isinstance(module, nn.Sequential) or len(module) % 2 or not isinstance(module[0], nn.Flatten):
         return False
     layers = list(module)
@@ -261,16 +262,16 @@ def _is_perceptron(module: nn.Module) -> bool:
 
 
 def _hidden(weights: list[Tensor], rows: torch.Size) -> list[Hidden]:
-    """Make room for the hidden layers of so many rows."""
+    """Allocate the buffers of all hidden layers for batches of shape `rows`."""
     return [Hidden.of(rows, weight) for weight in weights[:-1]]
 
 
 def _forward(weights: list[Tensor], features: Tensor, hidden: list[Hidden]) -> Tensor:
-    """Fill the hidden layers from features that end in a 1, and give the logits: `(..., classes, rows)`.
+    """Fill the hidden layers from features whose rows end in 1, and return the logits: `(..., classes, rows)`.
 
-    Softmax across ten classes takes far longer where they lie side by side in memory than where rows do.
+    They are stored class by class because softmax is vectorised across rows, but not across a few adjacent classes.
     """
-    for weight, layer in zip(weights, hidden, strict=False):  # the last weights give the logits
+    for weight, layer in zip(weights, hidden, strict=False):  # the last weights compute the logits
         torch.matmul(features, weight, out=layer.values).relu_()
         features = layer.ones
     return weights[-1].mT @ features.mT
@@ -283,7 +284,7 @@ def _with_ones(features: Tensor) -> Tensor:
 def _by_blocks(
     score: Callable[[Tensor], Tensor], model: Tensor, updates: Tensor, wide: int, labels: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Measure as many models at once as a cache holds."""
+    """Measure mean loss and accuracy of many models, in blocks that fit in cache."""
     size = updates.element_size() * (wide + updates.shape[1])
     blocks = torch.split(updates, max(CACHED // size, 1))
     parts = threads.each(lambda block: _measure(score(model + block), labels), blocks, updates.device)
@@ -292,7 +293,7 @@ def _by_blocks(
 
 
 def _measure(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Give mean cross-entropy and accuracy of `(k, rows, classes)` scores."""
+    """Return the mean cross-entropy and the accuracy of `(k, rows, classes)` scores, each `(k,)`."""
     losses = nn.functional.cross_entropy(logits.transpose(1, 2), labels.expand(len(logits), -1), reduction="none").mean(
         1
     )

@@ -1,4 +1,4 @@
-"""Local training: from the global model, some epochs of batches, with an optimizer whose state each client keeps."""
+"""Local training of many clients: their schedule, and the trainer that runs it and keeps each optimizer's state."""
 
 from __future__ import annotations
 
@@ -16,15 +16,18 @@ from agrbench.clients.learner import Learner
 from agrbench.clients.optimizers import OPTIMIZERS
 from agrbench.data.examples import Batch, Examples, batch
 
-BLOCK = 1 << 24  # bytes of models, gradients and optimizer state of clients that step at once: cached (docs/design.md)
+# Bytes of models, gradients and optimizer state of the clients that step at once: what fits in cache. A large model is
+# a block of one client, whose plain products are faster than batched products of one. Applying Adam stripe by stripe,
+# while gradients are in a core's cache, gained next to nothing. `python benchmarks/blocks.py 1` times block sizes.
+BLOCK = 1 << 24
 
 
 @dataclass(frozen=True)
 class Schedule:
     """What a client does in a round.
 
-    A client cuts its rows, in order, into `batches` whose sizes differ by at most one (with fewer rows, one batch a
-    row), and takes one step of the optimizer a batch, `epochs` times over, at `rate` and with the optimizer's own
+    A client cuts its rows, in order, into `batches` batches whose sizes differ by at most one (with fewer rows, one row
+    per batch). It takes one optimizer step per batch, for `epochs` epochs, at `rate` and with the optimizer's own
     `options`. `poisoned="after"` trains on poisoned data from where clean training ended, with the same optimizer
     state, as AgrAmplifier's released code does; `"anew"` starts from the global model.
     """
@@ -50,26 +53,26 @@ class Schedule:
 
     @property
     def is_one_step(self) -> bool:
-        """Say whether a round is one plain gradient step on all of a client's rows."""
+        """Return whether a round is one plain gradient step on all of a client's rows."""
         return self.optimizer == "sgd" and not self.slots and self.epochs == self.batches == 1
 
     @property
     def slots(self) -> tuple[str, ...]:
-        """Name what the optimizer keeps for every parameter."""
+        """Name the buffers that the optimizer keeps for each parameter."""
         return OPTIMIZERS[self.optimizer].slots(**self.options)
 
 
 class Block(NamedTuple):
-    """Clients that stand side by side in memory and take as many steps as each other."""
+    """Clients adjacent in memory that take the same number of steps."""
 
     clients: slice
     batches: tuple[Batch, ...]
 
 
 class Trainer:
-    """Some clients at work, round after round, each on its own data with its own optimizer state.
+    """Some clients that train round after round, each on its own data with its own optimizer state.
 
-    `updates` `(clients, parameters)` holds what they learned last; the buffer is used again in every round.
+    `updates` `(clients, parameters)` holds their latest updates; every round reuses the buffer.
     """
 
     def __init__(self, learner: Learner, shards: Sequence[Examples], schedule: Schedule) -> None:
@@ -77,7 +80,7 @@ class Trainer:
         like, device = learner.initial, shards[0].features.device
         self.updates = torch.empty(len(shards), len(like), dtype=like.dtype, device=device)
         self.state = {slot: torch.zeros_like(self.updates) for slot in schedule.slots}
-        self.state["steps"] = torch.zeros(len(shards))  # in main memory: read in every round
+        self.state["steps"] = torch.zeros(len(shards))  # on the CPU: every round reads it
         each = self.updates.element_size() * len(like) * (2 + len(schedule.slots))
         most = len(shards) if schedule.is_one_step else max(BLOCK // each, 1)
         self.blocks = tuple(
@@ -86,7 +89,7 @@ class Trainer:
         )
 
     def train(self, start: Tensor) -> Tensor:
-        """Train from a model `(parameters,)`, or one a client `(clients, parameters)`; give `updates`."""
+        """Train from one model `(parameters,)`, or one per client `(clients, parameters)`, and return `updates`."""
         if self.schedule.is_one_step and start.ndim == 1:
             for block in self.blocks:
                 out = self.updates[block.clients]
@@ -96,31 +99,32 @@ class Trainer:
         def work(block: Block) -> None:
             self._train(block, start if start.ndim == 1 else start[block.clients], self.updates[block.clients])
 
-        # the products of one client are too small to be shared among threads
+        # Blocks run side by side, one thread each: a client's products are too small to split among threads, and the
+        # results do not depend on the number of threads.
         threads.finish(threads.each(work, self.blocks, start.device) if self.learner.apart else map(work, self.blocks))
         return self.updates
 
     def take_over(self, other: Trainer, clients: Tensor | slice, mine: Tensor | slice = slice(None)) -> None:
-        """Go on with the optimizer state that `clients` of another trainer have."""
+        """Copy the optimizer state of another trainer's `clients` to this one's clients `mine`."""
         for name, kept in self.state.items():
             here, there = (each.to(kept.device) if isinstance(each, Tensor) else each for each in (mine, clients))
             kept[here] = other.state[name][there]
 
     def branch(self) -> Trainer:
-        """Make a trainer that goes on from here; the two share a buffer for what they learn."""
+        """Return a trainer that continues from here with a copied state; both write into the same `updates`."""
         other = copy.copy(self)
         other.state = {name: kept.clone() for name, kept in self.state.items()}
         return other
 
     def rehearse(self) -> Trainer:
-        """Make a trainer that trains alike and shares nothing that it could spoil."""
+        """Return a trainer that trains identically and writes into no state or buffer of this one."""
         other = self.branch()
         other.updates = torch.empty_like(self.updates)
         return other
 
     def _train(self, block: Block, start: Tensor, local: Tensor) -> None:
-        """Take a block's steps from `start` on, and write into `local` how far the models came."""
-        models = torch.empty_like(local).copy_(start)  # which begin at a cache line, unlike rows of `updates`
+        """Take a block's steps from `start`, and write the difference of the models to `start` into `local`."""
+        models = torch.empty_like(local).copy_(start)  # a new buffer starts at a cache line; rows of `updates` may not
         gradients = torch.empty_like(local)
         state = {name: kept[block.clients] for name, kept in self.state.items()}
         schedule, differentiate = self.schedule, self.learner.gradients(models, gradients)
@@ -134,9 +138,9 @@ class Trainer:
 
 
 def _blocks(shards: Sequence[Examples], batches: int, most: int) -> Iterator[tuple[slice, list[list[Examples]]]]:
-    """Cut the clients, in order, into runs that take as many steps and lose less than half of the memory to padding.
+    """Cut the clients, in order, into runs of at most `most` that take equally many steps and are at most half padding.
 
-    With each run come its clients' examples, batch by batch.
+    Yield each run with its clients' examples, batch by batch.
     """
     sizes = [len(shard.labels) for shard in shards]
     start = 0
@@ -153,7 +157,7 @@ def _blocks(shards: Sequence[Examples], batches: int, most: int) -> Iterator[tup
 
 
 def _cut(shards: Sequence[Examples], batches: int) -> list[list[Examples]]:
-    """Cut each shard's rows, in order, into batches: for each place, every shard's."""
+    """Cut each shard's rows, in order, into batches: a list of batches, each with its part of every shard."""
     if batches == 1:
         return [list(shards)]
     rows = [torch.arange(len(shard.labels), device=shard.labels.device).tensor_split(batches) for shard in shards]

@@ -1,4 +1,4 @@
-"""Models by name: builders that take an example's shape and the number of classes."""
+"""The models by name, as builders that take an example's shape and the number of classes."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from agrbench import settings
 from agrbench.errors import AgrbenchError
 
 Builder = Callable[[tuple[int, ...], int], nn.Module]
-"""`(shape of an example, classes) -> module`; the module takes `(rows, *shape)` and gives `(rows, classes)`."""
+"""`(shape of an example, classes) -> module`; the module maps `(rows, *shape)` to `(rows, classes)`."""
 
-GROUPS = 8  # divides 16, 32 and 64 channels, and leaves at least two in a group
+GROUPS = 8  # divides 16, 32 and 64 channels into groups of at least two
 
 
 def named(model: str) -> Builder:
-    """Read the setting `model`, such as `mlp(512,1024)`."""
+    """Return the builder that the setting `model` names, such as `mlp(512,1024)`."""
     term = settings.read("model", model)
     return MODELS[term.name](*term.sizes)
 
 
 def mlp(*hidden: int) -> Builder:
-    """Build perceptrons with these hidden widths and ReLU between layers, for an example shape and a class count."""
+    """Return a builder of perceptrons with these hidden widths and ReLU between layers."""
 
     def build(shape: tuple[int, ...], classes: int) -> nn.Module:
         layers: list[nn.Module] = [nn.Flatten()]
@@ -38,7 +38,7 @@ def mlp(*hidden: int) -> Builder:
 
 
 def cnn() -> Builder:
-    """Build the two-convolution network of McMahan et al. (AISTATS 2017): 1,663,370 parameters for MNIST."""
+    """Return a builder of McMahan et al.'s two-convolution network (AISTATS 2017): 1,663,370 parameters for MNIST."""
 
     def build(shape: tuple[int, ...], classes: int) -> nn.Module:
         channels, height, width = image(shape, "cnn", smallest=4)
@@ -52,10 +52,10 @@ def cnn() -> Builder:
 
 
 def resnet(depth: int) -> Builder:
-    """Build residual networks for small images (He et al., CVPR 2016, section 4.2) that a federation can train.
+    """Return a builder of residual networks for small images (He et al., CVPR 2016, section 4.2).
 
-    Batches are not normalised, groups of channels are (Wu and He, ECCV 2018): running statistics are no parameters, so
-    no update carries them, and they suffer where clients differ (Hsieh et al., ICML 2020).
+    They use group normalisation (Wu and He, ECCV 2018) instead of batch normalisation, whose running statistics are not
+    parameters, so no update carries them, and which degrades when clients' data differ (Hsieh et al., ICML 2020).
 
     Raises:
         AgrbenchError: the depth is not 6n + 2.
@@ -75,7 +75,7 @@ def resnet(depth: int) -> Builder:
 class ResNet(nn.Module):
     """A residual network for small images: three groups of blocks with 16, 32 and 64 channels.
 
-    `norm(channels)` makes a normalising layer. Modules are named as in published checkpoints, whatever they normalise.
+    `norm(channels)` makes a normalisation layer. Modules keep their names in published checkpoints, whatever `norm` is.
     """
 
     def __init__(self, depth: int, channels: int, classes: int, norm: Callable[[int], nn.Module]) -> None:
@@ -97,7 +97,7 @@ class ResNet(nn.Module):
         return logits
 
     def features(self, images: Tensor) -> Tensor:
-        """Give what the last layer reads, the mean of each of the last channels: `(rows, 64)`."""
+        """Return the last layer's input, the mean of each of the last channels: `(rows, 64)`."""
         first = functional.relu(self.bn1(self.conv1(images)))
         maps: Tensor = self.layer3(self.layer2(self.layer1(first)))
         return maps.mean((2, 3))
@@ -120,7 +120,7 @@ class ResidualBlock(nn.Module):
         return functional.relu(residual + self.shortcut(maps))
 
     def shortcut(self, maps: Tensor) -> Tensor:
-        """Carry the maps past the convolutions, half of the new channels before the old ones and half after."""
+        """Subsample the maps and pad them with zero channels, half before the old channels and half after."""
         ahead = self.added // 2
         kept = maps[:, :, :: self.stride, :: self.stride]
         return functional.pad(kept, (0, 0, 0, 0, ahead, self.added - ahead))
@@ -130,7 +130,7 @@ def image(shape: tuple[int, ...], model: str, smallest: int = 1) -> tuple[int, i
     """Read a shape as `(channels, height, width)`.
 
     Raises:
-        AgrbenchError: it is none, or its sides are below `smallest` pixels.
+        AgrbenchError: it is not an image's shape, or a side is below `smallest` pixels.
     """
     if len(shape) != 3 or min(shape[1:]) < smallest:
         size = f" of at least {smallest} x {smallest} pixels" if smallest > 1 else ""
@@ -141,7 +141,7 @@ def image(shape: tuple[int, ...], model: str, smallest: int = 1) -> tuple[int, i
 
 
 def _group(before: int, after: int, blocks: int, norm: Callable[[int], nn.Module]) -> nn.Sequential:
-    """Chain blocks; where channels are added, the first halves the sides."""
+    """Chain blocks; if channels are added, the first block halves height and width."""
     first = ResidualBlock(before, after, 1 if before == after else 2, norm)
     return nn.Sequential(first, *(ResidualBlock(after, after, 1, norm) for _ in range(blocks - 1)))
 

@@ -1,6 +1,7 @@
-"""The optimizers that clients train with: hyperparameters, own learning rate, state, and step, one entry each.
+"""The optimizers that clients train with, one entry each: hyperparameters, default learning rate, state and step.
 
-Importing this file loads no torch, because `agrbench.settings` reads the hyperparameters of a schedule from here.
+Steps are PyTorch's functional, fused ones; the trainer keeps the state, so it can be copied, branched and rehearsed.
+Importing this file does not load torch, because `agrbench.settings` reads a schedule's hyperparameters from here.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ BETAS, EPSILON = (0.9, 0.999), 1e-8  # the defaults of Kingma and Ba (ICLR 2015)
 class Optimizer:
     """One optimizer.
 
-    `options` are its hyperparameters besides the learning rate; `rate` is its own default learning rate (`None`: the
+    `options` are its hyperparameters other than the learning rate; `rate` is its default learning rate (`None`: the
     dataset's); `rates` are those that `agrbench tune` tries; `slots(**options)` names the buffers that it keeps for
     each parameter.
 
     `step(models, gradients, state, rate, **options)` binds the buffers of some clients, each `(clients, parameters)`,
-    and returns a function that takes one step of each client in place. `state` holds a buffer of the same shape for
-    each slot, and `steps` `(clients,)`, how many steps each client has taken so far.
+    and returns a function that takes one step for each client in place. `state` holds a buffer of the same shape for
+    each slot, and `steps` `(clients,)`, the number of steps that each client has taken.
     """
 
     step: Callable[..., Callable[[], object]]
@@ -53,7 +54,7 @@ def _adam(models: Tensor, gradients: Tensor, state: Mapping[str, Tensor], rate: 
     from torch.optim.adam import adam
 
     steps = state["steps"]
-    alike = bool((steps == steps[0]).all())  # then all clients are one tensor to the optimizer
+    alike = bool((steps == steps[0]).all())  # then all clients form one tensor for the optimizer
     counts = [steps.new_full((), float(count), device=models.device) for count in (steps[:1] if alike else steps)]
     rows = [slice(None)] if alike else [slice(row, row + 1) for row in range(len(steps))]
     first, second = ([state[slot][mine] for mine in rows] for slot in ("first", "second"))
@@ -73,4 +74,4 @@ OPTIMIZERS: Mapping[str, Optimizer] = {
     ),
     "adam": Optimizer(_adam, rates=(1e-4, 3e-4, 1e-3, 3e-3, 1e-2), rate=1e-3, slots=lambda: ("first", "second")),
 }
-"""The optimizers by name; Adam's default rate is that of Kingma and Ba (ICLR 2015)."""
+"""The optimizers by name; Adam's default rate is from Kingma and Ba (ICLR 2015)."""

@@ -1,7 +1,7 @@
-"""Who holds which rows: even shares, or shares as uneven as users' data are.
+"""The partitions by name: rules that divide training rows among clients, evenly or as unevenly as real users' data.
 
-Each function takes the `Examples` to be dealt out, how many clients there are and a generator, and gives each client's
-rows, `(rows,)` each, in random order; together they hold every row once (`natural`: every row of the owners drawn).
+Each function takes the `Examples`, the number of clients and a generator, and returns each client's row numbers,
+`(rows,)`, in random order. Every row is dealt once (`natural`: every row of the owners drawn).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def deal(partition: Term, examples: Examples, clients: int, rng: Generator) -> list[Tensor]:
-    """Deal out rows as a partition says, at least one to every client.
+    """Divide rows among clients by a partition, at least one row each.
 
     Raises:
         AgrbenchError: there are fewer rows, owners or classes than the partition needs.
@@ -36,12 +36,12 @@ def deal(partition: Term, examples: Examples, clients: int, rng: Generator) -> l
 
 
 def iid(examples: Examples, clients: int, rng: Generator) -> list[Tensor]:
-    """Share the rows out evenly, in the order in which they come, which is random already."""
+    """Divide the rows evenly, in their given order, which is already random."""
     return list(torch.arange(len(examples.labels)).tensor_split(clients))
 
 
 def dirichlet(examples: Examples, clients: int, rng: Generator, *, alpha: float) -> list[Tensor]:
-    """Share each class among the clients in proportions drawn from Dirichlet(alpha) (Yurochkin et al., ICML 2019)."""
+    """Divide each class among the clients in proportions drawn from Dirichlet(alpha) (Yurochkin et al., ICML 2019)."""
     draw = _numpy(rng)
     held: list[list[Tensor]] = [[] for _ in range(clients)]
     for label in range(examples.classes):
@@ -53,9 +53,9 @@ def dirichlet(examples: Examples, clients: int, rng: Generator, *, alpha: float)
 
 
 def shards(examples: Examples, clients: int, rng: Generator, *, labels: int) -> list[Tensor]:
-    """Sort by label, cut into `labels` pieces a client, and give each client as many at random (McMahan et al., 2017).
+    """Sort by label, cut into `labels` pieces per client, and deal them at random (McMahan et al., 2017).
 
-    A client then sees about `labels` classes.
+    Each client then has about `labels` classes.
     """
     if len(examples.labels) < clients * labels:
         raise AgrbenchError(
@@ -68,7 +68,7 @@ def shards(examples: Examples, clients: int, rng: Generator, *, labels: int) -> 
 
 
 def natural(examples: Examples, clients: int, rng: Generator) -> list[Tensor]:
-    """Let each client be one of the data's own owners, drawn at random."""
+    """Make each client one of the data's natural owners, drawn at random."""
     if examples.owners is None:
         raise AgrbenchError("this dataset has no natural owners; write --partition iid or another one")
     owners: Tensor = torch.unique(examples.owners).cpu()
@@ -81,9 +81,9 @@ def natural(examples: Examples, clients: int, rng: Generator) -> list[Tensor]:
 
 
 def quantity(examples: Examples, clients: int, rng: Generator, *, sigma: float) -> list[Tensor]:
-    """Share the rows out in sizes proportional to exp(N(0, sigma^2)), classes as they come."""
+    """Divide the rows into shares of sizes proportional to exp(N(0, sigma^2)), regardless of class."""
     normal = _numpy(rng).standard_normal(clients)
-    shares = np.exp(sigma * (normal - normal.max()))  # in proportion to the largest, which cannot overflow
+    shares = np.exp(sigma * (normal - normal.max()))  # relative to the largest, to avoid overflow
     ends = np.round(np.cumsum(shares / shares.sum())[:-1] * len(examples.labels)).astype(int)
     return list(torch.arange(len(examples.labels)).tensor_split(torch.from_numpy(ends)))
 
@@ -94,7 +94,7 @@ PARTITIONS: dict[str, Callable[..., list[Tensor]]] = {
 
 
 def _each_one(held: list[Tensor]) -> list[Tensor]:
-    """Give a client without rows one of the client that then has most; the first of several."""
+    """Move one row to each client without rows, from the client that then has the most, the first on ties."""
     for client, mine in enumerate(held):
         if not len(mine):
             richest = max(range(len(held)), key=lambda other: len(held[other]))
@@ -107,5 +107,5 @@ def _shuffled(rows: Tensor, rng: Generator) -> Tensor:
 
 
 def _numpy(rng: Generator) -> np.random.Generator:
-    """Draw with numpy, whose Dirichlet takes a seed of its own, from the same source."""
+    """Return a numpy generator seeded by `rng`, because numpy's Dirichlet accepts a generator."""
     return np.random.default_rng(int(torch.randint(1 << 62, (), generator=rng)))

@@ -1,4 +1,4 @@
-"""Where colluding clients move to from the honest mean, how far they may, and what a max-pooled view does not show."""
+"""Geometry shared by attacks: directions away from the honest mean, how far to go, and the blind spots of views."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ DIRECTIONS: tuple[Direction, ...] = ("std", "sign", "unit")
 
 
 def against(rows: Tensor, direction: Direction) -> Tensor:
-    """Point against the mean of `(rows, parameters)`, of float64: `(parameters,)` (Shejwalkar, Houmansadr, NDSS 2021).
+    """Return a direction against the mean of float64 `(rows, parameters)` (Shejwalkar and Houmansadr, NDSS 2021).
 
-    It is minus each coordinate's deviation (`"std"`, ddof 1), minus the mean's signs (`"sign"`), or minus the mean at
-    length 1 (`"unit"`).
+    It is `(parameters,)`: minus each coordinate's standard deviation (`"std"`, ddof 1; 0 for one row), minus the mean's
+    signs (`"sign"`), or minus the mean scaled to length 1 (`"unit"`).
     """
     if direction == "std":
         return -_deviations(rows) if len(rows) > 1 else torch.zeros_like(rows[0])
@@ -34,7 +34,7 @@ def against(rows: Tensor, direction: Direction) -> Tensor:
 
 
 def _deviations(rows: Tensor) -> Tensor:
-    """Give the standard deviation of each column, ddof 1, exactly 0 of equal values."""
+    """Return each column's standard deviation, ddof 1; it is exactly 0 for equal values."""
 
     def block(columns: slice) -> Tensor:
         apart = rows[:, columns] - rows[0, columns]
@@ -44,15 +44,15 @@ def _deviations(rows: Tensor) -> Tensor:
 
 
 def diameter(rows: Tensor) -> Tensor:
-    """Give the largest distance between two rows, a scalar in float64."""
+    """Return the largest distance between two rows, a scalar in float64."""
     return Geometry(lambda: rows).distances.max().sqrt()
 
 
 def within(rows: Tensor, p: Tensor) -> Tensor:
-    """Give the largest `gamma` for which `mu + gamma p` is no further from any row than two rows are, a scalar.
+    """Return the largest scalar `gamma` for which no row is further from `mu + gamma p` than the rows' diameter `R`.
 
-    Exact, from `q = |p|^2`, `a_i = |mu - g_i|^2`, `b_i = <p, mu - g_i>`:
-    `gamma = min_i (-b_i + sqrt(b_i^2 + q (R^2 - a_i))) / q`, `R` the diameter; `q = 0` and `R = 0` give 0.
+    It is exact: with `q = |p|^2`, `a_i = |mu - g_i|^2` and `b_i = <p, mu - g_i>`,
+    `gamma = min_i (-b_i + sqrt(b_i^2 + q (R^2 - a_i))) / q`; if `q = 0` or `R = 0`, it is 0.
     """
     q, furthest = p @ p, diameter(rows)
     if q == 0 or furthest == 0:
@@ -69,24 +69,24 @@ def within(rows: Tensor, p: Tensor) -> Tensor:
 
 
 def unseen(rows: Tensor, layout: Layout | None, kernel: int) -> tuple[Tensor, Tensor]:
-    """Give a row whose view is the mean view of `rows`, and where it may fall unseen: two of `(parameters,)`.
+    """Return a row whose view is the mean view of `rows`, and a mask of its hidden entries, both `(parameters,)`.
 
-    The first entry of each `kernel` x `kernel` patch is the mean of the rows' largest entries there, and so are the
-    others; the second result is 0 on the first entries and 1 on the others, which may be anything smaller.
+    All entries of a `kernel` x `kernel` patch equal the mean of the rows' largest entries there. The mask is 0 on each
+    patch's first entry and 1 on the others, which can be lowered without changing the view.
     """
     if layout is None:
         raise AgrbenchError("this plugin needs layout, which was not given; pass layout=: the layers' shapes")
     patches = Patches.of(layout, kernel)
     seen = patches.pooled().view(rows).mean(0)[patches.patch_of.to(rows.device)]
-    first = patches.restored().view(torch.ones_like(rows[:1]))[0]  # of equal entries the first is kept
+    first = patches.restored().view(torch.ones_like(rows[:1]))[0]  # among equal entries, the first is kept
     return seen, 1 - first
 
 
 def unseen_by(see: Callable[[Tensor], Tensor], rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Give the same for any view that shows some entries of a row, such as that of other or of shuffled patches.
+    """Do the same for any view that shows some entries of a row, such as one with other or shuffled patches.
 
-    A row whose entries rise tells which of them a view shows; these are set to the mean view of `rows`, the others to
-    the mean of `rows`, which is no larger where the view shows the largest.
+    The view of a row of rising entries reveals which entries it shows. These are set to the mean view of `rows`; the
+    others are set to the mean of `rows`, which is no larger if the view shows the largest entries.
     """
     rising = torch.arange(1, rows.shape[1] + 1, device=rows.device, dtype=rows.dtype)
     shown = see(rising[None])[0].long() - 1
@@ -94,7 +94,7 @@ def unseen_by(see: Callable[[Tensor], Tensor], rows: Tensor) -> tuple[Tensor, Te
 
 
 def hides(see: Callable[[Tensor], Tensor], seen: Tensor, elsewhere: Tensor) -> bool:
-    """Say whether a view stays as it is where a row falls far elsewhere."""
+    """Return whether lowering a row far, at the entries marked by `elsewhere`, leaves its view unchanged."""
     far = 1 + 4 * seen.abs().max()
     before, after = see(torch.stack([seen, seen - far * elsewhere]))
     return bool(elsewhere.any()) and torch.equal(before, after)

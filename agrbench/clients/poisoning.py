@@ -1,4 +1,4 @@
-"""Change examples: wrong labels and backdoor triggers, as several attacks do."""
+"""Ways to poison examples that several attacks share: wrong labels and backdoor triggers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def shuffle_labels(examples: Examples, rng: Generator) -> Examples:
 
 
 def draw_labels(examples: Examples, pool: Tensor, rng: Generator) -> Examples:
-    """Draw as many labels from a pool of at least as many `(rows,)`, each of the pool at most once."""
+    """Replace the labels by a draw without replacement from `pool` `(rows,)`, which has at least as many labels."""
     order = torch.randperm(len(pool), generator=rng)[: len(examples.labels)].to(pool.device)
     return examples._replace(labels=pool[order])
 
@@ -27,15 +27,15 @@ def shuffle(examples: Examples, rng: Generator) -> Examples:
 
 
 def reverse_labels(examples: Examples) -> Examples:
-    """Turn label `y` into `C - 1 - y`."""
+    """Replace each label `y` by `C - 1 - y`."""
     return examples._replace(labels=examples.classes - 1 - examples.labels)
 
 
 def stamp(examples: Examples, target: int) -> Examples:
-    """Stamp every example and label it as `target`.
+    """Stamp the trigger on every example and label it as `target`.
 
-    Images `(rows, channels, height, width)` get a white 3x3 square in the lower right corner, tables `(rows, columns)`
-    0.5 in features 7 and 8, counting from 0.
+    Images `(rows, channels, height, width)` get a white 3x3 square in the lower right corner; tables `(rows, columns)`
+    get 0.5 in features 7 and 8, counting from 0.
     """
     features = examples.features.clone()
     if features.ndim == 4 and min(features.shape[2:]) >= 3:
@@ -55,19 +55,19 @@ def labelled(examples: Examples, target: int) -> Examples:
 
 
 def no_place(examples: Examples, needed: str) -> AgrbenchError:
-    """Say that examples have no place for a trigger, and what it needs."""
+    """Return the error that examples have no place for a trigger; it names what the trigger needs."""
     return AgrbenchError(
         f"examples of shape {tuple(examples.features.shape[1:])} have no place for the trigger; it needs {needed}"
     )
 
 
 def with_stamped(examples: Examples, target: int, rng: Generator) -> Examples:
-    """Mix a stamped copy of every example in, labelled as `target`."""
+    """Add a stamped copy of every example, labelled as `target`, and shuffle."""
     return shuffle(examples.join(stamp(examples, target)), rng)
 
 
 def stamp_share(examples: Examples, share: float, stamped: Examples, rng: Generator) -> Examples:
-    """Put `stamped` copies in the place of a random share of the examples, rounded, one of them at least."""
+    """Replace a random share of the examples, rounded but at least one, by their copies in `stamped`."""
     if not 0 < share <= 1:
         raise AgrbenchError(f"share is {share}; write a number above 0, at most 1")
     rows = len(examples.labels)

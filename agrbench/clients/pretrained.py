@@ -1,4 +1,4 @@
-"""Features of images by a published network: computed once, then kept in the user's cache."""
+"""Image features from a published pretrained network, computed once and kept in the user's cache."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from agrbench.data.sources import File
 from agrbench.machine import cores
 from agrbench.progress import progress
 
-MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, as the network was trained with
+MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, with which the network was trained
 WIDTH = 64
-CHUNK = 125  # images at once: their maps stay in the processor's cache
+CHUNK = 125  # images at once, few enough for their maps to stay in the processor's cache
 DIGEST = hashlib.sha256().digest_size
 
 
 def of(part: Part, weights: File) -> tuple[Tensor, Tensor]:
-    """Give the features `(rows, 64)` and the labels `(rows,)` of a batch, from the cache where they are there.
+    """Return the features `(rows, 64)` and the labels `(rows,)` of a batch, from the cache if possible.
 
     Raises:
-        DataError: the batch or the network's file is damaged or not at hand.
+        DataError: the batch or the network's file is damaged or missing.
     """
     path = files.cache() / "cifar10" / f"{part.name}-{part.sha256[:16]}-{weights.sha256[:16]}.features"
     table = recall(path)
     if table is None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with alone(path.with_suffix(".lock")):
-            table = recall(path)  # another process may have been there first
+            table = recall(path)  # another process may have written it meanwhile
             if table is None:
                 table = compute(part, weights)
                 keep(path, table)
@@ -45,7 +45,7 @@ def of(part: Part, weights: File) -> tuple[Tensor, Tensor]:
 
 
 def compute(part: Part, weights: File) -> Tensor:
-    """Compute a batch's features, and its labels as one column more: `(rows, 65)`."""
+    """Compute a batch's features, with its labels as the last column: `(rows, 65)`."""
     images, labels = part.read()
     return torch.column_stack([extract(network(weights), images, part.name), labels])
 
@@ -53,16 +53,16 @@ def compute(part: Part, weights: File) -> Tensor:
 def network(weights: File) -> ResNet:
     """Load the published ResNet-56."""
     published = torch.load(files.fetch(weights), map_location="cpu", weights_only=True)["state_dict"]
-    with torch.device("meta"):  # nothing is drawn for weights that are about to be replaced
+    with torch.device("meta"):  # draw no weights, since they are about to be replaced
         module = ResNet(56, 3, 10, nn.BatchNorm2d)
     module.load_state_dict({name.removeprefix("module."): value for name, value in published.items()}, assign=True)
     return module.eval()
 
 
 def extract(module: ResNet, images: Tensor, title: str) -> Tensor:
-    """Compute the features of images `(rows, 3, 32, 32)`, bytes, with all cores: `(rows, 64)`."""
+    """Compute the features `(rows, 64)` of images `(rows, 3, 32, 32)`, given as bytes, on all cores."""
     chunks = torch.split(images, CHUNK)
-    # a cell may have one thread for the sake of its record, but these do not depend on how many compute them
+    # A cell's number of threads is fixed for its record's sake, but features do not depend on it.
     using = threads.using(min(cores(), len(chunks)))
     with using, torch.no_grad(), progress(f"features of {title}", len(chunks)) as report:
         found = []
@@ -73,13 +73,13 @@ def extract(module: ResNet, images: Tensor, title: str) -> Tensor:
 
 
 def normalise(images: Tensor) -> Tensor:
-    """Scale bytes as the network was trained with them."""
+    """Scale bytes to the values that the network was trained on."""
     mean, deviation = (torch.tensor(each).view(3, 1, 1) for each in (MEAN, DEVIATION))
     return (images / 255 - mean) / deviation
 
 
 def recall(path: Path) -> Tensor | None:
-    """Read what was kept: `(rows, 65)`, the labels last; `None` where nothing was, or it is damaged."""
+    """Read a kept table `(rows, 65)`, with the labels last; return `None` if it is missing or damaged."""
     content = path.read_bytes() if path.is_file() else b""
     digest, table = content[:DIGEST], content[DIGEST:]
     if hashlib.sha256(table).digest() != digest:
@@ -88,7 +88,7 @@ def recall(path: Path) -> Tensor | None:
 
 
 def keep(path: Path, table: Tensor) -> None:
-    """Write a table with its digest before it; it gets its name when it is whole."""
+    """Write a table after its digest; the file gets its name only once it is complete."""
     content = table.numpy().tobytes()
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         part = Path(folder) / path.name
@@ -98,7 +98,7 @@ def keep(path: Path, table: Tensor) -> None:
 
 @contextmanager
 def alone(path: Path) -> Iterator[None]:
-    """Let one process at a time past: several that compute the same with all cores would stand in each other's way."""
+    """Hold a file lock (none on Windows): processes computing the same on all cores would slow each other down."""
     with path.open("w") as stream:
         if sys.platform != "win32":
             import fcntl
