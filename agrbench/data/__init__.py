@@ -1,4 +1,4 @@
-"""Data files are found, fetched, checked and read here; dataset plugins import what they need from this package."""
+"""Finding, fetching, checking and reading data files; dataset plugins import their helpers from this package."""
 
 from __future__ import annotations
 

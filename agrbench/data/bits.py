@@ -1,4 +1,4 @@
-"""Read tables of text: lines of zeros and ones, and labels; a line that is not as it should be is refused by number."""
+"""Read text tables of bits and labels, as tabular datasets publish them; errors name the number of a malformed line."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from agrbench.data.files import corrupt
 
 
 def bits(path: Path, content: bytes, width: int) -> tuple[NDArray[numpy.uint8], list[bytes]]:
-    """Read lines that end in `width` zeros and ones between commas: `(lines, width)`, and how each line begins.
+    """Read lines that end in `width` comma-separated bits: `(lines, width)`, and each line's text before its bits.
 
     Raises:
-        DataError: a line ends otherwise; the message names the file and counts lines from 1.
+        DataError: a line does not end so; the message names the file and counts lines from 1.
     """
     span, commas = 2 * width - 1, b"," * (width - 1)
     table = numpy.empty((content.count(b"\n") + 1, width), numpy.uint8)
@@ -34,16 +34,16 @@ def bits(path: Path, content: bytes, width: int) -> tuple[NDArray[numpy.uint8], 
 
 
 def halves(examples: Examples, test_size: int, rng: Generator) -> tuple[Examples, Examples]:
-    """Split rows of bytes once, at random, into `(train, test)`; only then do they become floats, which are larger."""
+    """Split rows of bytes once, at random, into `(train, test)`, and then convert them to floats, which are larger."""
     train, test = split(examples, test_size, rng)
     return train._replace(features=train.features.float()), test._replace(features=test.features.float())
 
 
 def labels(path: Path, texts: Sequence[bytes], classes: int, end: bytes = b"") -> list[int]:
-    """Read labels from 1 to `classes`, each with `end` behind it, as labels from 0.
+    """Read texts that are a label from 1 to `classes` followed by `end`, as labels from 0.
 
     Raises:
-        DataError: one is no such number; the message names the file and counts lines from 1.
+        DataError: a text is anything else; the message names the file and counts lines from 1.
     """
     wanted = {b"%d%b" % (number, end): number - 1 for number in range(1, classes + 1)}
     for line, text in enumerate(texts, 1):

@@ -1,4 +1,4 @@
-"""CIFAR-10 in every form in which it is published; nothing that a file says is carried out."""
+"""Read CIFAR-10 in each published format; pickled files are parsed and never executed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PYTHON = File(
     "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
     "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
 )
-SUMS = {  # SHA-256 of the binary form; of the test batch only git's id is published
+SUMS = {  # SHA-256 of the binary form; for the test batch, only git's blob id is published
     "data_batch_1": "cee916563c9f80d84e3cc88e17fdc0941787f1244f00a67874d45b261883ada5",
     "data_batch_2": "a591ca11fa1708a91ee40f54b3da4784ccd871ecf2137de63f51ada8b3fa57ed",
     "data_batch_3": "bbe8596564c0f86427f876058170b84dac6670ddf06d79402899d93ceea26f67",
@@ -48,7 +48,7 @@ NUMBERS = {"INT", "BININT", "BININT1", "BININT2"}
 
 @dataclass(frozen=True)
 class Part:
-    """One batch, such as `test_batch`, and the file that holds it; `sha256` is that file's."""
+    """One batch, such as `test_batch`, and the file that holds it, with that file's `sha256`."""
 
     name: str
     path: Path
@@ -56,7 +56,7 @@ class Part:
     records: Callable[[Path, str], bytes]
 
     def read(self) -> tuple[Tensor, Tensor]:
-        """Give the images `(rows, 3, 32, 32)`, bytes, and the labels `(rows,)`.
+        """Read the images `(rows, 3, 32, 32)`, as bytes, and the labels `(rows,)`.
 
         Raises:
             DataError: the file is damaged.
@@ -65,7 +65,7 @@ class Part:
 
 
 def archive() -> File | None:
-    """Choose an archive at hand; else none where all training batches lie as single files, else the binary form's."""
+    """Return an archive that is present, `None` if all training batches are single files, or else the binary one."""
     for file in (BINARY, PYTHON):
         if files.find(file) is not None:
             return file
@@ -73,10 +73,10 @@ def archive() -> File | None:
 
 
 def parts(names: Sequence[str]) -> list[Part]:
-    """Find batches in the archive at hand, in single files or in an archive that is downloaded, in this order.
+    """Find batches in an archive that is present, else in single files, else in an archive that is downloaded.
 
     Raises:
-        DataError: some are not to be had.
+        DataError: some batches cannot be obtained.
     """
     chosen = archive()
     if chosen is not None:
@@ -92,12 +92,12 @@ def parts(names: Sequence[str]) -> list[Part]:
 
 
 def absent(names: Sequence[str]) -> list[str]:
-    """List the batches that do not lie as single files."""
+    """List the batches that are not present as single files."""
     return [name for name in names if not alone(name)]
 
 
 def alone(name: str) -> list[Path]:
-    """List where a batch lies as a single compressed file: in the data folder, then in the cache."""
+    """List the paths of a batch's single compressed file: in the data folder, then in the cache."""
     file = f"{name}.bin.xz"
     folder = os.environ.get(files.FOLDER)
     places = [Path(folder) / "cifar10" / file, Path(folder) / file] if folder else []
@@ -105,12 +105,12 @@ def alone(name: str) -> list[Path]:
 
 
 def binary(path: Path, name: str) -> bytes:
-    """Take a batch's records out of the archive of the binary form."""
+    """Read a batch's records from the archive of the binary form."""
     return checked(path, name, files.member(path, f"cifar-10-batches-bin/{name}.bin"))
 
 
 def single(path: Path, name: str) -> bytes:
-    """Decompress a batch's records."""
+    """Read a batch's records from its single compressed file."""
     try:
         with lzma.open(path) as stream:
             content = stream.read(LIMIT)
@@ -120,19 +120,19 @@ def single(path: Path, name: str) -> bytes:
 
 
 def pickled(path: Path, name: str) -> bytes:
-    """Take a batch's records out of the archive of the Python form."""
+    """Read a batch's records from the archive of the Python form."""
     return unpickled(path, files.member(path, f"cifar-10-batches-py/{name}"))
 
 
 def unpickled(path: Path, content: bytes) -> bytes:
-    """Read a pickled batch's opcodes, of which none is carried out, and write it as records of the binary form."""
+    """Convert a pickled batch to records of the binary form by reading its opcodes, without executing any."""
     try:
         steps = [(step.name, argument) for step, argument, _ in pickletools.genops(content)]
         arguments = [argument for _, argument in steps]
         listed = takewhile(lambda step: step[0] in NUMBERS | BOOKKEEPING, steps[arguments.index("labels") + 1 :])
         labels = [argument for name, argument in listed if name in NUMBERS]
         texts = [argument if isinstance(argument, str) else "" for argument in arguments]
-        place = texts.index(max(texts, key=len))  # the images' bytes, and right before them the order they lie in
+        place = texts.index(max(texts, key=len))  # the images' bytes; the opcode before them states their array order
         images = np.frombuffer(texts[place].encode("latin-1"), np.uint8)
         images = images.reshape(len(labels), PIXELS, order="F" if steps[place - 1][0] == "NEWTRUE" else "C")
         return np.column_stack([np.array(labels, np.uint8), images]).tobytes()
@@ -141,7 +141,7 @@ def unpickled(path: Path, content: bytes) -> bytes:
 
 
 def parse(path: Path, records: bytes) -> tuple[Tensor, Tensor]:
-    """Split records into images `(rows, 3, 32, 32)`, bytes, and labels `(rows,)` from 0 to 9."""
+    """Split records into images `(rows, 3, 32, 32)`, as bytes, and labels `(rows,)` from 0 to 9."""
     if not records or len(records) % RECORD:
         raise files.corrupt(path, f"its {len(records)} bytes are not records of {RECORD}")
     table = torch.frombuffer(bytearray(records), dtype=torch.uint8).view(-1, RECORD)
@@ -152,7 +152,7 @@ def parse(path: Path, records: bytes) -> tuple[Tensor, Tensor]:
 
 
 def checked(path: Path, name: str, records: bytes) -> bytes:
-    """Give a batch's records back if they are the published ones."""
+    """Return a batch's records, or raise DataError if their checksum is not the published one."""
     wanted = SUMS[name]
     if name == TEST:
         head = b"blob %d\0" % len(records)

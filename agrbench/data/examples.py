@@ -1,4 +1,4 @@
-"""Labelled examples, and how they are split and put side by side."""
+"""Labelled examples, batches of several clients' examples, and how to split and batch them."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from torch import Generator, Tensor
 
 
 class Examples(NamedTuple):
-    """Labelled examples: `features` is `(rows, *shape)`, floating; `labels` is `(rows,)`, from 0 to `classes - 1`.
+    """Labelled examples: `features` `(rows, *shape)`, floating, and `labels` `(rows,)` from 0 to `classes - 1`.
 
-    `owners` `(rows,)` numbers each row's natural owner, where the data has such.
+    `owners` `(rows,)` holds the number of each row's natural owner, if the data has owners.
     """
 
     features: Tensor
@@ -26,12 +26,12 @@ class Examples(NamedTuple):
         return Examples(self.features[rows], self.labels[rows], self.classes, owners)
 
     def join(self, other: Examples) -> Examples:
-        """Append the rows of another; whose they are is forgotten."""
+        """Append the rows of other examples, without owners."""
         features = torch.cat([self.features, other.features])
         return Examples(features, torch.cat([self.labels, other.labels]), self.classes)
 
     def clone(self) -> Examples:
-        """Copy, for whoever might write into it."""
+        """Copy features and labels, so the copy can be written into."""
         return self._replace(features=self.features.clone(), labels=self.labels.clone())
 
     def to(self, device: torch.device) -> Examples:
@@ -41,10 +41,10 @@ class Examples(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Shards of several clients side by side: `features` `(clients, rows, *shape)`, `labels` `(clients, rows)`.
+    """Shards of several clients as one tensor: `features` `(clients, rows, *shape)`, `labels` `(clients, rows)`.
 
-    Shorter shards are padded; `share` `(clients, rows)` is 1 over the shard's size, 0 on padding; `sizes` are the
-    shards' own.
+    Shorter shards are padded. `share` `(clients, rows)` is 1 over the shard's size, and 0 on padding; `sizes` are the
+    shards' sizes without padding.
     """
 
     features: Tensor
@@ -54,7 +54,7 @@ class Batch(NamedTuple):
 
 
 def batch(shards: Sequence[Examples]) -> Batch:
-    """Put shards, which may differ in size, side by side."""
+    """Stack shards, which may differ in size, into one batch."""
     rows = max(len(shard.labels) for shard in shards)
     first = shards[0].features
     features = first.new_zeros(len(shards), rows, *first.shape[1:])

@@ -1,6 +1,6 @@
-"""Find, fetch and read data files, trusting no published one before its checksum holds.
+"""Find, fetch and read data files; a published file is used only if its checksum matches.
 
-A file is looked for in the data folder (`AGRBENCH_DATA`), then in the user's cache, and at last downloaded.
+Files are looked up in the data folder (`AGRBENCH_DATA`), then in the user's cache, and are downloaded otherwise.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from agrbench.errors import DataError
 from agrbench.progress import progress
 
 FOLDER = "AGRBENCH_DATA"
-LIMIT = 1 << 31  # bytes read out of one compressed file or archive member at most
+LIMIT = 1 << 31  # most bytes read from one compressed file or archive member
 
 
 def cache() -> Path:
-    """Name the user's cache folder."""
+    """Return the path of the user's cache folder."""
     import pooch
 
     return Path(pooch.os_cache("agrbench"))
 
 
 def find(item: File | Folder) -> Path | None:
-    """Find a file at hand whose checksum holds, or a folder that has files.
+    """Return the path of a verified file, or of a folder that has its files; `None` if it is missing.
 
     Raises:
-        DataError: it is there, but not what its publisher made, or a file of the folder was cut.
+        DataError: the file's checksum is not the published one, or a file of the folder is truncated.
     """
     for path in _places(item):
         if isinstance(item, Folder):
@@ -48,7 +48,7 @@ def fetch(item: File | Folder) -> Path:
     """Find a file or folder, or download the file into the user's cache.
 
     Raises:
-        DataError: it is not at hand and cannot be downloaded; the message says how to come by it and where to put it.
+        DataError: it is damaged, or missing and not downloadable; the message says how to get it and where to put it.
     """
     found = find(item)
     if found is not None:
@@ -59,7 +59,7 @@ def fetch(item: File | Folder) -> Path:
 
 
 def download(file: File) -> Path:
-    """Download a file into the user's cache; it gets its name there after its checksum was found right."""
+    """Download a file into the user's cache, where it gets its name only once its checksum is verified."""
     import pooch
 
     target = cache() / file.path
@@ -77,7 +77,7 @@ def download(file: File) -> Path:
 
 
 def verified(path: Path, file: File) -> Path:
-    """Give the path back if the file's checksum is the published one."""
+    """Return the path, or raise DataError if the file's checksum is not the published one."""
     why = _mismatch(path, file)
     if why:
         raise corrupt(path, f"{why}; get it again from {file.url}")
@@ -85,7 +85,7 @@ def verified(path: Path, file: File) -> Path:
 
 
 def whole(path: Path, folder: Folder) -> Path:
-    """Give the path back if all files of the folder end as whole ones do."""
+    """Return the path, or raise DataError if a file of the folder does not end as a complete one does."""
     for file in sorted(path.glob(folder.pattern)):
         with file.open("rb") as stream:
             stream.seek(max(file.stat().st_size - 100, 0))
@@ -95,23 +95,23 @@ def whole(path: Path, folder: Folder) -> Path:
 
 
 def blob(path: Path) -> str:
-    """Give the id that git gives a file's content: the SHA-1 of a header with its size, and of the content."""
+    """Compute git's blob id of a file: the SHA-1 of a header with its size, followed by its content."""
     with path.open("rb") as stream:
         head = b"blob %d\0" % path.stat().st_size
         return hashlib.file_digest(stream, lambda: hashlib.sha1(head, usedforsecurity=False)).hexdigest()
 
 
 def sha256(path: Path) -> str:
-    """Give a file's SHA-256."""
+    """Compute a file's SHA-256."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def member(path: Path, name: str) -> bytes:
-    """Read one member of a tar archive into memory; nothing is written to disk.
+    """Read one member of a tar archive into memory, without writing to disk.
 
     Raises:
-        DataError: the archive is damaged or has no such plain file.
+        DataError: the archive is damaged, or the member is not a plain file of at most `LIMIT` bytes.
     """
     try:
         with tarfile.open(path) as archive:
@@ -121,7 +121,7 @@ def member(path: Path, name: str) -> bytes:
                 raise corrupt(path, f"its member {name!r} is no plain file of at most {LIMIT} bytes")
             content = stream.read()
             while archive.fileobj and archive.fileobj.read(1 << 20):
-                pass  # a compressed archive is checked at its end only
+                pass  # a compressed archive's own checksum comes at its end
             return content
     except (tarfile.TarError, KeyError, EOFError, OSError, zlib.error, lzma.LZMAError) as error:
         raise corrupt(path, f"{name!r} cannot be read from it ({type(error).__name__})") from error
@@ -144,10 +144,10 @@ def unzipped(path: Path, limit: int = LIMIT) -> bytes:
 
 
 def files(name: str, source: Source) -> tuple[File | Folder, ...]:
-    """List what a dataset is read from.
+    """List the files and folders that a dataset is read from.
 
     Raises:
-        DataError: nothing.
+        DataError: the dataset has no files.
     """
     if not source.needed:
         raise DataError(f"{name} has no files: it comes with an installed package or is generated, always at hand")
@@ -155,18 +155,18 @@ def files(name: str, source: Source) -> tuple[File | Folder, ...]:
 
 
 def advice(name: str, item: File | Folder) -> str:
-    """Say how to come by a file or folder of a dataset."""
+    """Explain how to obtain a file or folder of a dataset."""
     how = f"write `agrbench data get {name}`, or name its folder by --data-dir"
     return item.how if isinstance(item, Folder) else how
 
 
 def at_hand(source: Source) -> bool:
-    """Say whether all files of a dataset are here."""
+    """Return whether all files of a dataset are present."""
     return all(find(item) is not None for item in source.needed)
 
 
 def state(source: Source) -> str:
-    """Say in a few words whether a dataset's files are at hand."""
+    """Describe in a few words whether a dataset's files are present."""
     if not source.needed:
         return "embedded, always at hand"
     try:
@@ -177,7 +177,7 @@ def state(source: Source) -> str:
 
 
 def corrupt(path: Path, why: str) -> DataError:
-    """Describe a data file that is not what it should be."""
+    """Return the error that a data file is corrupt, and why."""
     return DataError(f"{path}: {why}; delete it and fetch it again")
 
 

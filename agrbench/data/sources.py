@@ -1,4 +1,4 @@
-"""Where a dataset's files come from: their place, address, checksum and licence. Imports no torch."""
+"""Records of where a dataset's files come from: path, address, checksum and licence. Does not import torch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class File:
-    """One published file: its place below a data folder, where it can be had, and its SHA-256 or its git blob id."""
+    """One published file: its path below a data folder, its address, and its SHA-256 or git blob id."""
 
     path: str
     url: str
@@ -26,15 +26,15 @@ class File:
 
     @property
     def checksum(self) -> str:
-        """Give the published checksum."""
+        """Return the published checksum."""
         return self.sha256 or self.blob
 
 
 @dataclass(frozen=True)
 class Folder:
-    """A folder of files that nobody publishes: its place below a data folder, which files count, and how to make it.
+    """A folder of unpublished files: its path below a data folder, a pattern for the files, and how to make them.
 
-    `end` is what a whole file ends with, since no checksum tells that a file was cut.
+    `end` is how a complete file ends; it detects truncation, since there is no checksum.
     """
 
     path: str
@@ -50,8 +50,8 @@ Files = tuple[File | Folder, ...]
 class Source:
     """Where a dataset comes from: its licence, and the files that it is read from.
 
-    `files` is empty if the data is embedded or generated. It may be a function, called whenever files are looked for,
-    if what is needed depends on what is already here.
+    `files` is empty if the data is embedded or generated. It may be a function, called at each lookup, if the files
+    needed depend on those already present.
     """
 
     licence: str

@@ -1,4 +1,4 @@
-"""Describe datasets in numbers: their sizes, and how alike the rows of one class are."""
+"""Describe datasets in numbers: their sizes, and how similar the rows of one class are."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BLOCK = 1 << 22  # numbers normalised at once
 
 
 class Summary(NamedTuple):
-    """A dataset in numbers; `fewest` and `most` rows of a class, and the cosine, are over training and test rows."""
+    """A dataset in numbers; `fewest` and `most` rows per class, and `cosine`, cover training and test rows."""
 
     train: int
     test: int
@@ -28,7 +28,7 @@ class Summary(NamedTuple):
 
 
 def summarise(train: Examples, test: Examples) -> Summary:
-    """Count rows and classes, and measure how alike the rows of a class are."""
+    """Count rows and classes, and measure how similar the rows of a class are."""
     counts = torch.cat([train.labels, test.labels]).bincount(minlength=train.classes)
     return Summary(
         train=len(train.labels),
@@ -42,9 +42,9 @@ def summarise(train: Examples, test: Examples) -> Summary:
 
 
 def intra_label_cosine(halves: Sequence[Examples]) -> float:
-    """Average the cosine of all pairs of rows of a class, a row with itself included, over the classes; skip zero rows.
+    """Average over classes the mean cosine of all pairs of rows of a class, self-pairs included, without zero rows.
 
-    The mean over pairs is the squared length of the mean unit row, so no pair is formed. NaN if all rows are zero.
+    A class's mean is the squared length of its mean unit row, so no pairs are formed. NaN if all rows are zero.
     """
     classes, width = halves[0].classes, halves[0].features[0].numel()
     sums, counts = torch.zeros(classes, width, dtype=torch.float64), torch.zeros(classes, dtype=torch.float64)
@@ -61,7 +61,7 @@ def intra_label_cosine(halves: Sequence[Examples]) -> float:
 
 
 def describe(name: str, source: Source, load: Callable[[], tuple[Examples, Examples]]) -> tuple[Summary | None, str]:
-    """Summarise a dataset if it is at hand, and say whether it is, or what to do."""
+    """Return a dataset's summary, or `None` if it cannot be loaded, and its state, with advice if files are missing."""
     try:
         missing = [item for item in source.needed if files.find(item) is None]
     except DataError as error:
@@ -72,5 +72,5 @@ def describe(name: str, source: Source, load: Callable[[], tuple[Examples, Examp
         return summarise(*load()), files.state(source)
     except DataError as error:
         return None, f"it cannot be read: {error}"
-    except Exception as error:  # a plugin may raise anything, and the others are still to be listed
+    except Exception as error:  # a plugin may raise anything, and the other datasets must still be listed
         return None, f"it cannot be loaded: {type(error).__name__}: {error}"
