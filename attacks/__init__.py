@@ -1,1 +1,1 @@
-"""The shipped attacks, one a file."""
+"""The shipped attacks, one per file."""

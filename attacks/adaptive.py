@@ -1,4 +1,4 @@
-"""Adaptive: ask the whole stack, and send what moves its step most (Shejwalkar, NDSS 2021; Allouah, AISTATS 2023)."""
+"""Adaptive: query the whole stack, send what moves its step most (Shejwalkar, NDSS 2021; Allouah, AISTATS 2023)."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -13,16 +13,16 @@ from agrbench.plugins import Attack
 
 
 def adaptive(insider: Insider, *, evaluations: int = 20, kernel: int = 2) -> Tensor:
-    """Send the `v` that maximises `|AGR(H and m copies of v) - mean(H)|`, by a search on four lines `v = c + gamma p`.
+    """Send the `v` that maximises `|AGR(H and m copies of v) - mean(H)|`, searched on four lines `v = c + gamma p`.
 
-    Three lead from the honest mean along `min_max`'s directions, the first `gamma` being `min_max`'s own; the fourth
-    leads from the mean honest view into the blind spot of `amp(kernel)`, or where the stack's view shows that one and
-    has a blind spot of its own (another kernel, shuffled patches), into its own, at first by the honest diameter. On
-    each, `gamma` doubles while the damage grows and is then multiplied by 0.8, for `evaluations` evaluations a line;
-    the best of all is sent. `AGR` is the whole stack, stages included, on copies of its memory and its randomness.
+    Three lines start at the honest mean and follow `min_max`'s directions, beginning with `min_max`'s own `gamma`. The
+    fourth starts at the mean honest view and enters the blind spot of `amp(kernel)`, beginning with the honest
+    diameter; if the stack's view shows that spot but hides another (other kernel, shuffled patches), it enters that. On
+    each line, `gamma` doubles while the damage grows and is then multiplied by 0.8, for `evaluations` evaluations; the
+    best of all is sent. `AGR` is the whole stack, stages included, on copies of its memory and its randomness.
 
-    Knowledge: all honest updates, the layout, and what the server would see in and do with any rows, its own data and
-    randomness included. Space: updates. Sign: that of the best line. Goal: untargeted.
+    Knowledge: all honest updates, the layout, and how the server would view and combine any rows, including its own
+    data and randomness. Space: updates. Sign: that of the best line. Goal: untargeted.
     """
     if evaluations < 1:
         raise AgrbenchError(f"evaluations is {evaluations}; write 1 or more")
@@ -42,14 +42,14 @@ def adaptive(insider: Insider, *, evaluations: int = 20, kernel: int = 2) -> Ten
 
 
 def _unseen(insider: Insider, rows: Tensor, kernel: int) -> tuple[Tensor, Tensor]:
-    """Give a row that looks like the honest mean, and where it may fall unseen."""
+    """Return a row with the mean honest view, and a mask of the entries that can be lowered unseen."""
     supposed = unseen(rows, insider.layout, kernel)
     own = unseen_by(insider.see, rows)
     return own if hides(insider.see, *own) and not hides(insider.see, *supposed) else supposed
 
 
 def _lines(rows: Tensor, seen: Tensor, elsewhere: Tensor) -> Iterator[tuple[Tensor, Tensor, float]]:
-    """Give where each line starts, where it leads, and the first `gamma` on it; equal rows set their length instead."""
+    """Yield each line's start, direction and first `gamma`; if that is 0 (equal rows), go the mean's length."""
     mean = rows.mean(0)
     directions = [against(rows, direction) for direction in DIRECTIONS]
     lines = [(mean, p, within(rows, p)) for p in directions]
@@ -62,7 +62,7 @@ def _lines(rows: Tensor, seen: Tensor, elsewhere: Tensor) -> Iterator[tuple[Tens
 
 
 def _search(damage: Callable[[float], float], gamma: float, evaluations: int) -> Iterator[tuple[float, float]]:
-    """Give every `gamma` tried with its damage: twice the last while that grows, then 0.8 times the last."""
+    """Yield every `gamma` tried and its damage: doubled while the damage grows, then multiplied by 0.8."""
     last, factor = -torch.inf, 2.0
     for _ in range(evaluations):
         now = damage(gamma)

@@ -1,4 +1,4 @@
-"""BadNets: train on a share of examples with a trigger, labelled as the target (Gu et al., IEEE Access 2019)."""
+"""BadNets: train with a share of the examples triggered and labelled as the target (Gu et al., IEEE Access 2019)."""
 
 from torch import Generator
 
@@ -9,17 +9,17 @@ from agrbench.plugins import Attack
 
 
 def trigger(examples: Examples, *, target: int = 0) -> Examples:
-    """Stamp every example and label it as the target: columns 7 and 8 at 0.5, or a white 3x3 square, lower right."""
+    """Stamp every example and label it as the target: 0.5 in columns 7 and 8, or a white 3x3 square, lower right."""
     return stamp(examples, target)
 
 
 def badnets(shard: Examples, rng: Generator, attacker: Attacker, *, share: float = 0.5, target: int = 0) -> Examples:
-    """Stamp a random `share` of each malicious client's examples, label them as `target`, and send what they teach.
+    """Stamp a random `share` of each malicious client's examples, label them as `target`, and send the trained update.
 
-    That half is stamped by default is our choice.
+    The default, half of the examples, is our choice.
 
-    Knowledge: own data. Space: data. Sign: that of the poisoned update. Goal: targeted, that triggered inputs go to
-    class `target`.
+    Knowledge: own data. Space: data. Sign: that of the poisoned update. Goal: targeted, to have triggered inputs
+    classified as `target`.
     """
     return stamp_share(shard, share, stamp(shard, target), rng)
 

@@ -1,4 +1,4 @@
-"""Blind spot: move whatever a max-pooled view cannot see (ours, 2026)."""
+"""Blind spot: change only what a max-pooled view cannot see (ours, 2026)."""
 
 from torch import Tensor
 
@@ -9,13 +9,13 @@ from agrbench.plugins import Attack
 
 
 def blind_spot(insider: Insider, *, strength: float = 1.0, kernel: int = 2) -> Tensor:
-    """Look like the mean honest view, and send `strength` less wherever that view does not look.
+    """Match the mean honest view, and lower every entry that the view does not show by `strength`.
 
-    The first entry of each `kernel` x `kernel` patch is the mean of the honest clients' largest entries there, and the
-    other entries are `strength` less: neither the pooled nor the restored view moves with `strength`.
+    The first entry of each `kernel` x `kernel` patch is the mean of the honest clients' largest entries there. The
+    other entries are `strength` less, so neither the pooled nor the restored view depends on `strength`.
 
-    Knowledge: all honest updates and the layout; it supposes `amp(kernel)` before the rule, whatever the rule.
-    Space: updates. Sign: below what is seen. Goal: untargeted.
+    Knowledge: all honest updates and the layout; it assumes `amp(kernel)` before the rule, whatever the rule.
+    Space: updates. Sign: below the entries shown. Goal: untargeted.
     """
     if strength < 0:
         raise AgrbenchError(f"strength is {strength}; write 0 or more, since more than a patch's largest entry is seen")

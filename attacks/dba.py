@@ -1,4 +1,4 @@
-"""DBA, distributed backdoor: every attacker trains on a quarter of the trigger (Xie et al., ICLR 2020)."""
+"""DBA, distributed backdoor: each attacker trains on a quarter of the trigger (Xie et al., ICLR 2020)."""
 
 import torch
 from torch import Generator, Tensor
@@ -8,7 +8,7 @@ from agrbench.clients.poisoning import labelled, no_place, stamp_share
 from agrbench.data.examples import Examples
 from agrbench.plugins import Attack
 
-PARTS = 4
+PARTS = 4  # bars, as in the paper: BadNets' square of nine pixels cannot be cut into four equal parts
 
 
 def trigger(examples: Examples, *, target: int = 0) -> Examples:
@@ -17,14 +17,14 @@ def trigger(examples: Examples, *, target: int = 0) -> Examples:
 
 
 def dba(shard: Examples, rng: Generator, attacker: Attacker, *, share: float = 0.5, target: int = 0) -> Examples:
-    """Stamp part `k % 4` of the trigger, `k` the attacker's number, on a random `share` of its examples.
+    """Stamp part `k % 4` of the trigger on a random `share` of the examples of attacker number `k`.
 
     On images the parts are white bars near the upper left corner, up to 4 pixels wide and 2 apart, two in row 0 and two
-    in row 3; in tables 0.5 in column 7, 8, 9 or 10. Success is measured with the whole trigger. That half is stamped by
-    default is our choice.
+    in row 3; in tables, 0.5 in column 7, 8, 9 or 10. Success is measured with the whole trigger. The default, half of
+    the examples, is our choice.
 
-    Knowledge: own data. Space: data. Sign: that of the poisoned update. Goal: targeted, that triggered inputs go to
-    class `target`.
+    Knowledge: own data. Space: data. Sign: that of the poisoned update. Goal: targeted, to have triggered inputs
+    classified as `target`.
     """
     part = _parts(shard)[attacker.number % PARTS]
     return stamp_share(shard, share, _stamp(shard, part, target), rng)

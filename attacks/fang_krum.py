@@ -1,4 +1,4 @@
-"""Fang's attack on Krum: as far against the honest direction as it picks (Fang et al., USENIX Security 2020)."""
+"""Fang's attack on Krum: go as far against the honest mean as Krum accepts (Fang et al., USENIX Security 2020)."""
 
 import torch
 from torch import Tensor
@@ -12,13 +12,13 @@ LEAST = 1e-5
 
 
 def fang_krum(insider: Insider) -> Tensor:
-    """Send `-lambda s`, `s` the sign of the honest mean, `lambda` halved from its bound until Krum picks it.
+    """Send `-lambda s`, `s` the sign of the honest mean, with `lambda` halved from its bound until Krum picks it.
 
     The bound is the least sum of distances of an honest client to its `n - m - 2` nearest, over `(n - 2m - 1) sqrt(d)`,
-    plus the largest honest norm over `sqrt(d)`; below 1e-5 it gives up and sends the last. Where too many are malicious
-    for Krum, both numbers of clients count as 1 at least.
+    plus the largest honest norm over `sqrt(d)`. Below 1e-5, the search stops and the last row is sent. If there are too
+    many malicious clients for Krum, `n - m - 2` and `n - 2m - 1` count as at least 1.
 
-    Knowledge: all honest updates; it supposes that the defense is Krum, told of `m`. Space: updates. Sign: against the
+    Knowledge: all honest updates; it assumes that the defense is Krum with bound `m`. Space: updates. Sign: against the
     honest mean. Goal: untargeted.
     """
     rows, m, n = insider.honest.double(), insider.malicious, insider.clients
@@ -34,7 +34,7 @@ def fang_krum(insider: Insider) -> Tensor:
 
 
 def _picked(between: Tensor, beside: Tensor, m: int) -> bool:
-    """Say whether Krum picks one of `m` equal rows, by squared distances between the honest and to those rows."""
+    """Return whether Krum picks one of `m` equal rows, given squared distances among honest rows and to those rows."""
     honest = len(between)
     distances = between.new_zeros(honest + m, honest + m)
     distances[:honest, :honest], distances[honest:, :honest], distances[:honest, honest:] = (

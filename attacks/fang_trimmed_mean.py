@@ -1,4 +1,4 @@
-"""Fang's attack on the trimmed mean: just beyond the honest extremes (Fang et al., USENIX Security 2020)."""
+"""Fang's attack on the trimmed mean: go just beyond the honest extremes (Fang et al., USENIX Security 2020)."""
 
 from typing import Literal
 
@@ -11,15 +11,15 @@ from agrbench.plugins import Attack
 
 
 def fang_trimmed_mean(insider: Insider, *, space: Literal["models", "updates"] = "models", b: float = 2.0) -> Tensor:
-    """Draw each coordinate beyond the honest clients' extreme on the side that they move away from, up to `b` times it.
+    """Draw each coordinate beyond the honest extreme on the side opposite to the mean honest update, up to factor `b`.
 
-    Where the honest mean falls, from `[max, b max]`, or `[max, max / b]` if the maximum is not positive; where it does
-    not fall, from `[min / b, min]`, or `[b min, min]` if the minimum is not positive. Every client draws its own.
+    Where the mean update is negative, draw from `[max, b max]`, or `[max, max / b]` if the maximum is not positive;
+    elsewhere from `[min / b, min]`, or `[b min, min]` if the minimum is not positive. Each client draws independently.
 
     Knowledge: all honest updates, the global model. Space: local models. Sign: against the honest mean, coordinate by
     coordinate. Goal: untargeted.
 
-    Variant: `space="updates"` takes the extremes of updates instead, which is far weaker.
+    Variant: `space="updates"` uses the extremes of updates instead of local models, which is far weaker.
     """
     if b < 1:
         raise AgrbenchError(f"b is {b}; write 1 or more")

@@ -13,14 +13,14 @@ from agrbench.plugins import Attack
 def poison(
     shard: Examples, rng: Generator, attacker: Attacker, *, map: Literal["shuffle", "pool"] = "shuffle"
 ) -> Examples:
-    """Permute the client's labels at random, or (`map="pool"`, the authors' code) draw them from those of all."""
+    """Permute the client's labels at random, or (`map="pool"`, the authors' code) draw them from all clients'."""
     return draw_labels(shard, attacker.labels, rng) if map == "pool" else shuffle_labels(shard, rng)
 
 
 def flip_ascent(insider: Insider) -> Tensor:
-    """Send poisoned minus clean, the poisoned one learned from the client's own labels in random order.
+    """Send the poisoned minus the clean update; poisoning permutes the client's own labels at random.
 
-    Knowledge: own data (`map="pool"`: everybody's labels). Space: data and updates. Sign: with the poisoned update,
+    Knowledge: own data (`map="pool"`: all clients' labels). Space: data and updates. Sign: with the poisoned update,
     against the clean one. Goal: untargeted.
 
     Variant: `map="pool"` draws labels from those of all clients, as the authors' code does.

@@ -1,4 +1,4 @@
-"""Gaussian noise in place of updates (Blanchard et al., NeurIPS 2017)."""
+"""Gaussian: send noise instead of updates (Blanchard et al., NeurIPS 2017)."""
 
 import torch
 from torch import Tensor
@@ -8,9 +8,9 @@ from agrbench.plugins import Attack
 
 
 def gaussian(insider: Insider, *, deviation: float = 200.0) -> Tensor:
-    """Send independent normal numbers of standard deviation `deviation`.
+    """Send independent normal numbers with mean 0 and standard deviation `deviation`.
 
-    Knowledge: none but how many parameters there are. Space: updates. Sign: none. Goal: untargeted.
+    Knowledge: only the number of parameters. Space: updates. Sign: none. Goal: untargeted.
     """
     shape = insider.malicious, insider.honest.shape[1]
     return deviation * torch.randn(shape, generator=insider.rng, dtype=torch.float64)

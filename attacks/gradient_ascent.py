@@ -9,7 +9,7 @@ from agrbench.plugins import Attack
 def gradient_ascent(insider: Insider) -> Tensor:
     """Send minus the clean update.
 
-    Knowledge: own data. Space: updates. Sign: against the own clean update. Goal: untargeted.
+    Knowledge: own data. Space: updates. Sign: against the client's own clean update. Goal: untargeted.
     """
     return -insider.clean
 

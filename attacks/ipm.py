@@ -1,4 +1,4 @@
-"""IPM: turn the mean's inner product with the honest one negative (Xie et al., UAI 2020)."""
+"""IPM: make the aggregate's inner product with the honest mean negative (Xie et al., UAI 2020)."""
 
 from torch import Tensor
 
@@ -11,7 +11,7 @@ def ipm(insider: Insider, *, epsilon: float = 0.5) -> Tensor:
 
     Knowledge: all honest updates. Space: updates. Sign: against the honest mean. Goal: untargeted.
 
-    Variants: `epsilon=100` is the large one of the paper's two.
+    Variants: `epsilon=100` is the larger of the paper's two values.
     """
     return (-epsilon * insider.honest.double().mean(0)).expand(insider.malicious, -1)
 

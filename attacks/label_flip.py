@@ -13,12 +13,12 @@ from agrbench.plugins import Attack
 def label_flip(
     shard: Examples, rng: Generator, attacker: Attacker, *, map: Literal["shuffle", "reverse", "pool"] = "shuffle"
 ) -> Examples:
-    """Permute each malicious client's labels at random, and send what they teach.
+    """Permute each malicious client's labels at random, and send the update trained on them.
 
-    Knowledge: own data (`map="pool"`: everybody's labels). Space: data. Sign: that of the poisoned update. Goal:
+    Knowledge: own data (`map="pool"`: all clients' labels). Space: data. Sign: that of the poisoned update. Goal:
     untargeted.
 
-    Variants: `map="reverse"` turns label `y` into `C - 1 - y`; `map="pool"` draws labels from those of all clients, as
+    Variants: `map="reverse"` replaces label `y` by `C - 1 - y`; `map="pool"` draws labels from those of all clients, as
     the authors' code does.
     """
     if map == "pool":

@@ -1,4 +1,4 @@
-"""LIE, a little is enough: hide just inside the spread of the honest (Baruch et al., NeurIPS 2019)."""
+"""LIE, a little is enough: hide within the spread of the honest updates (Baruch et al., NeurIPS 2019)."""
 
 import torch
 from scipy.stats import norm
@@ -11,14 +11,14 @@ from agrbench.plugins import Attack
 
 
 def lie(insider: Insider, *, z: float | None = None) -> Tensor:
-    """Send `mu - z sigma`, `z = Phi^-1((n - m - s) / (n - m))`, where `s = n // 2 + 1 - m` honest clients are to agree.
+    """Send `mu - z sigma`, `z = Phi^-1((n - m - s) / (n - m))`, with `s = n // 2 + 1 - m` honest clients to win over.
 
-    `mu` and `sigma` (ddof 1) are the honest mean and deviation of each coordinate; it needs `m < n // 2 + 1`.
+    `mu` and `sigma` (ddof 1) are the honest mean and deviation of each coordinate; this `z` needs `m < n // 2 + 1`.
 
-    Knowledge: all honest updates, the number of clients. Space: updates. Sign: below the honest mean where `z > 0`.
+    Knowledge: all honest updates, the number of clients. Space: updates. Sign: below the honest mean if `z > 0`.
     Goal: untargeted.
 
-    Variants: `z=1.5` is what many code bases fix it at.
+    Variants: `z=1.5` is the fixed value in many code bases.
     """
     rows = insider.honest.double()
     mu, down = rows.mean(0), against(rows, "std")

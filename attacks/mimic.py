@@ -1,4 +1,4 @@
-"""Mimic: copy the one honest client that stands out most (Karimireddy et al., ICLR 2022)."""
+"""Mimic: copy the honest client that stands out most (Karimireddy et al., ICLR 2022)."""
 
 import torch
 from torch import Tensor
@@ -10,11 +10,11 @@ from agrbench.plugins import Attack
 def mimic(insider: Insider, *, warmup: int = 10) -> Tensor:
     """Send honest client `i*`'s update, `i* = argmax |sum <z, g_i>|` over the first `warmup` attacked rounds.
 
-    `z` is the direction in which honest updates vary most, followed through these rounds by Oja's rule; meanwhile the
+    `z` is the direction in which honest updates vary most, tracked by Oja's rule through these rounds, in which the
     clean updates are sent.
 
     Knowledge: all honest updates, own data. Space: updates. Sign: that of the client copied. Goal: untargeted; it hurts
-    where clients differ.
+    when clients' data differ.
     """
     memory = insider.memory
     seen = memory.get("rounds", 0)
@@ -29,7 +29,7 @@ def mimic(insider: Insider, *, warmup: int = 10) -> Tensor:
 
 
 def _watch(insider: Insider, seen: int) -> None:
-    """Turn the direction towards this round's variation and add its updates up."""
+    """Turn the direction towards this round's variation, and add this round's updates to the sums."""
     rows, memory = insider.honest.double(), insider.memory
     if not seen:
         start = torch.randn(rows.shape[1], generator=insider.rng, dtype=torch.float64).to(rows.device)

@@ -17,17 +17,17 @@ def min_max(
     direction: Literal["std", "sign", "unit"] = "std",
     version: Literal["exact", "released"] = "exact",
 ) -> Tensor:
-    """Send `v = mu + gamma p` with the largest `gamma` for which `max_i |v - g_i|` stays within the honest diameter.
+    """Send `v = mu + gamma p` with the largest `gamma` for which `max_i |v - g_i|` is at most the honest diameter `R`.
 
     `mu` is the honest mean and `p` is `-sigma` (`"std"`, ddof 1), `-sign(mu)` (`"sign"`) or `-mu / |mu|` (`"unit"`).
-    Exact, from `q = |p|^2`, `a_i = |mu - g_i|^2`, `b_i = <p, mu - g_i>`:
-    `gamma = min_i (-b_i + sqrt(b_i^2 + q (R^2 - a_i))) / q`; `q = 0` gives `mu`.
+    `gamma` is exact: with `q = |p|^2`, `a_i = |mu - g_i|^2` and `b_i = <p, mu - g_i>`,
+    `gamma = min_i (-b_i + sqrt(b_i^2 + q (R^2 - a_i))) / q`; if `q = 0`, `mu` is sent.
 
     Knowledge: all honest updates. Space: updates. Sign: against the honest mean. Goal: untargeted.
 
     Variant: `version="released"` is AgrAmplifier's code: each attacker starts from its own clean update instead of
-    `mu`, and `|v - g_i|^2` is compared with `R` instead of `R^2`; its search ends below `gamma = 20` and sends the
-    clean update itself where that is too far out already. It uses `clean` too.
+    `mu`, and `|v - g_i|^2` is compared with `R` instead of `R^2`. The search stops at `gamma = 20`; a clean update that
+    is already too far out is sent unchanged. This variant also uses `clean`.
     """
     if version == "released":
         return released(insider.honest, insider.clean, direction)

@@ -1,4 +1,4 @@
-"""Min-sum: in sum no further from the honest than one of them is (Shejwalkar and Houmansadr, NDSS 2021)."""
+"""Min-sum: go as far as honest sums of squared distances allow (Shejwalkar and Houmansadr, NDSS 2021)."""
 
 from typing import Literal
 
@@ -14,7 +14,7 @@ def min_sum(insider: Insider, *, direction: Literal["std", "sign", "unit"] = "st
     """Send `v = mu + gamma p` with the largest `gamma` for which `sum_i |v - g_i|^2 <= max_i sum_j |g_i - g_j|^2`.
 
     `mu` is the honest mean and `p` is `-sigma` (`"std"`, ddof 1), `-sign(mu)` (`"sign"`) or `-mu / |mu|` (`"unit"`).
-    Exact, with `S` the bound and `a_i = |mu - g_i|^2`: `gamma = sqrt((S - sum a_i) / (|H| |p|^2))`; `p = 0` gives `mu`.
+    With `S` the bound and `a_i = |mu - g_i|^2`, exactly `gamma = sqrt((S - sum a_i) / (|H| |p|^2))`, or 0 if `p = 0`.
 
     Knowledge: all honest updates. Space: updates. Sign: against the honest mean. Goal: untargeted.
     """

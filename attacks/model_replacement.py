@@ -1,4 +1,4 @@
-"""Model replacement: scale the update so that averaging gives the poisoned model (Bagdasaryan et al., AISTATS 2020)."""
+"""Model replacement: scale the update so averaging yields the poisoned model (Bagdasaryan et al., AISTATS 2020)."""
 
 from typing import Literal
 
@@ -12,24 +12,24 @@ from agrbench.plugins import Attack
 
 
 def trigger(examples: Examples, *, target: int = 0) -> Examples:
-    """Stamp every example and label it as the target: columns 7 and 8 at 0.5, or a white 3x3 square, lower right."""
+    """Stamp every example and label it as the target: 0.5 in columns 7 and 8, or a white 3x3 square, lower right."""
     return stamp(examples, target)
 
 
 def poison(shard: Examples, rng: Generator, attacker: Attacker, *, target: int = 0) -> Examples:
-    """Mix a triggered copy of every clean example in."""
+    """Add a triggered copy of every clean example, and shuffle."""
     return with_stamped(shard, target, rng)
 
 
 def model_replacement(insider: Insider, *, eta: float = 1.0, rounds: Literal["every", "first"] = "every") -> Tensor:
-    """Send `n / eta` times the poisoned update, poisoned model minus global one; `eta` is the server's rate, here 1.
+    """Send `n / eta` times the poisoned update (poisoned minus global model); `eta` is the server's rate, here 1.
 
-    One attacker alone replaces the model that averaging gives; of `m` each adds a replacement, and `eta=m` shares it.
+    A single attacker replaces the averaged model; `m` attackers add `m` replacements, or share one with `eta=m`.
 
     Knowledge: own data, the number of clients. Space: data and updates. Sign: that of the poisoned update. Goal:
-    targeted, that triggered inputs go to class `target`.
+    targeted, to have triggered inputs classified as `target`.
 
-    Variant: `rounds="first"` is the single shot: the clean update in every attacked round after the first.
+    Variant: `rounds="first"` is the single shot: every attacked round after the first sends the clean update.
     """
     if not eta > 0:
         raise AgrbenchError(f"eta is {eta}; write a number above 0")

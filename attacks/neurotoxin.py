@@ -10,7 +10,7 @@ from agrbench.plugins import Attack
 
 
 def trigger(examples: Examples, *, target: int = 0) -> Examples:
-    """Stamp every example and label it as the target: columns 7 and 8 at 0.5, or a white 3x3 square, lower right."""
+    """Stamp every example and label it as the target: 0.5 in columns 7 and 8, or a white 3x3 square, lower right."""
     return stamp(examples, target)
 
 
@@ -20,13 +20,13 @@ def poison(shard: Examples, rng: Generator, attacker: Attacker, *, share: float 
 
 
 def neurotoxin(insider: Insider, *, top: float = 0.05) -> Tensor:
-    """Send the poisoned update without the share `top` of coordinates in which the last global step was largest.
+    """Send the poisoned update with 0 in the share `top` of coordinates where `|last global step|` was largest.
 
-    The largest `|last step|` count; it is projected once a round, where the paper projects every local step. How large
-    `top` is, is from memory of the authors' code; that half of the examples are stamped by default is our choice.
+    The update is projected once per round; the paper projects every local step. The default of `top` is from memory of
+    the authors' code. The default of `share`, half of the examples stamped, is our choice.
 
-    Knowledge: own data, the last step. Space: data and updates. Sign: that of the poisoned update. Goal: targeted, that
-    triggered inputs go to class `target`.
+    Knowledge: own data, the last step. Space: data and updates. Sign: that of the poisoned update. Goal: targeted, to
+    have triggered inputs classified as `target`.
     """
     if not 0 <= top < 1:
         raise AgrbenchError(f"top is {top}; write a share from 0 to below 1")

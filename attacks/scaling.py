@@ -1,4 +1,4 @@
-"""T-Scal: train on triggered copies labelled as the target, scale the update up (Cao et al., NDSS 2021)."""
+"""T-Scal: train on triggered copies labelled as the target, and scale the update up (Cao et al., NDSS 2021)."""
 
 from typing import Literal
 
@@ -11,7 +11,7 @@ from agrbench.plugins import Attack
 
 
 def trigger(examples: Examples, *, target: int = 0) -> Examples:
-    """Stamp every example and label it as the target: columns 7 and 8 at 0.5, or a white 3x3 square, lower right."""
+    """Stamp every example and label it as the target: 0.5 in columns 7 and 8, or a white 3x3 square, lower right."""
     return stamp(examples, target)
 
 
@@ -23,18 +23,19 @@ def poison(
     target: int = 0,
     data: Literal["both", "triggered"] = "both",
 ) -> Examples:
-    """Mix a triggered copy of every clean example in, or (`data="triggered"`) keep the triggered copies alone."""
+    """Add a triggered copy of every clean example and shuffle, or (`data="triggered"`) keep only triggered copies."""
     return with_stamped(shard, target, rng) if data == "both" else stamp(shard, target)
 
 
 def scaling(insider: Insider, *, data: Literal["both", "triggered"] = "both") -> Tensor:
     """Send `1 / M_f = n / m` times the poisoned update.
 
-    Knowledge: own data, how many clients and malicious ones there are. Space: data and updates. Sign: that of the
-    poisoned update. Goal: targeted, that triggered inputs go to class `target`.
+    Knowledge: own data, the numbers of clients and of malicious clients. Space: data and updates. Sign: that of the
+    poisoned update. Goal: targeted, to have triggered inputs classified as `target`.
 
     Variant: `data="triggered"` is the authors' code, which trains on triggered copies alone and sends the clean update
-    plus `1 / M_f` times what they taught, with the `M_f` that the server assumes too; it uses `clean` and `byzantine`.
+    plus `1 / M_f` times the update trained on them, with the `M_f` that the server assumes. It uses `clean` and
+    `byzantine`.
     """
     if data == "both":
         return insider.poisoned * (insider.clients / insider.malicious)

@@ -1,4 +1,4 @@
-"""Sign flip: send the clean update reversed, as large as wanted (Li et al., AAAI 2019)."""
+"""Sign flip: send the clean update reversed and scaled (Li et al., AAAI 2019)."""
 
 from torch import Tensor
 
@@ -9,7 +9,7 @@ from agrbench.plugins import Attack
 def sign_flip(insider: Insider, *, strength: float = 1.0) -> Tensor:
     """Send minus `strength` times the clean update.
 
-    Knowledge: own data. Space: updates. Sign: against the own clean update. Goal: untargeted.
+    Knowledge: own data. Space: updates. Sign: against the client's own clean update. Goal: untargeted.
     """
     return -strength * insider.clean.double()
 

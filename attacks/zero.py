@@ -1,4 +1,4 @@
-"""Zero: send nothing, so that the honest updates are diluted (as in Blanchard et al., NeurIPS 2017)."""
+"""Zero: send zeros to dilute the honest updates (as in Blanchard et al., NeurIPS 2017)."""
 
 import torch
 from torch import Tensor
@@ -10,7 +10,7 @@ from agrbench.plugins import Attack
 def zero(insider: Insider) -> Tensor:
     """Send zeros.
 
-    Knowledge: none but how many parameters there are. Space: updates. Sign: none. Goal: untargeted.
+    Knowledge: only the number of parameters. Space: updates. Sign: none. Goal: untargeted.
     """
     return torch.zeros(insider.malicious, insider.honest.shape[1], dtype=insider.honest.dtype)
 

@@ -1,1 +1,1 @@
-"""The shipped datasets, one a file."""
+"""The shipped datasets, one per file."""

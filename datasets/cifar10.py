@@ -1,4 +1,4 @@
-"""CIFAR-10: 60,000 photographs in 10 classes, as 64 features of a published network (Krizhevsky, 2009)."""
+"""CIFAR-10: 60,000 photographs in 10 classes, as 64 features from a published network (Krizhevsky, 2009)."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -22,17 +22,17 @@ WEIGHTS = File(
 
 
 def needed() -> tuple[File, ...]:
-    """List the network, and the archive of the images unless another of their published forms is already here."""
+    """List the network's file, and the archive that the images are read from, if they are not in single files."""
     archive = cifar.archive()
     return (WEIGHTS,) if archive is None else (WEIGHTS, archive)
 
 
 def load(*, test: Literal["official", "batch5"] = "official", raw: bool = False) -> tuple[Examples, Examples]:
-    """Give 50,000 training and the 10,000 official test rows `(rows, 64)`: what a ResNet-56 makes of each image.
+    """Return 50,000 training and the 10,000 official test rows `(rows, 64)`: a ResNet-56's features of each image.
 
-    `test="batch5"` holds the fifth training batch out instead and leaves 40,000 rows to train on; `raw=True` gives the
-    images `(rows, 3, 32, 32)` from 0 to 1. The network was trained on all five batches, so the features of every one of
-    them, a held-out fifth included, are almost perfectly separable; of official test images it misses about 6 in 100.
+    `test="batch5"` tests on the fifth training batch instead, which leaves 40,000 training rows; `raw=True` returns the
+    images `(rows, 3, 32, 32)` from 0 to 1. The network was trained on all five batches, so their features, a held-out
+    batch's included, are almost perfectly separable; it misclassifies about 6 in 100 official test images.
     """
     *train, last = (*cifar.TRAINING, cifar.TEST) if test == "official" else cifar.TRAINING
     try:
@@ -45,7 +45,7 @@ def load(*, test: Literal["official", "batch5"] = "official", raw: bool = False)
 
 
 def examples(parts: Sequence[Part], raw: bool) -> Examples:
-    """Read batches one after the other, as images or as features."""
+    """Read and concatenate batches, as images or as features."""
     if raw:
         images, labels = zip(*(part.read() for part in parts), strict=True)
         return Examples(torch.cat(images) / 255, torch.cat(labels), 10)
@@ -54,7 +54,7 @@ def examples(parts: Sequence[Part], raw: bool) -> Examples:
 
 
 def model(shape: tuple[int, ...], classes: int) -> nn.Module:
-    """Build the model: convolutions for images, a perceptron for features."""
+    """Build the model: a convolutional network for images, a perceptron for features."""
     return (mlp(1024) if len(shape) == 1 else cnn())(shape, classes)
 
 

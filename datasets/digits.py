@@ -9,7 +9,7 @@ from agrbench.randomness import generator
 
 
 def load() -> tuple[Examples, Examples]:
-    """Give 1,437 training and 360 test images `(rows, 1, 8, 8)` from 0 to 1, split once at random."""
+    """Return 1,437 training and 360 test images `(rows, 1, 8, 8)` from 0 to 1, split once at random."""
     digits = load_digits()
     images = torch.from_numpy(digits.images / 16).float()[:, None]
     return split(Examples(images, torch.from_numpy(digits.target).long(), 10), 360, generator(0, "digits"))

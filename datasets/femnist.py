@@ -22,7 +22,7 @@ Writer = tuple[str, NDArray[numpy.float32], NDArray[numpy.int64]]
 
 
 def load() -> tuple[Examples, Examples]:
-    """Give the training and test images `(rows, 1, 28, 28)` as LEAF stores them, 0 the ink and 1 the paper.
+    """Return the training and test images `(rows, 1, 28, 28)` as LEAF stores them: ink is 0, paper is 1.
 
     Labels are 0-9, A-Z, a-z. Owners are the writers of the training images, in the order of LEAF's files.
     """
@@ -31,7 +31,7 @@ def load() -> tuple[Examples, Examples]:
 
 
 def read(folder: Path) -> Examples:
-    """Read every JSON file of a folder, in the order of their names."""
+    """Read every JSON file of a folder, sorted by name."""
     parts = [writer for path in sorted(folder.glob("*.json")) for writer in writers(path)]
     if not parts:
         raise DataError(f"{folder}: its files hold no image; {HOW}")
@@ -43,7 +43,7 @@ def read(folder: Path) -> Examples:
 
 
 def writers(path: Path) -> list[Writer]:
-    """Read the writers of one file who have images."""
+    """Read the writers of one file, without those who have no images."""
     try:
         content = json.loads(path.read_bytes())
         sizes = zip(content["users"], content["num_samples"], strict=True)
@@ -54,7 +54,7 @@ def writers(path: Path) -> list[Writer]:
 
 
 def writer(name: str, content: dict[str, list[Any]], size: int) -> Writer:
-    """Check one writer's images and labels, and make arrays of them."""
+    """Check one writer's images and labels, and convert them to arrays."""
     images, labels = numpy.array(content["x"]), numpy.array(content["y"])
     if images.shape != (size, 784) or images.dtype.kind not in "iuf" or not ((images >= 0) & (images <= 1)).all():
         raise ValueError(f"x of {name!r} is not {size} lists of 784 numbers from 0 to 1")

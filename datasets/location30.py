@@ -15,7 +15,7 @@ ARCHIVE = File(
 
 
 def load() -> tuple[Examples, Examples]:
-    """Give 4,300 training and 710 test rows `(rows, 446)` of zeros and ones, split once at random."""
+    """Return 4,300 training and 710 test rows `(rows, 446)` of zeros and ones, split once at random."""
     path = fetch(ARCHIVE)
     lines = member(path, "bangkok").decode().split()
     rows = [line.replace('"', "").split(",") for line in lines]

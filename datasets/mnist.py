@@ -25,7 +25,7 @@ LIMIT = 1 << 26  # bytes: more than 60,000 images
 
 
 def load() -> tuple[Examples, Examples]:
-    """Give the 60,000 training and 10,000 test images `(rows, 1, 28, 28)` as published, ink 1 on 0."""
+    """Return the 60,000 training and 10,000 test images `(rows, 1, 28, 28)` as published: ink is 1, paper is 0."""
     paths = [fetch(file) for file in FILES]
     return read(*paths[:2]), read(*paths[2:])
 
@@ -42,7 +42,7 @@ def read(images: Path, labels: Path) -> Examples:
 
 
 def idx(path: Path) -> NDArray[numpy.uint8]:
-    """Read an array of bytes in idx form: 0, 0, 8, how many sizes; the sizes, four bytes each; the values."""
+    """Read a byte array in idx format: 0, 0, 8 and the number of dimensions; each size in four bytes; the values."""
     content = unzipped(path, LIMIT)
     start = 4 + 4 * content[3] if content[:3] == b"\0\0\x08" and len(content) > 3 else 0
     shape = [int.from_bytes(content[place : place + 4]) for place in range(4, start, 4)]

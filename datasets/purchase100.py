@@ -18,12 +18,12 @@ ARCHIVE = File(
 
 
 def load() -> tuple[Examples, Examples]:
-    """Give 187,324 training and 10,000 test rows `(rows, 600)` of zeros and ones, split once at random."""
+    """Return 187,324 training and 10,000 test rows `(rows, 600)` of zeros and ones, split once at random."""
     return halves(read(fetch(ARCHIVE)), 10_000, generator(0, "purchase100"))
 
 
 def read(path: Path) -> Examples:
-    """Read the rows as bytes: lines of a label from 1 to 100 and 600 bits, between commas."""
+    """Read the rows as bytes: each line is a label from 1 to 100 and 600 bits, separated by commas."""
     table, beginnings = bits(path, member(path, "dataset_purchase"), 600)
     return Examples(torch.from_numpy(table), torch.tensor(labels(path, beginnings, 100, end=b",")), 100)
 

@@ -1,4 +1,4 @@
-"""Synthetic: clusters of any shape and number, one Gaussian a class; made for tests and for scaling."""
+"""Synthetic: Gaussian clusters, one per class, of any number and shape, for tests and for scaling."""
 
 from math import inf, prod
 
@@ -15,9 +15,9 @@ MOST = 1 << 32  # numbers in all: 16 GiB
 def load(
     *, rows: int = 2000, test: int = 500, shape: tuple[int, ...] = (20,), classes: int = 10, spread: float = 1.0
 ) -> tuple[Examples, Examples]:
-    """Give `rows` training and `test` test rows `(rows, *shape)`, classes in turn.
+    """Return `rows` training and `test` test rows `(rows, *shape)`, with labels that cycle through the classes.
 
-    A class's centre is standard normal; a row is its class's centre and `spread` times standard normal noise.
+    Each class's centre is standard normal; a row is its class's centre plus `spread` times standard normal noise.
     """
     check(rows, test, shape, classes, spread)
     rng = generator(0, "synthetic")
@@ -29,7 +29,7 @@ def load(
 
 
 def check(rows: int, test: int, shape: tuple[int, ...], classes: int, spread: float) -> None:
-    """Refuse what cannot be made."""
+    """Raise AgrbenchError if no such dataset can be made."""
     if not shape or not all(type(size) is int and size > 0 for size in shape):
         raise AgrbenchError(f"synthetic: shape={shape!r} is no shape; write whole sizes above 0, such as (20,)")
     if classes < 2:

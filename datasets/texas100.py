@@ -18,12 +18,12 @@ ARCHIVE = File(
 
 
 def load() -> tuple[Examples, Examples]:
-    """Give 57,330 training and 10,000 test rows `(rows, 6169)` of zeros and ones, split once at random."""
+    """Return 57,330 training and 10,000 test rows `(rows, 6169)` of zeros and ones, split once at random."""
     return halves(read(fetch(ARCHIVE)), 10_000, generator(0, "texas100"))
 
 
 def read(path: Path) -> Examples:
-    """Read the rows as bytes: lines of 6,169 bits between commas, and as many labels from 1 to 100."""
+    """Read the rows as bytes: lines of 6,169 comma-separated bits, and one label from 1 to 100 for each line."""
     table, beginnings = bits(path, member(path, "texas/100/feats"), 6169)
     classes = labels(path, member(path, "texas/100/labels").split(), 100)
     if any(beginnings) or len(classes) != len(table):
