@@ -1,1 +1,1 @@
-"""What an aggregation rule is made of: the view it judges, its verdict, and helpers that rules share."""
+"""The server's part of a round: the view that a rule judges, its verdict, the step, and helpers that rules share."""

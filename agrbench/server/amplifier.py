@@ -1,9 +1,9 @@
-"""Pool each layer's update over k x k patches (AgrAmplifier, Algorithm 1): pooled, or restored to full size.
+"""The amplifier: cut layers into k x k patches, then pool each patch or keep one entry (AgrAmplifier, Algorithm 1).
 
-A view that is written out, into the caller's buffer, is made in cache-sized blocks, one after the other. torch shares
-every operation out over its threads: a block takes so many that threads of our own would wait for the interpreter's
-lock. A layer's patches are the cells of a grid; where a layer is not stored in its folded order, blocks are gathered
-into that order first.
+A view is written into the caller's buffer in cache-sized blocks, one after another, and torch splits each operation
+among its threads: a block takes many short operations, at each of which threads of our own would wait for the
+interpreter's lock. No value depends on the split. Each layer is a grid of patches; a layer that is not stored in folded
+order is gathered into it block by block. Restored views have full size, so coordinate-wise rules read pooled ones.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from agrbench.server.pooling import Pool, keep_first, magnitude, maximum, total
 
 __all__ = ["Grids", "Patches", "magnitude", "maximum", "pool", "pool_by_strips", "restore"]
 
-BLOCK = 13 << 16  # entries worked on at once, so that what they leave stays in a cache: measured
-STRIP = 1 << 20  # entries whose pooled values are multiplied while they are in a cache
+BLOCK = 13 << 16  # entries processed at once, measured: intermediate results stay in a cache
+STRIP = 1 << 20  # entries of all rows in a strip, whose pooled values are multiplied while still in a cache
 
 Fold = Literal["layers", "released"]
 
 
 class Strip(NamedTuple):
-    """Whole rows of patches of one grid: its first entry and patch, its height and width, both also in patches."""
+    """Whole rows of patches of one grid: the first entry and patch, then height and width in entries and in patches."""
 
     entry: int
     patch: int
@@ -41,20 +41,20 @@ class Strip(NamedTuple):
 
     @property
     def entries(self) -> slice:
-        """Say which entries of a laid-out row it holds."""
+        """Return the entries of a laid-out row that the strip covers."""
         return slice(self.entry, self.entry + prod(self.shape))
 
     @property
     def patches(self) -> slice:
-        """Say which patches."""
+        """Return the patches that the strip covers."""
         return slice(self.patch, self.patch + prod(self.pooled))
 
 
 @dataclass(frozen=True)
 class Grids:
-    """The coordinates of a flat vector laid out as grids to cut into patches.
+    """A flat vector's coordinates, laid out as grids that are cut into patches.
 
-    `order` lists the coordinates grid by grid (`None`: as stored); coordinates beyond the grids are in no patch.
+    `order` lists the coordinates grid by grid (`None`: in stored order). Coordinates in no grid belong to no patch.
     """
 
     shapes: tuple[tuple[int, int], ...]
@@ -62,7 +62,7 @@ class Grids:
 
     @classmethod
     def folded(cls, layout: Layout, shuffle: Generator | None = None) -> Grids:
-        """Lay out each layer folded to `(d_in, d_out)`, or in one fixed random order where `shuffle` is given."""
+        """Lay out each layer folded to `(d_in, d_out)`; if `shuffle` is given, permute its entries at random, once."""
         order = layout.folded
         if shuffle is not None:
             stored = torch.arange(layout.parameters) if order is None else order
@@ -74,7 +74,7 @@ class Grids:
     def released(cls, layout: Layout, kernel: int) -> Grids:
         """Lay out the whole vector, as torch stores it, at the width of the first hidden layer (released code).
 
-        What does not fill whole patches, the output bias among it, is in no patch.
+        Leftover entries that fill no whole patch, usually including the output bias, belong to no patch.
         """
         width = layout.layers[0].columns
         rows = layout.parameters // width // kernel * kernel
@@ -92,11 +92,11 @@ class Grids:
         return cls(((rows, columns),), grid.flatten())
 
     def pooled(self, kernel: int) -> tuple[tuple[int, int], ...]:
-        """Give each grid's shape in patches."""
+        """Return each grid's shape, counted in patches."""
         return tuple((-(-rows // kernel), -(-columns // kernel)) for rows, columns in self.shapes)
 
     def patch_of(self, kernel: int, parameters: int) -> Tensor:
-        """Map each of `parameters` coordinates to its patch, -1 where it is in none."""
+        """Map each of `parameters` coordinates to its patch, or to -1 if it is in none."""
         ids, start = [], 0
         for (rows, columns), (high, wide) in zip(self.shapes, self.pooled(kernel), strict=True):
             row = torch.arange(rows).div(kernel, rounding_mode="floor")[:, None]
@@ -108,11 +108,11 @@ class Grids:
         return torch.full((parameters,), -1).scatter_(0, self.order, torch.cat(ids))
 
     def to(self, device: torch.device) -> Grids:
-        """Move to a device."""
+        """Move the order to a device."""
         return self if self.order is None else Grids(self.shapes, self.order.to(device))
 
     def strips(self, kernel: int, size: int) -> list[Strip]:
-        """Cut the grids into whole rows of patches, of about `size` entries."""
+        """Cut the grids into strips, whole rows of patches with about `size` entries."""
         found, entry, patch = [], 0, 0
         for (high, wide), (_, across) in zip(self.shapes, self.pooled(kernel), strict=True):
             tall = min(high, max(size // wide // kernel, 1) * kernel)
@@ -123,11 +123,11 @@ class Grids:
         return found
 
     def lay(self, rows: Tensor, strip: Strip) -> Tensor:
-        """See a strip of each row as it lies, `(rows, high, wide)`, or else the rows that it is gathered from."""
+        """View a strip of each row in place, `(rows, high, wide)`; if it must be gathered, return the whole rows."""
         return rows[:, strip.entries].view(-1, *strip.shape) if self.order is None else rows
 
     def read(self, laid: Tensor, strip: Strip) -> Tensor:
-        """Take a strip of each row: `(rows, high, wide)`."""
+        """Read a strip of each row from what `lay` returned: `(rows, high, wide)`."""
         if self.order is None:
             return laid
         return laid.index_select(1, self.order[strip.entries]).view(-1, *strip.shape)  # three times as fast as indexing
@@ -135,7 +135,7 @@ class Grids:
     def blocks(
         self, rows: Tensor, kernel: int, size: int, into: Callable[[Strip], Tensor]
     ) -> list[tuple[Strip, Tensor, Tensor]]:
-        """List what is worked on at once, about `size` entries: a strip, some rows of it, and their part of `into`."""
+        """List blocks of about `size` entries: each is a strip, some rows of it, and their part of `into(strip)`."""
         found = []
         for strip in self.strips(kernel, size):
             many = max(size // prod(strip.shape), 1)
@@ -153,7 +153,7 @@ def pool(rows: Tensor, grids: Grids, kernel: int, reduce: Pool = maximum, out: T
     def into(strip: Strip) -> Tensor:
         return pooled[:, strip.patches].view(-1, *strip.pooled)
 
-    size = BLOCK if reduce is magnitude else 2 * BLOCK  # magnitudes are compared in twice the room
+    size = BLOCK if reduce is magnitude else 2 * BLOCK  # comparing magnitudes takes twice the space
     keep_freed()
     for strip, laid, there in grids.blocks(rows, kernel, size, into):
         reduce(grids.read(laid, strip), kernel, there)
@@ -161,7 +161,7 @@ def pool(rows: Tensor, grids: Grids, kernel: int, reduce: Pool = maximum, out: T
 
 
 def pool_by_strips(rows: Tensor, grids: Grids, kernel: int, reduce: Pool = maximum) -> list[Callable[[], Tensor]]:
-    """Give functions each of which pools some patches of all rows, `(clients, some patches)`, in order."""
+    """Return functions that each pool some patches of all rows, `(clients, some patches)`, in patch order."""
     grids = grids.to(rows.device)
 
     def work(strip: Strip) -> Tensor:
@@ -173,9 +173,9 @@ def pool_by_strips(rows: Tensor, grids: Grids, kernel: int, reduce: Pool = maxim
 
 
 def restore(rows: Tensor, grids: Grids, kernel: int, choose: Pool = maximum, out: Tensor | None = None) -> Tensor:
-    """Keep the chosen entry of each patch in place, the first on ties, and write 0 elsewhere: same shape.
+    """Keep the chosen entry of each patch in place, the first on ties, and zero the others; the shape stays.
 
-    Coordinates in no patch are kept as they are.
+    Coordinates in no patch keep their values.
     """
     restored = torch.empty_like(rows) if out is None else out
     grids = grids.to(rows.device)
@@ -213,16 +213,16 @@ class Patches:
 
     @cached_property
     def patch_of(self) -> Tensor:
-        """Map each coordinate to its patch, -1 where it is in none: `(parameters,)`."""
+        """Map each coordinate to its patch, or to -1 if it is in none: `(parameters,)`."""
         return self.grids.patch_of(self.kernel, self.layout.parameters)
 
     @cached_property
     def shapes(self) -> Layout:
-        """Give the layout of the pooled view: one layer a grid."""
+        """Return the layout of the pooled view: one layer per grid."""
         return Layout(tuple(Layer(*shape) for shape in self.grids.pooled(self.kernel)))
 
     def pooled(self, reduce: Pool = maximum) -> Columns:
-        """Describe the stage that gives one feature a patch."""
+        """Return the column stage that reduces each patch to one feature."""
         return Columns(
             lambda rows, out=None: pool(rows, self.grids, self.kernel, reduce, out),
             self.patch_of,
@@ -231,11 +231,11 @@ class Patches:
         )
 
     def restored(self, choose: Pool = maximum) -> Columns:
-        """Describe the stage that keeps one entry a patch in place."""
+        """Return the column stage that keeps one entry per patch in place."""
         return Columns(lambda rows, out=None: restore(rows, self.grids, self.kernel, choose, out), None, self.layout)
 
     def averaged(self) -> Columns:
-        """Describe the stage that gives each patch's mean."""
+        """Return the column stage that averages each patch."""
         share = 1 / self.patch_of.bincount().double()
 
         def view(rows: Tensor, out: Tensor | None = None) -> Tensor:
@@ -244,13 +244,13 @@ class Patches:
         return Columns(view, self.patch_of, self.shapes)
 
     def draw(self, rng: Generator) -> Tensor:
-        """Draw one coordinate of each patch: `(patches,)`."""
+        """Draw one random coordinate of each patch: `(patches,)`."""
         shuffled = torch.randperm(self.layout.parameters, generator=rng)
         patches, order = self.patch_of[shuffled].sort(stable=True)
         return shuffled[order[torch.searchsorted(patches, torch.arange(self.shapes.parameters))]]
 
     def read_at(self, chosen: Tensor) -> Columns:
-        """Describe the stage that reads each patch at its chosen coordinate."""
+        """Return the column stage that reads each patch at its chosen coordinate."""
 
         def view(rows: Tensor, out: Tensor | None = None) -> Tensor:
             return torch.index_select(rows, 1, chosen.to(rows.device), out=out)
@@ -258,7 +258,7 @@ class Patches:
         return Columns(view, self.patch_of, self.shapes)
 
     def restored_at(self, chosen: Tensor) -> Columns:
-        """Describe the stage that keeps the chosen coordinates in place and writes 0 elsewhere."""
+        """Return the column stage that keeps the chosen coordinates in place and zeroes all others."""
 
         def view(rows: Tensor, out: Tensor | None = None) -> Tensor:
             kept = torch.zeros_like(rows) if out is None else out.zero_()
@@ -270,5 +270,5 @@ class Patches:
 
 @lru_cache(maxsize=8)
 def _patches(layout: Layout, kernel: int, fold: Fold) -> Patches:
-    """Cut once what is asked for in every round, or by every call."""
+    """Build patches once for the rounds and calls that share them."""
     return Patches(layout, Grids.folded(layout) if fold == "layers" else Grids.released(layout, kernel), kernel)

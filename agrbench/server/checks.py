@@ -1,4 +1,4 @@
-"""What a plugin may answer; whatever else it does is told in a sentence that names its file."""
+"""Checks of what plugins return; each raises an error that says what is wrong and what to return instead."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from agrbench.server.rounds import Round
 
 
 def checked_mixing(stage: Loaded[Stage], seen: Round, n: int) -> Tensor:
-    """Ask a row stage for its matrix: finite, `(rows(n), n)`."""
+    """Return a row stage's matrix if it is finite and `(rows(n), n)`; raise PluginError if not."""
     assert stage.record.mix is not None
     mix = stage.record.mix(seen)
     rows = stage.record.rows(n)
@@ -23,7 +23,7 @@ def checked_mixing(stage: Loaded[Stage], seen: Round, n: int) -> Tensor:
 
 
 def check_weights(weights: object, rows: int, features: int, layers: int) -> None:
-    """Refuse weights that are no function and no finite tensor of one of the three shapes."""
+    """Raise unless the weights are a function or a finite tensor of one of three shapes."""
     if callable(weights) and not isinstance(weights, Tensor):
         return
     shapes = {(rows,), (rows, features), (rows, layers)}
@@ -36,26 +36,26 @@ def check_weights(weights: object, rows: int, features: int, layers: int) -> Non
 
 
 def is_yes_or_no(weights: object) -> bool:
-    """Say whether a verdict is 0 or 1, row by row."""
+    """Return whether a verdict is Boolean, with one value per row."""
     return isinstance(weights, Tensor) and weights.dtype == torch.bool and weights.ndim == 1
 
 
 def check_exclusions(verdict: Verdict, clients: int) -> None:
-    """Refuse to ban who does not exist."""
+    """Raise ValueError if the verdict excludes a client that does not exist."""
     for client in verdict.exclude:
         if not 0 <= client < clients:
             raise ValueError(f"exclude names client {client}; clients are 0 to {clients - 1}, as round.clients says")
 
 
 def checked_view(view: Tensor, shape: tuple[int, int]) -> Tensor:
-    """Take what a column stage made of the rows: finite, `(rows, features)`."""
+    """Return a column stage's view if it is finite and `(rows, features)`; raise ValueError if not."""
     if not isinstance(view, Tensor) or view.shape != shape or not torch.linalg.vector_norm(view).isfinite():
         raise ValueError(f"the view must be finite and of shape {shape}, not {what(view)}")
     return view
 
 
 def checked_block(weights: Tensor, shape: tuple[int, int]) -> Tensor:
-    """Take a block of weights by column: finite, of the block's shape."""
+    """Return a block of per-column weights if finite and of the block's shape; raise ValueError if not."""
     if not isinstance(weights, Tensor) or weights.shape != shape or not all_finite(weights):
         raise ValueError(
             f"a function of columns must return finite weights of the block's shape {shape}, not {what(weights)}"
@@ -64,12 +64,12 @@ def checked_block(weights: Tensor, shape: tuple[int, int]) -> Tensor:
 
 
 def all_finite(values: Tensor) -> bool:
-    """Look at the extremes, which are NaN where any value is; truth values are finite."""
+    """Return whether all values are finite, by the extremes (NaN if any is); Booleans need no read from a device."""
     return values.dtype == torch.bool or bool(torch.stack(torch.aminmax(values)).isfinite().all())
 
 
 def what(value: object) -> str:
-    """Describe a wrong value in few words."""
+    """Describe a wrong value in a few words."""
     if isinstance(value, Tensor):
         finite = "" if value.isfinite().all() else " with values that are not finite"
         return f"a tensor of shape {tuple(value.shape)}{finite}"

@@ -1,9 +1,8 @@
-"""Combine the original updates by a verdict's weights, whatever the stages made of rows and columns.
+"""Turn a verdict's weights into a step: a combination of the original updates, whatever the stages did to them.
 
-A row stage acts by a matrix `M` and a column stage by a map of coordinates to features, so the step is `(M^T W)`
-spread over
-the coordinates, times the originals. Weights by column are made and used block by block: a `(clients, parameters)`
-matrix of weights never exists.
+Row stages multiply the rows by a matrix `M`, and column stages map coordinates to features. The step is therefore
+`M^T W`, spread over the coordinates, times the originals. Per-column weights are made and used block by block, so a
+`(clients, parameters)` matrix of weights never exists.
 """
 
 from __future__ import annotations
@@ -19,14 +18,14 @@ from torch import Tensor
 from agrbench.server.ranks import Ranks
 from agrbench.threads import each, finish
 
-BLOCK = 1 << 17  # entries worked on at once
+BLOCK = 1 << 17  # entries processed at once
 
 
 @dataclass(frozen=True)
 class FeatureMap:
-    """The coordinates of each feature, features in order; `dropped` coordinates belong to none.
+    """The coordinates of each feature, in feature order; `dropped` coordinates belong to none.
 
-    `lowest` is the first coordinate of a feature and all after it, `highest` the last of it and all before.
+    `lowest` is the lowest coordinate of a feature and all later ones, `highest` the highest of it and all earlier ones.
     """
 
     feature_of: Tensor
@@ -36,9 +35,9 @@ class FeatureMap:
     highest: Tensor
 
     @classmethod
-    @lru_cache(maxsize=2)  # by the very map, which stages keep for a layout
+    @lru_cache(maxsize=2)  # keyed by the tensor object, which stages reuse for a layout
     def of(cls, feature_of: Tensor, features: int) -> FeatureMap:
-        """Read a map from coordinates to features."""
+        """Build from a map of coordinates to features."""
         ordered, coordinates = feature_of.sort(stable=True)
         starts = torch.searchsorted(ordered, torch.arange(features + 1, device=feature_of.device))
         first, last = (
@@ -50,11 +49,11 @@ class FeatureMap:
 
     @property
     def dropped(self) -> Tensor:
-        """Give the coordinates of no feature."""
+        """Return the coordinates that belong to no feature."""
         return self.coordinates[: int(self.starts[0])]
 
     def cut(self, width: int) -> list[slice]:
-        """Cut the features into blocks of about `width`, between features whose coordinates lie apart if one can."""
+        """Cut the features into blocks of at most `width`, if possible between disjoint ranges of coordinates."""
         features = len(self.lowest)
         seams = torch.cat([(self.highest[:-1] < self.lowest[1:]).nonzero().flatten() + 1, torch.tensor([features])])
         bounds = [0]
@@ -64,7 +63,7 @@ class FeatureMap:
         return [slice(*ends) for ends in pairwise(bounds)]
 
     def place(self, weights: Tensor, features: slice) -> tuple[slice | Tensor, Tensor]:
-        """Give the coordinates of some features, and the weights of each: `(rows, coordinates)`."""
+        """Return the coordinates of some features, and the weights at each: `(rows, coordinates)`."""
         where = self.coordinates[self.starts[features.start] : self.starts[features.stop]]
         low, high = int(self.lowest[features.start]), int(self.highest[features.stop - 1]) + 1
         together = slice(low, high) if high - low == len(where) else where
@@ -72,15 +71,15 @@ class FeatureMap:
 
 
 def shares(weights: Tensor, like: Tensor) -> Tensor:
-    """Turn Boolean weights into equal shares among the True of each column; numbers take the updates' dtype."""
+    """Turn Boolean weights into equal shares among each column's True; convert numbers to the updates' dtype."""
     if weights.dtype != torch.bool:
         return weights.to(like)
-    numbers = weights.contiguous().view(torch.uint8).to(like)  # five times as fast as from truth values
+    numbers = weights.contiguous().view(torch.uint8).to(like)  # five times as fast as converting Booleans
     return numbers.div_(numbers.sum(0).clamp(min=1))
 
 
 def by_client(weights: Tensor, mixing: Tensor | None, updates: Tensor) -> tuple[Tensor, Tensor]:
-    """Combine by one weight a row: the step `(parameters,)` and each client's weight `(clients,)`.
+    """Combine by one weight per row; return the step `(parameters,)` and each client's weight `(clients,)`.
 
     Rows of weight 0 are not read.
     """
@@ -94,7 +93,7 @@ def by_client(weights: Tensor, mixing: Tensor | None, updates: Tensor) -> tuple[
 
     def block(columns: slice) -> None:
         some = step[columns].zero_()
-        for row, weight in taken:  # a product would want these rows copied together, which takes longer
+        for row, weight in taken:  # a product would first copy these rows together, which takes longer
             some.add_(updates[row, columns], alpha=weight)
 
     finish(each(block, _cut(updates.shape[1], BLOCK), updates.device))
@@ -108,10 +107,10 @@ def by_column(
     mixing: Tensor | None,
     updates: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """Combine by weights that differ by feature: the step, and each client's mean absolute weight.
+    """Combine by weights that differ by feature; return the step and each client's mean absolute weight.
 
     `weigh(first, last)` returns the weights of those features, `(rows, last - first)`, and may run in several threads.
-    A coordinate of no feature gets the mean of its row's weights. Without a `feature_map`, each coordinate is a feature.
+    Coordinates in no feature get the mean of their row's weights. Without a `feature_map`, every coordinate is one.
     """
     step = updates.new_zeros(updates.shape[1])
 
@@ -135,7 +134,7 @@ def by_column(
 
 
 def by_rank(choose: Callable[[Tensor], Ranks], updates: Tensor) -> Tensor:
-    """Average some ranks of each column: the step."""
+    """Return the step that averages the chosen ranks of each column."""
     step = updates.new_empty(updates.shape[1])
 
     def block(columns: slice) -> None:
@@ -146,7 +145,7 @@ def by_rank(choose: Callable[[Tensor], Ranks], updates: Tensor) -> Tensor:
 
 
 def ranked(choose: Callable[[Tensor], Ranks], updates: Tensor) -> Tensor:
-    """Give each client's mean weight where some ranks of each column are averaged: `(clients,)`."""
+    """Return each client's mean weight when the chosen ranks of each column are averaged: `(clients,)`."""
 
     def block(columns: slice) -> Tensor:
         return choose(updates[:, columns]).shares.sum(1)
@@ -158,12 +157,12 @@ def ranked(choose: Callable[[Tensor], Ranks], updates: Tensor) -> Tensor:
 
 
 def _columns(rows: Tensor, where: slice | Tensor) -> Tensor:
-    """Take some columns, those that lie apart in a third of the time that indexing takes."""
+    """Take some columns; for scattered ones, `index_select` takes a third of the time of indexing."""
     return rows[:, where] if isinstance(where, slice) else rows.index_select(1, where)
 
 
 def _width(updates: Tensor) -> int:
-    """Count the columns of a block; of a power of two, the entries of a column would share one place in the cache."""
+    """Return the width of a block: odd, since at a power of two a column's entries would compete for one cache set."""
     return max(BLOCK // len(updates), 64) | 1
 
 

@@ -1,4 +1,4 @@
-"""What rules that remember share: a row per client, the higher of two clusters of scores, and how gradients change."""
+"""Helpers for rules with memory: a row per client, the higher of two clusters of scores, and how gradients change."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from agrbench.errors import Inapplicable
 from agrbench.server.geometry import Geometry
 from agrbench.server.rounds import Round
 
-REFERENCES = 10  # uniform sets that the numbers are compared with
+REFERENCES = 10  # uniform random sets that the scores are compared with
 
 
 class Kept(NamedTuple):
-    """A table `(clients, features)`, written in place, and the rows of it that this round's clients have."""
+    """A table `(clients, features)`, written in place, and the row numbers of this round's clients."""
 
     table: Tensor
     ids: Tensor
 
 
 def kept_rows(round: Round, name: str, fill: float) -> Kept:
-    """Give the table that `round.memory` keeps under `name`, with rows of `fill` for clients not heard before.
+    """Return the table that `round.memory` keeps under `name`, with rows of `fill` for clients not heard before.
 
     Raises:
-        Inapplicable: nobody knows whose the rows are, since a stage regrouped them.
+        Inapplicable: if a stage regrouped the rows, which leaves their clients unknown.
     """
     if round.clients is None:
         raise Inapplicable("it remembers what each client sent, and a stage before it regrouped them")
@@ -41,9 +41,9 @@ def kept_rows(round: Round, name: str, fill: float) -> Kept:
 
 
 def upper_cluster(scores: NDArray[np.float64], rng: Generator) -> NDArray[np.bool_]:
-    """Mark the higher of two clusters, or nobody where the gap statistic sees one (Tibshirani et al., 2001)."""
+    """Mark the higher of two clusters, or nobody if the gap statistic finds only one (Tibshirani et al., 2001)."""
     nobody = np.zeros(len(scores), dtype=bool)
-    if len(scores) < 3 or scores.min() == scores.max():  # two always fit two clusters
+    if len(scores) < 3 or scores.min() == scores.max():  # two scores always fit two clusters
         return nobody
     low, high = scores.min(), scores.max()
     scaled = (scores - low) / (high - low)
@@ -58,26 +58,27 @@ def upper_cluster(scores: NDArray[np.float64], rng: Generator) -> NDArray[np.boo
 
 
 def _dispersions(sets: NDArray[np.float64]) -> Sequence[NDArray[np.float64]]:
-    """Sum squares within one cluster and within the best two, and count the lower of the two: each `(sets,)`."""
+    """Return squares summed within one cluster and the best two, and the size of the lower: each `(sets,)`."""
+    # Trying all cuts finds the optimum that k-means searches for, so no random start can change a verdict.
     ranked = np.sort(sets, axis=1)
     counts, sums, squares = np.arange(1, ranked.shape[1]), ranked.cumsum(1), (ranked**2).sum(1)
     below, total = sums[:, :-1], sums[:, -1:]
     halves = squares[:, None] - below**2 / counts - (total - below) ** 2 / (ranked.shape[1] - counts)
     one = squares - total[:, 0] ** 2 / ranked.shape[1]
-    least = np.finfo(np.float64).tiny  # so that numbers of two values, which two clusters fit exactly, have a logarithm
+    least = np.finfo(np.float64).tiny  # two clusters fit two distinct values exactly, and 0 has no logarithm
     return one, halves.min(1).clip(min=least), halves.argmin(1) + 1
 
 
 def curvature(steps: Tensor) -> Tensor:
-    """Predict how the update changes after the last of `steps`, oldest first: `(k, features)` to `(features,)`.
+    """Predict how updates change after the last of `steps`, oldest first: `(k, features)` to `(features,)`.
 
-    The L-BFGS Hessian `B` of the pairs (a step, the next step minus it) times the last step. Since all vectors are sums
-    of steps, it is computed from their inner products. 0 where fewer than two steps, or no movement, are known.
+    This is the L-BFGS Hessian `B` of the pairs (a step, the next step minus it) times the last step, from the steps'
+    inner products alone. It is 0 if there are fewer than two steps or the last but one is 0.
     """
     k = len(steps)
     inner = Geometry(lambda: steps).gram
     moves = torch.eye(k, dtype=inner.dtype, device=inner.device)
-    starts, changes = moves[:-1], moves[1:] - moves[:-1]  # S and Y, as sums of steps
+    starts, changes = moves[:-1], moves[1:] - moves[:-1]  # S and Y, as combinations of steps
     if k < 2 or inner[-2, -2] == 0:
         return torch.zeros_like(steps[0])
     sigma = (changes[-1] @ inner @ starts[-1]) / inner[-2, -2]

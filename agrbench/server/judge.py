@@ -1,4 +1,8 @@
-"""A stack at work: from updates to a view, a verdict and a step."""
+"""Run a stack on a round's updates: make the view, ask for the verdict, combine the step.
+
+In a round on CUDA the judge itself reads back a few numbers per client, never rows: for example which rows are finite
+and whether the step is, because they decide what happens next.
+"""
 
 from __future__ import annotations
 
@@ -33,11 +37,11 @@ from agrbench.threads import using
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one round came to: the step, and who was heard.
+    """The result of one round: the step, and which clients were heard.
 
-    `tell` gives `weights` as long as the updates are what they were; `distrusted` marks the clients to whom a 0/1
-    verdict gave 0 (`None`: the verdict was not 0/1, client by client); `rejected` marks rows whose squared norm was not
-    finite; `empty` says that no update was combined, and why.
+    `tell` computes `weights`, as long as the updates have not changed. `distrusted` marks clients that were left out or
+    that a 0/1 verdict weighed 0 (`None`: the verdict was not 0/1 per client). `rejected` marks rows whose squared norm
+    was not finite. `empty` is the reason if no update was combined.
     """
 
     step: Tensor
@@ -49,16 +53,16 @@ class Outcome:
 
     @cached_property
     def weights(self) -> Tensor:
-        """Give each client's weight, or mean absolute weight where weights differ by column: `(clients,)`.
+        """Return each client's weight, or mean absolute weight if weights differ by column: `(clients,)`.
 
-        To find who holds a rank takes as long as the step itself, so that it waits for who asks.
+        Finding the rank holders costs as much as the step, so it is computed lazily.
         """
         return self.tell()
 
 
 @dataclass
 class Judge:
-    """A stack in one run: what it computes once, its buffers, its memory, its randomness."""
+    """A stack within one run, with its column stages, buffers, memories and randomness."""
 
     stack: Stack
     layout: Layout
@@ -77,7 +81,7 @@ class Judge:
 
     @cached_property
     def feature_map(self) -> FeatureMap | None:
-        """Say which coordinates each feature of the view has; `None`: each its own."""
+        """Return the coordinates of each feature of the view; `None`: each coordinate is a feature."""
         return None if self._feature_of is None else FeatureMap.of(self._feature_of.to(self.device), self._features)
 
     @cached_property
@@ -85,7 +89,7 @@ class Judge:
         return self._lay_out(restore=False)
 
     def _lay_out(self, restore: bool) -> list[Columns | None]:
-        """Make each column stage for the layout that those before it leave."""
+        """Build each column stage for the layout left before it, from randomness fixed per run: `see` must agree."""
         layout, found = self.layout, []
         for place, stage in enumerate(self.stack.stages):
             columns = None
@@ -97,7 +101,8 @@ class Judge:
         return found
 
     def rehearse(self) -> Judge:
-        """Make a judge that goes on from here, and remembers nothing here of what it is shown."""
+        """Return a judge that continues from here and leaves this one's memories alone."""
+        # Columns and buffers are shared, because `adaptive` asks for 80 rehearsals a round.
         other = copy.copy(self)
         other.memories = copy.deepcopy(self.memories)
         return other
@@ -107,7 +112,7 @@ class Judge:
         return _through(self._columns, vectors)
 
     def pool(self, rows: Tensor) -> Tensor:
-        """Map rows `(k, parameters)` through the column stages in their pooled form, whatever the defense reads."""
+        """Map rows `(k, parameters)` through the column stages in pooled form, whichever form the defense reads."""
         return _through(self._pooled, rows)
 
     def step(
@@ -115,8 +120,8 @@ class Judge:
     ) -> Outcome:
         """Judge `(clients, parameters)` updates and combine them.
 
-        Rows that are excluded, or whose squared norm is not finite, are left out. Where none remains, or the stack is
-        not defined for those that do, the step is zero.
+        Excluded rows, and rows whose squared norm is not finite, are left out. The step is zero if no row remains, if
+        the stack is not defined for those that do, or if the result is not finite.
         """
         clients = len(updates)
         rejected = ~row_norms(updates).square().isfinite()
@@ -141,7 +146,7 @@ class Judge:
             check_exclusions(verdict, clients)
             step, tell = self._combine(verdict.weights, sight)
         step = self._with_extras(step, verdict, server, number)
-        with using(1):  # threads that share so little spin for longer than it takes
+        with using(1):  # threads that share so little spin for longer than the work takes
             finite = all_finite(step)
         if not finite:
             return nothing("the step is not finite", verdict.exclude)
@@ -151,13 +156,13 @@ class Judge:
         return Outcome(step, lambda: nobody.index_copy(0, heard, tell()), distrusted, rejected, tuple(verdict.exclude))
 
     def weigh(self, updates: Tensor, byzantine: int, server: Server) -> Verdict:
-        """Judge updates that are all finite, outside a run: the verdict."""
+        """Return the verdict on updates outside a run; all of them must be finite."""
         return self._weigh(updates, byzantine, tuple(range(len(updates))), server, 1)[0]
 
     def _weigh(
         self, updates: Tensor, byzantine: int, clients: tuple[int, ...], server: Server, number: int
     ) -> tuple[Verdict, View]:
-        """Lead the updates through the stages and ask the defense."""
+        """Take the updates through the stages and ask the defense for its verdict."""
         self.stack.check(len(updates), byzantine)
         sight = View.of(updates, self.layout, clients)
 
@@ -180,14 +185,14 @@ class Judge:
         return verdict, sight
 
     def _combine(self, weights: Tensor | ByColumn, sight: View) -> tuple[Tensor, Callable[[], Tensor]]:
-        """Combine the originals by checked weights: the step, and what gives each client's weight."""
+        """Combine the originals by checked weights; return the step and a function for each client's weight."""
         if isinstance(weights, Between) and sight.made:
             return by_rank(weights.ranks, sight.updates), partial(ranked, weights.ranks, sight.updates)
-        step, told = self._weighted(weights, sight)
+        step, told = self._weighted(weights, sight)  # here the clients' weights come with the step
         return step, lambda: told
 
     def _weighted(self, weights: Tensor | ByColumn, sight: View) -> tuple[Tensor, Tensor]:
-        """Combine by weights of rows, or of blocks of columns: the step, and each client's weight."""
+        """Combine by weights of rows or of blocks of columns; return the step and each client's weight."""
         features = sight.layout.parameters
         if not isinstance(weights, Tensor):
             view = sight.view()
@@ -204,7 +209,7 @@ class Judge:
         return by_column(lambda a, b: weights[:, a:b], weights.shape[1], feature_map, sight.mixing, sight.updates)
 
     def _with_extras(self, step: Tensor, verdict: Verdict, server: Server, number: int) -> Tensor:
-        """Add the verdict's shares of the last step and of the root update, and its noise."""
+        """Add the verdict's share of the last step, and its noise."""
         if verdict.previous:
             step = step + verdict.previous * server.previous
         if verdict.noise:
@@ -227,7 +232,7 @@ def _through(stages: Sequence[Columns | None], rows: Tensor) -> Tensor:
 
 
 def _compose(first: Tensor | None, then: Tensor | None) -> Tensor | None:
-    """Map coordinates to the features of features; what is dropped once stays dropped."""
+    """Compose two maps to features; a coordinate that either drops stays dropped."""
     if first is None or then is None:
         return then if first is None else first
     return torch.where(first >= 0, then[first.clamp(min=0)], -1)

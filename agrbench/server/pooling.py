@@ -1,7 +1,7 @@
-"""Reduce the k x k patches of a block of clients' grids, ragged edges included: what the amplifier does inside.
+"""The amplifier's kernels: reduce or mask the k x k patches of a block of clients' grids, ragged edges included.
 
-Each kernel is made of operations that run in vector registers. Where numbers are chosen or masked, their bits are
-computed with as integers: nothing is rounded, and a choice by booleans, entry by entry, takes far longer.
+Every kernel uses operations that run in vector registers. To choose or mask numbers it computes with their bits as
+integers: nothing is rounded, and `torch.where` by Booleans takes far longer.
 """
 
 from __future__ import annotations
@@ -12,38 +12,39 @@ import torch
 from torch import Tensor
 
 BITS = {torch.float64: torch.int64, torch.float32: torch.int32, torch.float16: torch.int16, torch.bfloat16: torch.int16}
-"""The integer that holds a number's bits."""
+"""The integer type that holds a number's bits."""
 PAIRS = {torch.int32: torch.int64, torch.int16: torch.int32}
-"""The integer that holds two of them side by side, the first in its lower half."""
+"""The integer type that holds two of them side by side, the first in its lower half."""
 
 keep_above = torch.ops.aten.threshold_backward.grad_input
-"""`(values, where, threshold, grad_input=out)`: values where another tensor is above the threshold, and 0 elsewhere."""
+"""`(values, where, threshold, grad_input=out)`: keep values at entries of `where` above the threshold, else write 0."""
 
 Pool = Callable[[Tensor, int, Tensor], object]
 """Reduce `(clients, rows, columns)` over `k x k` patches, ragged edges included, into the last argument."""
 Choose = Callable[..., object]
-"""Make one tensor of two, entry by entry, into `out`, which may be the first."""
+"""Combine two tensors entry by entry into `out`, which may be the first of them."""
 
 
 def maximum(block: Tensor, kernel: int, out: Tensor) -> None:
     """Take the largest entry of each patch."""
-    along = kernel == 2 and _even(block) and torch.get_num_threads() > 1  # they read memory as it lies; one writes less
+    # Folding along rows first reads memory in order, which suits several threads; one writes less the other way round.
+    along = kernel == 2 and _even(block) and torch.get_num_threads() > 1
     first, then = (2, 1) if along else (1, 2)
     _along(_along(block, kernel, torch.maximum, first), kernel, torch.maximum, then, out)
 
 
 def total(block: Tensor, kernel: int, out: Tensor) -> None:
-    """Add the entries of each patch."""
+    """Add up the entries of each patch."""
     _along(_along(block, kernel, torch.add, 1), kernel, torch.add, 2, out)
 
 
 def magnitude(block: Tensor, kernel: int, out: Tensor) -> None:
-    """Take the entry of the largest absolute value of each patch, sign kept, the first on ties."""
-    _along(_along(block, kernel, _larger, 2), kernel, _larger, 1, out)  # row by row: the first is left of, then above
+    """Take the entry of largest absolute value of each patch, sign included, the first on ties."""
+    _along(_along(block, kernel, _larger, 2), kernel, _larger, 1, out)  # ties: the upper row, then the left entry
 
 
 def keep_first(block: Tensor, chosen: Tensor, kernel: int, out: Tensor) -> None:
-    """Keep the first entry of each patch that is the chosen one, and write 0 elsewhere."""
+    """Keep the first entry of each patch that equals the chosen one, and write 0 elsewhere."""
     bits = BITS[block.dtype]
     entries, wanted, kept = block.view(bits), chosen.view(bits), out.view(bits)
     if kernel == 2 and _even(block):
@@ -59,7 +60,7 @@ def keep_first(block: Tensor, chosen: Tensor, kernel: int, out: Tensor) -> None:
 
 
 def _keep_first_of_four(entries: Tensor, wanted: Tensor, kept: Tensor) -> None:
-    """Do so for 2 x 2: of a pair's two hits `pair & -pair` is the lower, which is the first."""
+    """Do the same for 2 x 2 patches: `pair & -pair` is the lower of a pair's two hits, which is the first."""
     bits, pairs = wanted.dtype, PAIRS[wanted.dtype]
     single = 8 * bits.itemsize
     twice = wanted.to(pairs)
@@ -70,7 +71,7 @@ def _keep_first_of_four(entries: Tensor, wanted: Tensor, kept: Tensor) -> None:
         first = hits.view(pairs)
         above, free = free, -first
         first &= free
-        if above is not None:  # what was negative is taken
+        if above is not None:  # negative: the row above has a hit
             keep_above(first, above[:, : row.shape[1]], -1, grad_input=first)
         torch.mul(row, hits, out=into)
 
@@ -94,18 +95,18 @@ def _along(block: Tensor, kernel: int, fold: Choose, dim: int, out: Tensor | Non
 
 
 def _parts(block: Tensor, kernel: int, dim: int) -> list[Tensor]:
-    """See every `kernel`-th of a dimension: from the first, from the second, and so on."""
+    """View every `kernel`-th entry of a dimension: from the first, from the second, and so on."""
     ahead = (slice(None),) * dim
     return [block[(*ahead, slice(at, None, kernel))] for at in range(min(kernel, block.shape[dim]))]
 
 
 def _even(block: Tensor) -> bool:
-    """Say whether its rows are pairs of numbers that one integer holds."""
+    """Return whether rows consist of pairs of numbers that fit one integer."""
     return block.shape[2] % 2 == 0 and BITS.get(block.dtype) in PAIRS
 
 
 def _in_pairs(block: Tensor, fold: Choose, out: Tensor | None) -> Tensor:
-    """Fold every two neighbours of a row: each with the next, and then leave out every second.
+    """Fold pairs of neighbours in a row: fold each entry with the next, then drop every second result.
 
     Both run in vector registers; reading every second number does not.
     """
@@ -118,7 +119,7 @@ def _in_pairs(block: Tensor, fold: Choose, out: Tensor | None) -> Tensor:
 
 
 def _larger(first: Tensor, then: Tensor, out: Tensor) -> None:
-    """Take the number of the larger absolute value, the first on ties: without their signs, bits rise with numbers."""
+    """Take the number of larger absolute value, the first on ties: without signs, bits are ordered like numbers."""
     bits = BITS[first.dtype]
     one, other, unsigned = first.view(bits), then.view(bits), torch.iinfo(bits).max
     further = (other & unsigned).sub_(one & unsigned)

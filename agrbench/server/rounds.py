@@ -1,4 +1,4 @@
-"""What the server has and sees in a round: `Server`, `Round`, and the fields that are computed when first read."""
+"""What a rule can read in a round: `Server`, `Round`, and fields that are computed when first read (`Lazy`)."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ Evaluate = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 class Lazy(Generic[T]):
-    """A dataclass field that is set to a function, and read as its result; the function runs on the first read.
+    """A dataclass field that is set to a function and read as its result; the function runs on the first read.
 
     Raises:
-        AgrbenchError: the field is read but was not set. The message asks for `keyword=` (by default the field's name)
-            and describes it as `what`.
+        AgrbenchError: if the field is read but was not set. The message asks for `keyword=` (by default the field's
+            name) and describes it as `what`.
     """
 
     def __init__(self, what: str, keyword: str = "") -> None:
@@ -73,13 +73,13 @@ class Gradients:
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class Server:
-    """What the server itself has; each part is given as a function and computed when a rule first reads it.
+    """What the server itself has; each part is set to a function and computed when a rule first reads it.
 
     `root` is its own update on the trusted root set `(parameters,)`, trained like a client's; `evaluate(updates)`
     applies each row of `(k, parameters)` alone to the global model and returns `(loss, accuracy)` on the root set,
     each `(k,)`; `gradients` differentiates the global model; `model` holds the global parameters and `previous` the
-    last combined step (0 in the first round), both `(parameters,)`; `sizes` says how many examples each client claims
-    to have, `(clients,)`.
+    last combined step (0 in the first round), both `(parameters,)`; `sizes` is the number of examples that each client
+    claims to have, `(clients,)`.
     """
 
     root: Lazy[Tensor] = Lazy("the server's own update, (parameters,)")
@@ -94,13 +94,13 @@ class Server:
 class Round:
     """What a defense or a row stage sees of one round.
 
-    `n` counts the rows, which live on `device`. `view` `(n, features)` is what the stages so far made of the updates,
-    and `view_layout` holds its layers; `updates` `(n, parameters)` are the originals, mixed by the row stages so far,
-    and `layout` describes them; `sizes` `(n,)` says how many examples each row stands for, mixed as the rows are.
+    `n` is the number of rows, which are on `device`. `view` `(n, features)` is the updates as the stages so far show
+    them, and `view_layout` holds its layers; `updates` `(n, parameters)` are the originals, mixed by the row stages so
+    far, and `layout` describes them; `sizes` `(n,)` is the number of examples behind each row, mixed like the rows.
     `clients` names the client of each row (`None` after a row stage that is not square); `byzantine` is the server's
     bound on malicious rows; `geometry` is that of the view; `see` maps server vectors `(k, parameters)` through the
-    same column stages; `memory` lives as long as the run; `number` counts rounds from 1; `rng` belongs to this plugin
-    in this round.
+    same column stages; `memory` lasts for the whole run; `number` counts rounds from 1; `rng` is this plugin's own in
+    this round.
     """
 
     n: int

@@ -11,18 +11,19 @@ from agrbench.server.rounds import Round
 
 def smallest(scores: Tensor, count: int) -> Tensor:
     """Mark the `count` smallest of `(rows,)` scores, the first rows on ties: Boolean `(rows,)`."""
+    # Rows are in the order of client ids, and malicious ids are drawn at random: breaking ties by row favours nobody.
     kept = torch.zeros(len(scores), dtype=torch.bool, device=scores.device)
     kept[scores.argsort(stable=True)[:count]] = True
     return kept
 
 
 def clipping(norms: Tensor, radius: Tensor | float) -> Tensor:
-    """Give the factors that bring each norm down to `radius` where it is larger: `(rows,)`."""
+    """Return the factors that scale larger norms down to `radius`, and 1 for the others: `(rows,)`."""
     return torch.where(norms > radius, radius / norms, 1.0)
 
 
 def neighbourhood(distances: Tensor, neighbours: int, power: int = 2) -> Tensor:
-    """Score each row by its `neighbours` smallest distances to others (Krum), each to the `power`: `(rows,)`.
+    """Sum each row's `neighbours` smallest distances to others (Krum), each to the `power`: `(rows,)`.
 
     `distances` are squared, `(rows, rows)`.
     """
@@ -33,8 +34,8 @@ def neighbourhood(distances: Tensor, neighbours: int, power: int = 2) -> Tensor:
 def densest(closeness: Tensor, byzantine: int, neighbours: int | None, pairs: bool = False) -> Tensor:
     """Mark the `n - f` rows of the densest neighbourhoods: Boolean `(rows,)`.
 
-    A neighbourhood is a row's `neighbours` closest rows, itself included. It is as dense as the sum of the row's
-    `closeness` `(rows, rows)` to them; or, with `pairs`, the sum over all pairs among them.
+    A neighbourhood is a row's `neighbours` closest rows, itself included. Its density is the sum of the row's
+    `closeness` `(rows, rows)` to them or, with `pairs`, the sum over all pairs among them.
     """
     nearest = closeness.topk(_neighbours(neighbours, len(closeness)), dim=1)
     density = nearest.values.sum(1)
@@ -45,21 +46,21 @@ def densest(closeness: Tensor, byzantine: int, neighbours: int | None, pairs: bo
 
 
 def at_unit_norm(kept: Tensor, norms: Tensor) -> Tensor:
-    """Share evenly among the rows kept, each scaled to norm 1; a row of norm 0 stays as it is: `(rows,)`."""
+    """Weigh the kept rows equally, each scaled to norm 1; a row of norm 0 gets weight 0: `(rows,)`."""
     return torch.where(norms > 0, kept / norms, 0.0) / kept.sum()
 
 
 def judged(round: Round, impact: str) -> tuple[Tensor, Tensor]:
     """Measure the rows of the view on trusted data: loss and accuracy, each `(rows,)`.
 
-    With `impact="alone"` each is applied to the global model by itself. Otherwise it is left out of the mean of all,
+    With `impact="alone"`, each is applied to the global model by itself. Otherwise each is left out of the mean of all,
     and both are negated: the higher the loss without a row, the less harm it did (Fang et al., USENIX Security 2020).
     """
     if impact == "alone":
         return round.server.evaluate(round.view)
     others = (round.view.sum(0) - round.view) / max(round.n - 1, 1)
     loss, accuracy = round.server.evaluate(others)
-    return -loss.nan_to_num(nan=float("inf"), posinf=float("inf")), -accuracy  # it is the others that are no number
+    return -loss.nan_to_num(nan=float("inf"), posinf=float("inf")), -accuracy  # a NaN comes from the other rows
 
 
 def lowest_loss(loss: Tensor, byzantine: int) -> Tensor:

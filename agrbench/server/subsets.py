@@ -1,4 +1,4 @@
-"""The best of all subsets of rows: of smallest diameter, or of smallest largest eigenvalue."""
+"""Find the best subset of rows: of smallest diameter, or of smallest top eigenvalue of the covariance."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from torch import Tensor
 
 from agrbench.server.weighted_means import largest_eigenvalues
 
-BATCH = 1 << 21  # entries of the matrices whose eigenvalues are found at once
-TIE = 1e-12  # eigenvalues that differ by less, relatively, are equal
+BATCH = 1 << 21  # entries of the matrices whose eigenvalues are computed at once
+TIE = 1e-12  # eigenvalues whose relative difference is smaller count as equal
 
 
 def tightest(distances: Tensor, count: int) -> Tensor:
     """Mark the `count` rows of smallest diameter, the lexicographically first of several such sets: Boolean `(rows,)`.
 
-    Exact. Rows farther apart than a diameter exclude each other, so a set of it exists where few enough rows cover all
-    such pairs; the smallest is found by bisection over the distances, which need not be squared.
+    Exact, in milliseconds for 35 of 50 rows. Rows farther apart than a diameter exclude each other; a set of it exists
+    if `n - count` rows cover all these pairs, found by branching. The diameter is found by bisection over `distances`,
+    squared or not.
     """
     table = distances.cpu().numpy()
     n = len(table)
@@ -38,9 +39,9 @@ def tightest(distances: Tensor, count: int) -> Tensor:
 
 
 def flattest(distances: Tensor, count: int) -> Tensor:
-    """Mark the `count` rows whose covariance has the smallest largest eigenvalue, the first on ties: Boolean `(rows,)`.
+    """Mark the `count` rows whose covariance has the smallest top eigenvalue, the first on ties: Boolean `(rows,)`.
 
-    Every subset is tried.
+    All subsets are tried.
     """
     n = len(distances)
     subsets = torch.from_numpy(_subsets(n, count))
@@ -49,7 +50,7 @@ def flattest(distances: Tensor, count: int) -> Tensor:
 
 
 def flattened(distances: Tensor, count: int) -> Tensor:
-    """Drop, one at a time, the row without which the largest eigenvalue is smallest: Boolean `(rows,)`."""
+    """Repeatedly drop the row without which the top eigenvalue is smallest; mark the rest: Boolean `(rows,)`."""
     kept = torch.arange(len(distances), device=distances.device)
     while len(kept) > count:
         rest = kept.repeat(len(kept), 1)[~torch.eye(len(kept), dtype=torch.bool, device=kept.device)]
@@ -79,12 +80,12 @@ def _marked(rows: Tensor, n: int) -> Tensor:
 
 
 def _pairs(apart: NDArray[np.bool_]) -> list[int]:
-    """Write, for each row, the rows that it excludes as the bits of a number."""
+    """Encode, for each row, the rows that it excludes as the bits of an integer."""
     return [int.from_bytes(np.packbits(row, bitorder="little").tobytes(), "little") for row in apart]
 
 
 def _coverable(excludes: list[int], alive: int, budget: int) -> bool:
-    """Say whether leaving out `budget` of the rows `alive` leaves no two that exclude each other."""
+    """Return whether leaving out `budget` of the rows `alive` can leave no two that exclude each other."""
     while budget >= 0:
         degrees = {row: (excludes[row] & alive).bit_count() for row in _rows(alive)}
         most = max(degrees, key=degrees.__getitem__, default=None)
@@ -98,13 +99,13 @@ def _coverable(excludes: list[int], alive: int, budget: int) -> bool:
             if _coverable(excludes, alive & ~(1 << most), budget - 1):
                 return True
             return _coverable(excludes, alive & ~others, budget - others.bit_count())
-        out = 1 << most if lone is None else excludes[lone] & alive  # the only way, or as good as any other
+        out = 1 << most if lone is None else excludes[lone] & alive  # forced, or as good as any other choice
         alive, budget = alive & ~out, budget - 1
     return False
 
 
 def _first(excludes: list[int], n: int, count: int) -> int:
-    """Keep the lexicographically first `count` rows of which no two exclude each other."""
+    """Return, as bits, the lexicographically first `count` rows of which no two exclude each other."""
     kept, alive, budget = 0, (1 << n) - 1, n - count
     for row in range(n):
         if kept.bit_count() == count or not alive >> row & 1:

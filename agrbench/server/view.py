@@ -1,4 +1,4 @@
-"""The state that stages hand on: a matrix over rows and a view, made when first looked at."""
+"""The state passed from stage to stage: a matrix over rows and a view, which is made when first read."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from agrbench.server.rounds import Round, Server
 
 @dataclass(frozen=True)
 class View:
-    """What the stages so far made of the updates of the clients `heard`: a matrix over rows and a view.
+    """The updates of the clients `heard` after the stages so far: a matrix over rows and a view.
 
-    The matrix is `None` where it is the identity; `made` says that the view is there before it is asked for.
+    The matrix `mixing` is `None` if it is the identity; `made` is true if the view already exists.
     """
 
     updates: Tensor
@@ -37,7 +37,7 @@ class View:
 
     @classmethod
     def of(cls, updates: Tensor, layout: Layout, clients: tuple[int, ...]) -> View:
-        """Begin with the updates themselves."""
+        """Start from the updates themselves."""
 
         def view() -> Tensor:
             return updates
@@ -45,7 +45,7 @@ class View:
         return cls(updates, clients, None, len(updates), clients, view, layout, Geometry(view))
 
     def through(self, stage: Loaded[Stage], columns: Columns, out: Tensor) -> View:
-        """Look through a column stage, into `out`, when the view is first asked for."""
+        """Apply a column stage; the view is written into `out` when first read."""
 
         def look() -> Tensor:
             before = self.view()
@@ -58,7 +58,7 @@ class View:
         return replace(self, view=view, layout=columns.layout, geometry=geometry, made=False)
 
     def mixed(self, mix: Tensor) -> View:
-        """Mix the rows by shares in float64, in which those that add up to 1 do so."""
+        """Mix the rows by shares in float64, in which shares meant to add up to 1 do so."""
         view = cache(lambda: _mixed(mix, self.view()))
         return replace(
             self,
@@ -83,7 +83,7 @@ class View:
         number: int,
         rng: Generator,
     ) -> Round:
-        """Show it to a plugin."""
+        """Return this state as the round that a plugin sees."""
         return Round(
             n=self.rows,
             device=self.updates.device,
@@ -104,7 +104,7 @@ class View:
 
 
 def _mixed(mixing: Tensor, values: Tensor) -> Tensor:
-    """Mix rows; where each is only scaled, by its own number and not by a product with zeros."""
+    """Mix rows; if each is only scaled, multiply it by its factor rather than by a matrix of zeros."""
     shares = mixing.to(values)
     own = shares.diagonal()
     if len(shares) != len(values) or shares.count_nonzero() > own.count_nonzero():
