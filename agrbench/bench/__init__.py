@@ -1,1 +1,1 @@
-"""What defenses cost: time and memory of the server alone, without training or attack."""
+"""Benchmarks: what defenses cost in time and memory of the server alone, without training or attack."""

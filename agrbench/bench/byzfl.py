@@ -1,4 +1,4 @@
-"""Another library's rules beside ours: which of byzfl's is which, and what differs by definition."""
+"""Compare with the library byzfl: which of its rules corresponds to which of ours, and what differs by definition."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ UNTIMED = {
 
 
 def load() -> Any:
-    """Import byzfl without its benchmark subpackage, which needs torchvision and no aggregation rule needs.
+    """Import byzfl without its benchmark subpackage, which needs torchvision and which no aggregation rule needs.
 
     Raises:
-        AgrbenchError: it is not installed, or not whole.
+        AgrbenchError: it is not installed, or incomplete.
     """
     sys.modules.setdefault("byzfl.benchmark", types.ModuleType("byzfl.benchmark"))
     try:
@@ -62,7 +62,7 @@ def load() -> Any:
 
 
 def rule(byzfl: Any, spec: str, byzantine: int, columns: Iterable[str]) -> Rule | None:
-    """Make byzfl's counterpart of a stack, whose stages named in `columns` are left out; `None` where it has none."""
+    """Make byzfl's counterpart of a stack, ignoring the stages named in `columns`; return `None` if it has none."""
     *stages, last = (term.name for term in specs.parse(spec))
     stages = [stage for stage in stages if stage not in set(columns)]
     if last not in RULES or not set(stages) <= set(STAGES):
@@ -79,7 +79,7 @@ def rule(byzfl: Any, spec: str, byzantine: int, columns: Iterable[str]) -> Rule 
 
 
 def remarks(stacks: Iterable[str]) -> list[str]:
-    """Say what stands beside these stacks that is not the same by definition."""
+    """Explain byzfl's column for these stacks: what the ratio is, which rules differ, and which are not timed."""
     names = dict.fromkeys(term.name for spec in stacks for term in specs.parse(spec))
     found = [
         "byzfl / ours: its time over ours on the same tensor, with its defaults and f, in the same turns; it has no "

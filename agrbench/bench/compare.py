@@ -1,4 +1,4 @@
-"""Compare two outputs of `agrbench bench --format json`: the server's time as a ratio to fedavg's, never in seconds."""
+"""Compare two outputs of `agrbench bench --format json` by times relative to fedavg's, never by seconds."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from agrbench.results import store
 from agrbench.results.gate.compare import BETTER, LOST, NEW, SAME, WORSE, Comparison, Notice, Row
 from agrbench.specs import LARGEST
 
-TOLERANCE = 1.5  # times as long
+TOLERANCE = 1.5  # a slowdown by more than this factor is red
 SIZE = ("clients", "parameters", "byzantine", "dtype")
-ALIKE = ("device", "threads")  # without these ratios to fedavg do not compare
+ALIKE = ("device", "threads")  # ratios to fedavg can be compared only if these match
 Bench = dict[str, Any]
 
 
@@ -23,7 +23,7 @@ def read(path: Path) -> Bench:
     """Read and check a bench output.
 
     Raises:
-        RecordError: the file is damaged, something else, or of a newer schema.
+        RecordError: the file is damaged, is no bench output, or has a newer schema.
     """
     bench = store.load(path, "write it again with `agrbench bench --format json`")
     if not isinstance(bench, dict) or bench.get("kind") != "bench" or type(bench.get("schema")) is not int:
@@ -40,7 +40,7 @@ def read(path: Path) -> Bench:
 
 
 def _check(bench: Bench) -> None:
-    """Check what is read of it."""
+    """Check the fields that a comparison reads."""
     if type(bench["environment"]) is not dict or not all(type(bench[name]) is list for name in ("rows", "skipped")):
         raise ValueError("environment, rows or skipped is of the wrong type")
     for name in ("rows", "skipped"):
@@ -68,7 +68,7 @@ def compare_benches(base: Bench, head: Bench) -> Comparison:
     """Compare the ratios of every defense and size that both sides have measured.
 
     Raises:
-        AgrbenchError: they were measured on other devices or with other numbers of threads.
+        AgrbenchError: the two sides ran on different devices or with different numbers of threads.
     """
     for name in ALIKE:
         sides = [bench["environment"].get(name) for bench in (base, head)]
@@ -89,7 +89,10 @@ def _by_size(bench: Bench) -> dict[tuple[Any, ...], dict[str, Any]]:
 
 
 def _row(base: Mapping[str, Any], head: Mapping[str, Any]) -> Row:
-    """Divide HEAD's ratio by BASE's; the ranges of both repetitions say how far apart they are at least."""
+    """Divide HEAD's ratio by BASE's; they differ only if the ranges of both sides' repetitions do not overlap.
+
+    With five repetitions a side, chance separates them once in 126 times, however times are distributed.
+    """
     change = head["ratio"] / base["ratio"]
     low, high = head["ratio_low"] / base["ratio_high"], head["ratio_high"] / base["ratio_low"]
     verdict = WORSE if low > 1 else BETTER if high < 1 else SAME

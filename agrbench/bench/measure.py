@@ -1,4 +1,4 @@
-"""What every defense costs the server, by clients and parameters: time and memory beside fedavg's in the same run."""
+"""Measure what defenses cost the server, by clients and parameters: time and memory relative to fedavg's in one run."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from agrbench.plugins.registry import Registry
 from agrbench.plugins.stack import Stack
 from agrbench.progress import Tick, duration
 
-SHORT = 5e-3  # seconds that a sample lasts at least: shorter rounds are played several times
+SHORT = 5e-3  # seconds that a sample must last: shorter rounds are played several times
 Clock = Callable[[], float]
 Side = Callable[[], float]
-"""Take one sample: seconds a round."""
+"""Take one sample and return the seconds per round."""
 
 
 @dataclass(frozen=True)
 class BenchPlan:
-    """What to measure, `repeat` times each; what would take more seconds than `patience` at a size is left out.
+    """What to measure, `repeat` times each; a defense that would take over `patience` seconds at a size is left out.
 
-    `defenses` are canonical and begin with fedavg. `peer` is byzfl, where it is to stand beside.
+    `defenses` are canonical and begin with fedavg. `peer` is the module byzfl, or `None` to measure ours alone.
     """
 
     defenses: tuple[str, ...]
@@ -47,15 +47,15 @@ class BenchPlan:
 
     @property
     def points(self) -> int:
-        """Count what there is to measure."""
+        """Count the pairs of a defense and a size."""
         return len(self.defenses) * len(self.sizes)
 
 
 def run(plan: BenchPlan, registry: Registry, tell: Tick, clock: Clock = time.perf_counter) -> Report:
-    """Measure every defense at every size, the smallest first; torch's number of threads is set back afterwards.
+    """Measure every defense at every size, smallest first, and restore torch's number of threads.
 
     Raises:
-        AgrbenchError: fedavg itself cannot be measured.
+        AgrbenchError: nothing could be measured.
     """
     rows: list[Cost] = []
     skips: list[Skip] = []
@@ -73,7 +73,7 @@ def run(plan: BenchPlan, registry: Registry, tell: Tick, clock: Clock = time.per
 
 
 def _measure(bench: Bench, rows: list[Cost], skips: list[Skip], tell: Tick) -> list[str]:
-    """Add what every defense costs at one size, or why it has no row; give what there is to say about the peer."""
+    """Add each defense's cost at one size, or the reason why it has none; return remarks about the peer."""
     for spec in bench.plan.defenses:
         clients, parameters, _ = bench.size
         try:
@@ -85,7 +85,7 @@ def _measure(bench: Bench, rows: list[Cost], skips: list[Skip], tell: Tick) -> l
 
 
 class Bench:
-    """One size at work: its updates, and the baseline that every defense is timed beside."""
+    """The measurements at one size: its updates, and the baseline that every defense is timed against."""
 
     def __init__(self, plan: BenchPlan, size: Size, registry: Registry, clock: Clock) -> None:
         self.plan, self.size, self.registry, self.clock = plan, size, registry, clock
@@ -96,20 +96,20 @@ class Bench:
 
     @cached_property
     def baseline(self) -> Side:
-        """Time fedavg, however long it takes."""
+        """Return fedavg's sampler, which has no time limit."""
         return self._side(self._rounds(self.registry.stack(UNDEFENDED)), math.inf)
 
     @cached_property
     def least(self) -> int | None:
-        """Measure what fedavg takes of memory."""
+        """Measure fedavg's peak memory."""
         return self._peak(self.registry.stack(UNDEFENDED))
 
     def measure(self, spec: str, likely: float | None = None) -> Cost:
-        """Time a defense beside fedavg in turns, and measure its memory; `likely` guesses its seconds a round.
+        """Time a defense and fedavg in turns, and measure its memory; `likely` is a guess of its seconds per round.
 
         Raises:
-            Inapplicable: it is not defined for this size, it would take too long, or it took no update.
-            PluginError: its file is at fault.
+            Inapplicable: it is not defined for this size, would take too long, or combined no update.
+            PluginError: its file is faulty.
         """
         stack = self.registry.stack(spec)
         stack.check(self.size.clients, self.size.byzantine)
@@ -123,14 +123,14 @@ class Bench:
         )  # fmt: skip
 
     def _samples(self, spec: str, stack: Stack) -> list[tuple[float, ...]]:
-        """Sample fedavg, the defense and perhaps its peer, `repeat` times."""
+        """Sample fedavg, the defense and, if it has one, its peer, `repeat` times."""
         sides = [self.baseline, self._side(self._rounds(stack), self.plan.patience)]
         columns = [stage.name.partition("(")[0] for stage in stack.stages if stage.record.columns is not None]
         rule = byzfl.rule(self.plan.peer, spec, self.size.byzantine, columns) if self.plan.peer else None
         if rule is not None:
             try:
                 sides.append(self._side(lambda: self._waited(rule(self.updates)), self.plan.patience))
-            except Exception as error:  # whatever goes wrong in the other library, ours is timed
+            except Exception as error:  # ours is timed even if the other library fails
                 self.unpaired.append(f"Not beside byzfl: {spec} at {self._shape}: {type(error).__name__}: {error}.")
         return alternate(sides, self.plan.repeat)
 
@@ -149,15 +149,15 @@ class Bench:
         return checked
 
     def _side(self, play: Callable[[], object], patience: float) -> Side:
-        """Play, to warm up and to see how long it takes, and give what samples it.
+        """Play a round to warm up and to estimate its time, and return a function that samples it.
 
         Raises:
-            Inapplicable: repetitions would take longer than the patience lasts.
+            Inapplicable: the repetitions would take longer than `patience` seconds.
         """
         first = sample(play, 1, self.clock)
         self._afford(first, patience)
         if first < 10 * SHORT:
-            first = sample(play, 1, self.clock)  # the first round also made buffers and woke threads
+            first = sample(play, 1, self.clock)  # the first also allocated buffers and started threads
         calls = max(math.ceil(SHORT / first), 1) if first > 0 else 1
         return lambda: sample(play, calls, self.clock)
 
@@ -169,7 +169,7 @@ class Bench:
             )
 
     def _peak(self, stack: Stack) -> int | None:
-        """Measure the updates and what a new judge and its first round take besides."""
+        """Measure the peak memory of the updates, a new judge and its first round together."""
         grown = machine.growth(lambda: self.work.rounds(self.work.judge(stack))(), self.plan.device)
         return None if grown is None else grown + self.updates.nbytes
 
@@ -180,7 +180,7 @@ class Bench:
 
 
 def sample(play: Callable[[], object], calls: int, clock: Clock) -> float:
-    """Give the seconds of one of so many rounds."""
+    """Return the mean seconds per round over `calls` rounds."""
     began = clock()
     for _ in range(calls):
         play()
@@ -188,7 +188,7 @@ def sample(play: Callable[[], object], calls: int, clock: Clock) -> float:
 
 
 def alternate(sides: Sequence[Side], repeat: int) -> list[tuple[float, ...]]:
-    """Sample all sides back to back, again and again, each time in the other order: what drifts hits them alike."""
+    """Sample all sides back to back, reversing the order each time: drift then affects all of them equally."""
     samples = []
     for turn in range(repeat):
         order = list(range(len(sides)))[:: -1 if turn % 2 else 1]

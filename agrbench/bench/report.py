@@ -1,4 +1,4 @@
-"""What defenses cost: rows of measured times and memory, how they grow, and how they are shown; nothing is run here."""
+"""Report what defenses cost: measured times and memory, how they grow, and their tables; nothing is run here."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from agrbench.cells import AMPLIFIER, UNDEFENDED
 from agrbench.results.formats import NONE, Entry, Table, with_interval
 
 BENCH_SCHEMA = 1
-LEAST = 4 << 20  # bytes of fedavg's below which no ratio is shown: the kernel counts to about a MiB
-LIKELY = 2.0, 1.0  # exponents of clients and parameters where nothing tells: a rule that looks at pairs of rows
-STEEPEST = 3.0, 2.0  # more than that is noise: a fit of three small sizes can say anything
+LEAST = 4 << 20  # bytes; if fedavg used less, no ratio is shown, because the kernel counts to about a MiB
+LIKELY = 2.0, 1.0  # exponents of clients and parameters if unknown: those of a rule that compares pairs of rows
+STEEPEST = 3.0, 2.0  # steeper growth is noise: a fit of three small sizes can yield anything
 Times = Mapping[tuple[int, int], float]
 """Seconds by `(clients, parameters)`."""
 
 
 @dataclass(frozen=True)
 class Ratios:
-    """The median of the ratios of paired repetitions, and the least and the largest of them."""
+    """The median of the ratios of paired repetitions, with the smallest and the largest."""
 
     median: float
     low: float
@@ -33,7 +33,7 @@ class Ratios:
 
     @classmethod
     def of(cls, above: Sequence[float], below: Sequence[float]) -> Ratios:
-        """Divide repetition by repetition."""
+        """Divide the repetitions pairwise."""
         ratios = [one / other for one, other in zip(above, below, strict=True)]
         return cls(statistics.median(ratios), min(ratios), max(ratios))
 
@@ -43,10 +43,10 @@ class Ratios:
 
 @dataclass(frozen=True)
 class Cost:
-    """What one defense cost at one size: seconds a round, their ratio to fedavg, and the peak of memory.
+    """What one defense cost at one size: seconds per round, their ratio to fedavg's, and peak memory.
 
-    `peak_bytes` counts the updates and what the server holds besides, `None` where the system cannot tell; `peer` is
-    the other library's time over ours.
+    `peak_bytes` counts the updates and everything else that the server holds, `None` if the system does not report it;
+    `peer` is the other library's time over ours.
     """
 
     defense: str
@@ -61,7 +61,7 @@ class Cost:
     peer: Ratios | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """Give one flat row; what was not asked for is not in it."""
+        """Return one flat row, without the peer's ratio if there is none."""
         flat: dict[str, Any] = {}
         for name, value in ((each.name, getattr(self, each.name)) for each in dataclasses.fields(self)):
             if name == "peer" and value is None:
@@ -76,7 +76,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Skip:
-    """A defense that was not measured at a size, and why; `failed` where its own file is at fault."""
+    """A defense that was not measured at a size, and why; `failed` if its own file is faulty."""
 
     defense: str
     clients: int
@@ -85,13 +85,13 @@ class Skip:
     failed: bool = False
 
     def as_json(self) -> dict[str, Any]:
-        """Give what a reader needs."""
+        """Return all fields but `failed`."""
         return {name: value for name, value in vars(self).items() if name != "failed"}
 
 
 @dataclass(frozen=True)
 class Report:
-    """All that one run measured."""
+    """Everything that one run measured."""
 
     environment: Mapping[str, Any]
     repeat: int
@@ -101,11 +101,11 @@ class Report:
 
     @cached_property
     def exponents(self) -> dict[str, tuple[float | None, float | None]]:
-        """Fit how each defense's time grows with the clients and with the parameters."""
+        """Fit how each defense's time grows with clients and with parameters."""
         return {name: exponents(times(self.rows, name)) for name in dict.fromkeys(row.defense for row in self.rows)}
 
     def as_json(self) -> dict[str, Any]:
-        """Give the whole report as one object (docs/bench.md)."""
+        """Return the whole report as one object (docs/bench.md)."""
         return {
             "schema": BENCH_SCHEMA,
             "kind": "bench",
@@ -118,14 +118,14 @@ class Report:
 
 
 def times(rows: Sequence[Cost], defense: str) -> dict[tuple[int, int], float]:
-    """Give the seconds that a defense took, by size."""
+    """Return a defense's seconds by size."""
     return {(row.clients, row.parameters): row.seconds for row in rows if row.defense == defense}
 
 
 def exponents(taken: Times) -> tuple[float | None, float | None]:
     """Fit `seconds ~ clients^a * parameters^b` by least squares in logarithms: `(a, b)`.
 
-    An exponent is `None` where there is one size only, both are where the sizes do not tell them apart.
+    An exponent is `None` if its variable has a single value; both are `None` if the sizes do not separate them.
     """
     if not taken:
         return None, None
@@ -140,7 +140,7 @@ def exponents(taken: Times) -> tuple[float | None, float | None]:
 
 
 def expected(taken: Times, clients: int, parameters: int) -> float | None:
-    """Guess the seconds at another size from those measured, growing in proportion or faster; `None` from nothing."""
+    """Extrapolate the seconds to another size, growing at least in proportion; return `None` without measurements."""
     if not taken:
         return None
     fits = zip(exponents(taken), LIKELY, STEEPEST, strict=True)
@@ -150,7 +150,7 @@ def expected(taken: Times, clients: int, parameters: int) -> float | None:
 
 
 def tables(report: Report) -> list[Table]:
-    """Show one table a size, base beside amplified, one of the exponents where there are any, and notes below."""
+    """Make one table per size, base next to amplified, one of exponents if there are any, and notes below the last."""
     sizes = dict.fromkeys((row.clients, row.parameters) for row in report.rows)
     made = [_of_size(report, [row for row in report.rows if (row.clients, row.parameters) == size]) for size in sizes]
     if any(fit != (None, None) for fit in report.exponents.values()):
@@ -161,7 +161,7 @@ def tables(report: Report) -> list[Table]:
 
 
 def pairs(defenses: Sequence[str]) -> dict[str, str | None]:
-    """Name the amplified form that stands beside each defense; one whose base is there has no line of its own."""
+    """Map each defense to its measured amplified form, if any; a form listed with its base has no entry itself."""
     amplified = {name: f"{AMPLIFIER}+{name}" for name in defenses}
     beside = {other for other in amplified.values() if other in defenses}
     return {name: other if other in beside else None for name, other in amplified.items() if name not in beside}

@@ -1,9 +1,9 @@
-"""What a defense is timed on: the updates of a round of a given size, and a server that has a model and a root set.
+"""What defenses are timed on: the updates of a round of a given size, and a server with a model and a root set.
 
-Every defense of a size gets the same. The model is a perceptron of one hidden layer between 446 features and 30
-classes, LOCATION30's, as wide as comes nearest to the wanted number of parameters; the root set has 300 examples. The
-updates are the server's own (one gradient step) plus normal noise of the same norm, and its reverse plus such noise
-from the malicious clients, who come last.
+All defenses of a size share one workload. The model is a perceptron with one hidden layer between 446 features and 30
+classes (those of LOCATION30), whose width brings it nearest to the wanted number of parameters; the root set has 300
+examples. Honest clients send the server's own update (one gradient step) plus normal noise of the same norm; malicious
+clients, who come last, send its reverse plus noise of that norm.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ EACH = FEATURES + 1 + CLASSES  # parameters that a hidden unit adds
 
 
 class Size(NamedTuple):
-    """How many clients send how many parameters, and how many of them the server takes to be malicious."""
+    """How many clients send how many parameters, and how many of the clients the server assumes to be malicious."""
 
     clients: int
     parameters: int
@@ -41,10 +41,10 @@ class Size(NamedTuple):
 
 
 def nearest(parameters: int) -> int:
-    """Give the number of parameters, nearest to a wanted one, that a model of one hidden layer has.
+    """Return the number of parameters nearest to `parameters` that a model with one hidden layer can have.
 
     Raises:
-        AgrbenchError: no such model is that small.
+        AgrbenchError: even the smallest such model has more.
     """
     smallest = EACH + CLASSES
     if parameters < smallest:
@@ -53,10 +53,10 @@ def nearest(parameters: int) -> int:
 
 
 def sizes(clients: Iterable[int], parameters: Iterable[int], byzantine: float | str) -> tuple[Size, ...]:
-    """Combine numbers of clients and of parameters; a whole `byzantine` is a number, any other a share of the clients.
+    """Combine numbers of clients and of parameters; an integer `byzantine` is a number, a float a share of the clients.
 
     Raises:
-        AgrbenchError: a model is too small, or the malicious clients would not leave an honest one.
+        AgrbenchError: a model is too small, or `byzantine` is not a number or share that leaves an honest client.
     """
     if isinstance(byzantine, str):
         raise AgrbenchError(f"--byzantine is {byzantine}; write a share such as 0.2, or a number such as 4")
@@ -70,7 +70,7 @@ def sizes(clients: Iterable[int], parameters: Iterable[int], byzantine: float | 
 
 
 class Workload:
-    """One size at work; `size.parameters` must be a number that `nearest` gives."""
+    """The workload of one size; `size.parameters` must be a number that `nearest` returns."""
 
     def __init__(self, size: Size, dtype: torch.dtype, device: torch.device) -> None:
         self.size, self.device, self.randomness = size, device, partial(generator, 0)
@@ -82,7 +82,7 @@ class Workload:
 
     @cached_property
     def trainer(self) -> Trainer:
-        """Train the root set like a client's shard: one gradient step."""
+        """Return the trainer of the root set, which trains like a client's shard: one gradient step."""
         return Trainer(self.learner, [self.root], Schedule("sgd", RATE))
 
     @cached_property
@@ -98,11 +98,11 @@ class Workload:
         return rows
 
     def judge(self, stack: Stack) -> Judge:
-        """Put a stack to work, with nothing remembered, not even what a layout keeps of its folds."""
+        """Make a stack's judge that remembers nothing, not even the folds that a layout caches."""
         return Judge(stack, replace(self.learner.layout), self.randomness, self.device)
 
     def rounds(self, judge: Judge) -> Callable[[], Outcome]:
-        """Give a function that plays one more round and waits for its end, the server knowing nothing of it before."""
+        """Return a function that plays and awaits one more round, for which the server has precomputed nothing."""
         numbers = itertools.count(1)
 
         def play() -> Outcome:
@@ -115,7 +115,7 @@ class Workload:
         return play
 
     def server(self, number: int) -> Server:
-        """Give a server that has yet to train and to evaluate; each round another update stands for its last step."""
+        """Return a server that has not trained or evaluated yet; its last step is a different update each round."""
         return Server(
             root=lambda: self.trainer.train(self.model)[0],
             evaluate=lambda: partial(self.learner.evaluate, self.model, examples=self.root),

@@ -1,1 +1,1 @@
-"""Run cells: the round loop, the grid that names cells, and the processes that compute them."""
+"""Simulation of cells: the round loop, the grids that list cells, and the processes that run them."""

@@ -1,4 +1,4 @@
-"""Run many cells in spawned processes, one record each; a process that dies costs its cell and no other."""
+"""Run many cells in spawned processes and write one record each; a process that dies costs only its own cell."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 
 def compute(cell: Cell, registry: Registry, alone: bool, tree: Tree | None = None) -> Record:
-    """Simulate a cell, from what `tree` keeps of the cells before it on, and give its whole record.
+    """Simulate a cell, reusing what `tree` keeps from earlier cells, and return its complete record.
 
     Raises:
-        AgrbenchError: see `simulator.simulate`.
+        AgrbenchError: see `run.simulate`.
     """
     from agrbench import threads
     from agrbench.simulation.prefixes import Tree
@@ -42,7 +42,7 @@ def compute(cell: Cell, registry: Registry, alone: bool, tree: Tree | None = Non
 
 
 def attempt(cell: Cell, files: Sequence[Path], folder: Path, alone: bool) -> Record:
-    """Compute a cell in a worker and write its record, whatever comes of it."""
+    """Compute a cell in a worker, then write and return its record, even if the cell is skipped or fails."""
     tree = _tree(tuple(files))
     registry = tree.registry
     try:
@@ -59,9 +59,9 @@ def attempt(cell: Cell, files: Sequence[Path], folder: Path, alone: bool) -> Rec
 
 
 class Turns:
-    """Which process computes which cell next: cells of one trunk come one after the other in one process.
+    """The order of work: cells of one trunk run one after another in one process, which lets them share rounds.
 
-    A process that finds no trunk untouched takes half of the cells that wait for the busiest one.
+    A process that finds no unstarted trunk takes half of the cells that wait for the busiest process.
     """
 
     def __init__(self, cells: Iterable[Cell]) -> None:
@@ -72,7 +72,7 @@ class Turns:
         self._waiting: dict[int, deque[Cell]] = {}
 
     def next(self, place: int) -> Cell | None:
-        """Give the cell that the process at `place` computes next, `None` where none is left."""
+        """Return the next cell for the process at `place`, or `None` if none is left."""
         if not self._waiting.get(place):
             self._waiting[place] = self._untouched.popleft() if self._untouched else self._half()
         mine = self._waiting[place]
@@ -84,9 +84,9 @@ class Turns:
 
 
 def execute(cells: Sequence[Cell], registry: Registry, store: Store, jobs: int) -> Iterator[Record]:
-    """Compute cells in `jobs` processes, giving each record once it is on disk.
+    """Compute cells in `jobs` processes, yielding each record once it is on disk.
 
-    Each process is a pool of its own, so that one that dies (out of memory, say) names its cell.
+    Each process has a pool to itself. If it dies (out of memory, for example), its cell is known.
     """
     turns, jobs = Turns(cells), min(jobs, len(cells))
     pools = {place: _pool() for place in range(jobs)}
@@ -122,7 +122,7 @@ def _pool() -> ProcessPoolExecutor:
 
 
 def _stop(pool: ProcessPoolExecutor, busy: bool) -> None:
-    """End a pool, at once if it is busy: a record is on disk whole or not at all."""
+    """Shut a pool down, killing it if it is busy: records are written whole or not at all."""
     processes: list[Any] = list((pool._processes or {}).values()) if busy else []
     for process in processes:
         process.terminate()
@@ -131,12 +131,12 @@ def _stop(pool: ProcessPoolExecutor, busy: bool) -> None:
 
 def _begin() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    machine.use_large_pages()
+    machine.use_large_pages()  # keeping large blocks in malloc instead fragments its heap: 860 MB to hold 100
 
 
 @cache
 def _tree(files: tuple[Path, ...]) -> Tree:
-    """Read plugin files once a worker, and keep there what its cells share."""
+    """Read plugin files once per worker, and keep what the worker's cells share."""
     from agrbench.simulation.prefixes import Tree
 
     return Tree(Registry(files, forgiving=True))

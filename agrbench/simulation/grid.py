@@ -1,4 +1,4 @@
-"""A grid in words becomes cells: every attack x defense, base and amplified, with what the metrics need besides."""
+"""Expand grids of datasets, attacks, defenses and seeds into cells, and plan which of the cells to compute."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ SETTINGS = tuple(f.name for f in dataclasses.fields(Cell) if f.name not in ("dat
 
 @dataclass(frozen=True)
 class Grid:
-    """The axes of a grid and the settings of all its cells.
+    """The axes of a grid and the settings shared by all its cells.
 
-    `forms` says which forms of a base defense run: `"both"`, `"base"` or `"amplified"`.
+    `forms` selects the forms of a base defense that run: `"both"`, `"base"` or `"amplified"`.
     """
 
     datasets: tuple[str, ...]
@@ -35,7 +35,7 @@ class Grid:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a grid comes to: cells to compute, cells already there, cells that do not exist and why."""
+    """A planned grid: all cells, the inapplicable ones with reasons, those ready, those to compute, and stale ones."""
 
     cells: tuple[Cell, ...]
     skips: Mapping[Cell, str]
@@ -45,14 +45,14 @@ class Plan:
 
 
 def sound(grids: Sequence[Grid], registry: Registry) -> tuple[tuple[Grid, ...], list[PluginError]]:
-    """Leave out the specs whose plugin files are broken, so that the others can run; give what is wrong with them.
+    """Remove the specs whose plugin files are broken; return the remaining grids and the errors.
 
     Raises:
-        PluginError: nothing of an axis is left, or nothing names a broken file.
+        PluginError: an axis has no spec left, or a plugin file is broken that no spec names.
     """
     wrong: dict[str, PluginError] = {}
     loaders = {"dataset": registry.dataset, "attack": registry.attack, "defense": registry.stack}
-    for steps in ({kind: partial(registry.canonical, kind) for kind in loaders}, loaders):  # spellings first: no torch
+    for steps in ({kind: partial(registry.canonical, kind) for kind in loaders}, loaders):  # names first: no torch
         for kind, step in steps.items():
             for spec in _unique(spec for grid in grids for spec in getattr(grid, f"{kind}s")):
                 try:
@@ -77,8 +77,8 @@ def _without(grid: Grid, wrong: Mapping[str, PluginError]) -> Grid:
 def expand(grids: Iterable[Grid], registry: Registry) -> tuple[Cell, ...]:
     """List the cells of grids, each once: base and amplified forms of every defense under every attack.
 
-    The undefended run of every attack and the unattacked run of every defense come with them, since the metrics compare
-    with those. The order in a grid is by dataset, seed, defense and attack, the baseline first.
+    The undefended run of every attack and the unattacked run of every defense are included, because the metrics compare
+    with them. The order in a grid is by dataset, seed, defense and attack, baselines first.
     """
     return tuple(dict.fromkeys(cell for grid in grids for cell in _cells(grid, registry)))
 
@@ -92,7 +92,7 @@ def _cells(grid: Grid, registry: Registry) -> Iterator[Cell]:
 
 
 def plan(cells: Sequence[Cell], registry: Registry, store: Store, keep_stale: bool = False) -> Plan:
-    """Sort cells into those there, those to compute (failed or stale ones again) and those that do not exist."""
+    """Sort cells into ready ones, ones to compute (missing, failed or, by default, stale) and inapplicable ones."""
     skips: dict[Cell, str] = {}
     ready: list[Cell] = []
     waiting: list[Cell] = []
@@ -117,7 +117,7 @@ def plan(cells: Sequence[Cell], registry: Registry, store: Store, keep_stale: bo
 
 
 def forms(defenses: Iterable[str], registry: Registry, which: str) -> list[str]:
-    """Give each spec in its one form; one without a column stage is followed by its amplified form."""
+    """List specs in canonical form, each in the forms `which` selects; one with a column stage stays as it is."""
     found = []
     for base in [registry.canonical("defense", spec) for spec in defenses]:
         stages = registry.entries("defense", base)[:-1]

@@ -1,4 +1,4 @@
-"""What a run measures on its way, in the form that its record has."""
+"""Collect the curves, rates, counts and times of a run, in the form of its record."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ RATES = ("malicious_share", "precision", "recall")
 
 
 class Heard(NamedTuple):
-    """What a log keeps of an outcome, which holds large tensors: its weights, where the round was attacked."""
+    """What a log keeps of an outcome, which itself holds large tensors; unattacked rounds have no `weights`."""
 
     weights: Tensor | None
     distrusted: Tensor | None
@@ -24,35 +24,37 @@ class Heard(NamedTuple):
 
 
 class Log:
-    """The curves, rates, counts and times of one run; the clock runs from when it is made until it is stopped."""
+    """The curves, rates, counts and times of one run; its clock runs from creation until `stop`."""
 
     def __init__(self, honest: Tensor, malicious: Tensor) -> None:
         self._honest, self._malicious = honest, malicious
         self._curves: dict[str, list[Any]] = {name: [] for name in CURVES}
         self._trust: dict[str, list[float | None]] = {name: [] for name in RATES}
         self._counts = {"rejected": 0, "rejected_honest": 0, "empty_steps": 0}
-        self._heard: list[Heard] = []  # since the last measurement; read only then, off the device
+        self._heard: list[Heard] = []  # since the last measurement; their values stay on the device until then
         self._played, self._server_s, self._all_s, self._began = 0, 0.0, 0.0, time.perf_counter()
 
     def branch(self) -> Log:
-        """Copy a stopped log, and let the copy's clock go on from there."""
+        """Copy a stopped log; the copy's clock continues from the stopped time."""
         other = copy.deepcopy(self)
         other._began = time.perf_counter() - self._all_s
         return other
 
     def stop(self) -> None:
-        """Take the time."""
+        """Record the elapsed time."""
         self._all_s = time.perf_counter() - self._began
 
     def played(self, outcome: Outcome, server_s: float, attacked: bool) -> None:
-        """Note what the server decided in one round, and the seconds that it took."""
+        """Record what the server decided in one round, and the seconds that it took."""
         self._played += 1
         self._server_s += server_s
-        weights = outcome.weights if attacked else None  # asked now: the next round overwrites the updates
+        # Weights may cost as much as a step, so read them only if needed, outside the server's time; but read them
+        # now, because the next round overwrites the updates.
+        weights = outcome.weights if attacked else None
         self._heard.append(Heard(weights, outcome.distrusted, outcome.rejected, outcome.empty is not None))
 
     def measured(self, number: int, values: dict[str, float | None]) -> None:
-        """Note what the global model does after `number` rounds, and the mean rates since the last time."""
+        """Record measurements of the global model after `number` rounds, and the mean rates since the last ones."""
         for name, value in {"rounds": number, **values}.items():
             self._curves[name].append(value)
         seen = [
@@ -70,7 +72,7 @@ class Log:
         self._heard.clear()
 
     def as_record(self, classes: int, targeted: bool) -> dict[str, Any]:
-        """Give the measured part of a record."""
+        """Return the measured part of a record; `classes` allows comparing the accuracy with chance."""
         curves: dict[str, Any] = dict(self._curves)
         if not targeted:
             curves |= dict.fromkeys(("success", "success_untriggered"))
@@ -79,7 +81,7 @@ class Log:
 
 
 def rates(weights: Tensor, distrusted: Tensor | None, malicious: Tensor) -> dict[str, float]:
-    """Measure how much of the weight went to malicious clients, and how well weight 0 found them."""
+    """Measure the malicious clients' share of absolute weight, and how precisely and completely weight 0 found them."""
     found = {}
     total = float(weights.abs().sum())
     if total > 0:

@@ -1,4 +1,4 @@
-"""The grid as a tree: rounds that no attack touches are played once, and every attack branches off."""
+"""Share rounds between cells: rounds before an attack are played once, and every attack branches off them."""
 
 from __future__ import annotations
 
@@ -15,23 +15,24 @@ from agrbench.simulation.run import Run
 
 
 class Tree:
-    """What one process keeps from cell to cell: one federation with its model, and one run as it is before any attack.
+    """What one process keeps between cells: one federation with its model, and one run as it is before any attack.
 
-    Cells of one trunk (`Cell.trunk`) one after the other share its rounds.
+    Consecutive cells of one trunk (`Cell.trunk`) share that run's rounds. Each cell is still computed and recorded
+    separately, so one that fails or kills its process costs no other.
     """
 
     def __init__(self, registry: Registry) -> None:
         self.registry = registry
         self._prepared: tuple[Cell, Prepared] | None = None
-        self._trunk: tuple[Cell, Run, int] | None = None  # with the peak of memory that it took
+        self._trunk: tuple[Cell, Run, int] | None = None  # the number is its peak memory
 
     def simulate(self, cell: Cell) -> dict[str, Any]:
-        """Run a cell and give the measured part of its record.
+        """Run a cell and return the measured part of its record.
 
-        Every run is a branch, the first of a trunk too, so that all are computed alike.
+        Every run is a branch, even the first of a trunk, so all are computed in the same way.
 
         Raises:
-            AgrbenchError: see `simulator.simulate`.
+            AgrbenchError: see `run.simulate`.
         """
         stack = self.registry.stack(cell.defense)
         stack.check(cell.clients, cell.bound)
@@ -41,13 +42,13 @@ class Tree:
         machine.reset_peak()
         run = stem.branch(cell, self.registry)
         run.play(cell.rounds)
-        alone = machine.peak() - _bytes(stem.carried)  # what the other branches wait for is not this cell's
+        alone = machine.peak() - _bytes(stem.carried)  # state kept for other branches is not this cell's
         return run.measured() | {"shared_rounds": stem.played if shared else 0, "peak_bytes": max(alone, highest)}
 
     def _grow(self, cell: Cell) -> tuple[Run, int]:
-        """Play a trunk's rounds, unless it is the last one."""
+        """Return a trunk's run and peak memory, playing its rounds unless it is the trunk kept last."""
         if self._trunk is None or self._trunk[0] != cell:
-            self._trunk = None  # makes room first
+            self._trunk = None  # free its memory first
             prepared = self._prepare(replace(cell, defense=UNDEFENDED))
             machine.reset_peak()
             run = Run(cell, self.registry, prepared)
@@ -56,7 +57,7 @@ class Tree:
         return self._trunk[1:]
 
     def _prepare(self, cell: Cell) -> Prepared:
-        """Load and deal out a cell's data, unless it was the last to be."""
+        """Load and distribute a cell's data, unless it is the cell prepared last."""
         if self._prepared is None or self._prepared[0] != cell:
             self._prepared = None
             dataset = self.registry.dataset(cell.dataset)
@@ -65,7 +66,7 @@ class Tree:
 
 
 def _bytes(value: object) -> int:
-    """Count the bytes of tensors in main memory, however deep."""
+    """Count the bytes of tensors in main memory, at any depth."""
     if isinstance(value, Tensor):
         return value.nbytes if value.device.type == "cpu" else 0
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""Load a dataset, deal it out to a cell's clients and build its model: what all runs of a seed share."""
+"""Load a dataset, distribute it to a cell's clients and build the model: what all runs of a seed share."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from agrbench.plugins.stack import Loaded, blame
 from agrbench.randomness import generator
 
 Prepared = tuple[Federation, Learner]
-"""What all runs of a dataset, a seed and settings share, and none of them changes."""
+"""What all runs with the same dataset, seed and settings share; none of them changes it."""
 
 
 def prepare(cell: Cell, dataset: Loaded[Dataset], data: tuple[Examples, Examples]) -> Prepared:
-    """Deal `(train, test)` data out to a cell's clients and build its model.
+    """Distribute `(train, test)` data to a cell's clients and build its model.
 
     Raises:
-        AgrbenchError: the examples do not suit the partition, the root set or the model.
+        AgrbenchError: the examples do not fit the partition, the root set or the model.
     """
     device, randomness = torch.device(cell.device), partial(generator, cell.seed)
     train, test = (part.to(device) for part in data)
@@ -36,7 +36,7 @@ def prepare(cell: Cell, dataset: Loaded[Dataset], data: tuple[Examples, Examples
 
 
 def load(dataset: Loaded[Dataset]) -> tuple[Examples, Examples]:
-    """Load a dataset and check what came."""
+    """Load a dataset and check that it returned two sets of examples."""
     with blame(dataset, "load"):
         train, test = dataset.record.load()
         for part in (train, test):

@@ -1,4 +1,4 @@
-"""The round loop: train, attack, judge, step, measure; the only loop over rounds in the project."""
+"""The round loop (train, attack, judge, step, measure): the only loop over rounds in the project."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from agrbench.simulation.preparation import Prepared, load, prepare
 
 @dataclass
 class State:
-    """What a run carries from round to round, besides its trainers' optimizer states and its judge's memory."""
+    """What a run carries from round to round, apart from its trainers' optimizer states and its judge's memory."""
 
     model: Tensor
     previous: Tensor
@@ -38,7 +38,7 @@ class State:
 
 
 class Run:
-    """One cell at work: its data, its model, its attack and its judge; `played` counts its rounds."""
+    """One running cell: its data, model, attack and judge; `played` counts its rounds."""
 
     def __init__(self, cell: Cell, registry: Registry, prepared: Prepared | None = None) -> None:
         self.cell = cell
@@ -60,12 +60,12 @@ class Run:
         self.played, self.log = 0, Log(self.honest_ids, self.malicious_ids)
 
     def branch(self, cell: Cell, registry: Registry) -> Run:
-        """Go on under another attack, from a run that none has touched; only one of all branches may be at work.
+        """Fork this not-yet-attacked run under another attack. Forks share buffers: run one at a time.
 
-        What a run carries from round to round is copied; data and buffers, which each round overwrites, are shared.
+        The state carried from round to round is copied; data, and buffers that every round overwrites, are shared.
 
         Raises:
-            Inapplicable: attack and defense are kept apart.
+            Inapplicable: the attack rehearses, which the defense does not support.
         """
         other = copy.copy(self)
         other.cell, other.attack = cell, registry.attack(cell.attack)
@@ -76,16 +76,16 @@ class Run:
 
     @property
     def carried(self) -> tuple[Any, ...]:
-        """Give all that is copied where another run branches off."""
+        """Return everything that is copied when another run branches off."""
         return vars(self.state), self.judge.memories, *(trainer.state for trainer in self.trainers.values())
 
     @property
     def calm(self) -> int:
-        """Count the rounds that no attack touches, at the beginning."""
+        """Count the initial rounds that no attack touches."""
         return min(self.cell.first - 1, self.cell.rounds) if self.data.malicious else self.cell.rounds
 
     def play(self, last: int) -> None:
-        """Go on until round `last` has been played, and measure on the way."""
+        """Continue until round `last` has been played, measuring on the way."""
         if not self.played:
             self.log.measured(0, self.measure(0))
         for number in range(self.played + 1, last + 1):
@@ -96,7 +96,7 @@ class Run:
         self.log.stop()
 
     def measured(self) -> dict[str, Any]:
-        """Give the measured part of the record."""
+        """Return the measured part of the record."""
         training = {"rate": self.schedule.rate, "parameters": self.learner.layout.parameters}
         targeted = self.attack.record.trigger is not None
         return self.log.as_record(self.data.test.classes, targeted) | {"training": training}
@@ -108,7 +108,7 @@ class Run:
 
     @property
     def poisoned(self) -> Trainer:
-        """Return the trainer of the malicious clients on what the attack made of their shards."""
+        """Return the trainer of the malicious clients on their poisoned shards."""
         return self._trainer("poisoned", self._poisoned_shards)
 
     @property
@@ -125,7 +125,7 @@ class Run:
         """Poison the malicious clients' shards.
 
         Raises:
-            PluginError: the attack made no examples.
+            PluginError: the attack returned no examples.
         """
         labels = torch.cat([shard.labels for shard in self.data.shards])
         shards = []
@@ -144,7 +144,7 @@ class Run:
 
     @cached_property
     def probes(self) -> tuple[Examples, Examples] | None:
-        """Hold the test examples not of the target class, labelled as it: stamped, and as they are."""
+        """Return the test examples outside the target class, labelled as that class: stamped, and unstamped."""
         trigger = self.attack.record.trigger
         if trigger is None:
             return None
@@ -157,11 +157,11 @@ class Run:
         return stamped.take(others), plain.take(others)
 
     def attacked(self, number: int) -> bool:
-        """Say whether the malicious clients attack in this round."""
+        """Return whether the malicious clients attack in this round."""
         return self.cell.attack != UNATTACKED and number >= self.cell.first and bool(self.data.malicious)
 
     def round(self, number: int) -> tuple[Outcome, float]:
-        """Play one round; give what the server decided and the seconds that it took."""
+        """Play one round; return what the server decided and the seconds that it took."""
         state = self.state
         if number == self.cell.first and self.attacked(number) and self.attack.record.poison is not None:
             self.poisoned.take_over(self.clean, self.malicious_ids)
@@ -180,7 +180,7 @@ class Run:
         return outcome, spent
 
     def measure(self, number: int) -> dict[str, float | None]:
-        """Measure the global model on the test set, and under the trigger once the attack has begun."""
+        """Measure the global model on the test set and, once the attack has begun, under its trigger."""
         loss, accuracy = self._score(self.data.test)
         measured = {"accuracy": accuracy, "loss": loss, "success": None, "success_untriggered": None}
         if self.attacked(number) and self.probes is not None:
@@ -188,9 +188,9 @@ class Run:
         return measured
 
     def insider(self, number: int) -> Insider:
-        """Show the colluding clients this round, in which the clients have trained."""
+        """Return what the colluding clients see of this round, in which all clients have trained."""
         state, updates, malicious = self.state, self.clean.updates, self.malicious_ids
-        server = self._server(lambda: self.root.rehearse().train(state.model)[0])  # asked once, however often they ask
+        server = self._server(lambda: self.root.rehearse().train(state.model)[0])  # trained once for all rehearsals
         trial = cache(updates.clone)
 
         def respond(rows: Tensor) -> Tensor:
@@ -229,16 +229,16 @@ class Run:
         )
 
     def _gradients(self) -> Gradients:
-        """Let the server differentiate the global model; only the form of its examples is taken from its root set."""
+        """Let the server differentiate the global model; its root set provides only the examples' shape and classes."""
         shape, classes = tuple(self.data.root.features.shape[1:]), self.data.root.classes
         return Gradients(shape, classes, partial(self.learner.differentiate, self.state.model))
 
     def _learned_clean(self) -> Tensor:
-        """Give what the malicious clients learned from their own data."""
+        """Return the malicious clients' updates, trained on their own data."""
         return self.clean.updates.index_select(0, self.malicious_ids)
 
     def _learn_poison(self) -> Tensor:
-        """Train the malicious clients on poisoned data: from the global model, or from where clean training ended."""
+        """Train the malicious clients on poisoned data, from the global model or from where clean training ended."""
         if self.attack.record.poison is None:
             return self._learned_clean()
         if self.schedule.poisoned == "anew":
@@ -255,13 +255,13 @@ class Run:
         return float(loss), int(hits) / len(examples.labels)
 
     def _synchronize(self) -> None:
-        """Wait for the device, before and after the server's part, so that its seconds are its own; nothing is read."""
+        """Wait for the device, because only the server's own seconds should be timed; nothing is read back."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 
 
 def simulate(cell: Cell, registry: Registry, prepared: Prepared | None = None) -> dict[str, Any]:
-    """Run a cell from beginning to end, sharing nothing; give the measured part of its record.
+    """Run a cell from beginning to end, sharing nothing; return the measured part of its record.
 
     Raises:
         Inapplicable: the stack is not defined for the cell's clients and bound.

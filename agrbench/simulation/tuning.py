@@ -1,4 +1,4 @@
-"""Choose a dataset's learning rate: nobody attacks or defends, and held-out training rows measure."""
+"""Choose a dataset's learning rate from unattacked, undefended runs, measured on held-out training rows."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HELD_OUT = 0.1  # of the training rows
 
 
 class Trial(NamedTuple):
-    """What one rate came to: held-out accuracy on average from the first attacked round on, and at the end."""
+    """The result of one rate: held-out accuracy averaged from round `Cell.first` on, and at the end."""
 
     rate: float
     mean: float
@@ -28,14 +28,14 @@ class Trial(NamedTuple):
 
 
 def candidates(cell: Cell) -> tuple[float, ...]:
-    """Give the rates to try with a cell's optimizer."""
+    """Return the rates to try with a cell's optimizer."""
     return OPTIMIZERS[settings.read("schedule", cell.schedule).name].rates
 
 
 def tune(cell: Cell, rates: Sequence[float], registry: Registry) -> Iterator[Trial]:
-    """Run a cell's dataset and settings at each rate, undefended and unattacked, without touching the test set."""
+    """Try each rate with a cell's dataset and settings, undefended and unattacked, without using the test set."""
     cell = registry.canonical_cell(replace(cell, defense=UNDEFENDED, attack=UNATTACKED))
-    cells = [replace(cell, rate=rate) for rate in dict.fromkeys(rates)]  # wrong rates are refused before any run
+    cells = [replace(cell, rate=rate) for rate in dict.fromkeys(rates)]  # invalid rates raise before any run
     dataset = registry.dataset(cell.dataset)
     data = held_out(load(dataset)[0])
     with threads.using(cell.threads):
@@ -47,10 +47,10 @@ def tune(cell: Cell, rates: Sequence[float], registry: Registry) -> Iterator[Tri
 
 
 def held_out(train: Examples) -> tuple[Examples, Examples]:
-    """Split the training set once, at random, into rows to train on and rows to measure with."""
+    """Split the training set at random, always in the same way, into rows to train on and rows to measure with."""
     return split(train, max(round(HELD_OUT * len(train.labels)), 1), generator(0, "held out"))
 
 
 def best(trials: Sequence[Trial]) -> Trial:
-    """Give the trial of highest mean accuracy, the smallest rate on ties."""
+    """Return the trial with the highest mean accuracy, the smallest rate on ties."""
     return max(sorted(trials), key=lambda trial: trial.mean)

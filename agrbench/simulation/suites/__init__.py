@@ -1,4 +1,4 @@
-"""Suites: grids in words, as TOML files, shipped here or written by a user (docs/suites.md)."""
+"""Suites: grids written as TOML files, shipped in this folder or written by a user (docs/suites.md)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ KEYS = (*AXES, "seeds", "forms", "settings")
 
 @dataclasses.dataclass(frozen=True)
 class Suite:
-    """Grids that are run together, and what they are for."""
+    """Grids that run together, and a title that says what they are for."""
 
     title: str
     grids: tuple[Grid, ...]
@@ -38,13 +38,13 @@ def read(name: str) -> Suite:
     """Read a shipped suite by name, or a TOML file by path.
 
     Raises:
-        AgrbenchError: there is no such suite, or the file is not one; the message says what to write.
+        AgrbenchError: there is no such suite, or the file is not a valid one; the message says what to write.
     """
     return _read(name, ())
 
 
 def demanded(registry: Registry) -> list[str]:
-    """List the attacks, in canonical form, that a claim of robustness must survive: those of the suite `worst`."""
+    """List, in canonical form, the attacks that a claim of robustness must survive: those of the suite `worst`."""
     return [registry.canonical("attack", attack) for grid in read("worst").grids for attack in grid.attacks]
 
 
@@ -57,12 +57,12 @@ def choose(
     settings: Mapping[str, Any],
     forms: str | None = None,
 ) -> tuple[Grid, ...]:
-    """Take a suite, by default the demo, with the axes and settings that were given put in their place.
+    """Return the grids of a suite, by default the demo's, with the given axes and settings replaced.
 
-    Axes without a suite take the paper's settings, and an axis that was not given takes the demo's.
+    Axes given without a suite use the paper's settings; an axis that is not given is the demo's.
 
     Raises:
-        AgrbenchError: see `read`; or several grids of the suite have other datasets than those given.
+        AgrbenchError: see `read`; or the suite has several grids, none of which has a given dataset.
     """
     grids = read(name or "demo").grids
     if name is None and (attacks or defenses or datasets):
@@ -73,7 +73,7 @@ def choose(
 
 def _read(name: str, within: tuple[str, ...]) -> Suite:
     if name.endswith(".toml") and within and within[-1].endswith(".toml"):
-        name = os.path.normpath(Path(within[-1]).parent / name)  # beside the file that includes it
+        name = os.path.normpath(Path(within[-1]).parent / name)  # relative to the file that includes it
     if name in within:
         raise AgrbenchError(f"{name} includes itself ({' > '.join([*within, name])}); take one include out")
     table = _table(_text(name), name)
@@ -103,7 +103,7 @@ def _text(name: str) -> str:
 
 
 def _table(text: str, name: str) -> dict[str, Any]:
-    """Read TOML and check its form."""
+    """Parse TOML and check its form."""
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -141,9 +141,9 @@ def _check(table: Mapping[str, Any], known: Sequence[str], name: str) -> None:
 
 
 def _over(grids: tuple[Grid, ...], changes: Mapping[str, Any], name: str) -> tuple[Grid, ...]:
-    """Put axes in the place of each grid's own, and settings over them.
+    """Replace each grid's axes and override its settings.
 
-    Datasets pick, among several grids, those that name them.
+    If there are several grids, `datasets` selects those that name them.
     """
     changes = dict(changes)
     if "datasets" in changes:
@@ -154,7 +154,7 @@ def _over(grids: tuple[Grid, ...], changes: Mapping[str, Any], name: str) -> tup
 
 
 def _settings(before: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Put settings over others; a schedule comes with its own rate, and drops one that was chosen for another."""
+    """Override settings; a new schedule brings its own rate and drops a rate that was chosen for another schedule."""
     if not isinstance(given.get("schedule"), str):
         return {**before, **given}
     schedule, rate = without_rate(given["schedule"])
@@ -163,7 +163,7 @@ def _settings(before: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, 
 
 
 def _picked(grids: tuple[Grid, ...], datasets: Sequence[str], name: str) -> tuple[Grid, ...]:
-    """Give each grid the datasets that it names, by plugin name; one grid alone takes any."""
+    """Return, for each dataset, the grids that name its plugin, reduced to it; a single grid accepts any dataset."""
     if len(grids) == 1:
         return (dataclasses.replace(grids[0], datasets=tuple(datasets)),)
     picked = []
