@@ -1,1 +1,1 @@
-"""The shipped defenses and stages, one a file."""
+"""The shipped defenses and stages, one per file."""

@@ -20,11 +20,11 @@ def amp(
     fold: Literal["layers", "released"] = "layers",
     shuffle: bool = False,
 ) -> Columns:
-    """Pool each folded layer, or restore the chosen entries in place for rules that apply updates to the model.
+    """Pool each folded layer; for rules that apply updates to the model, keep the chosen entries in place instead.
 
-    Variants: `by="magnitude"` takes the entry of largest absolute value, sign kept; `shuffle=True` cuts patches
-    after one fixed random permutation of each layer; `fold="released"` folds the whole vector to the first hidden
-    width, as the authors' code does.
+    Variants: `by="magnitude"` takes the entry of largest absolute value, with its sign; `shuffle=True` cuts patches
+    after one fixed random permutation of each layer; `fold="released"` folds the whole vector to the width of the first
+    hidden layer, as the authors' code does.
     """
     patches = Patches.of(layout, kernel, fold, rng if shuffle else None)
     choose = maximum if by == "value" else magnitude

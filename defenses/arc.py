@@ -1,4 +1,4 @@
-"""ARC: clip the largest updates to the norm of the next one (Allouah et al., ICLR 2025)."""
+"""ARC: clip the largest updates to the next largest norm (Allouah et al., ICLR 2025)."""
 
 from torch import Tensor
 
@@ -8,7 +8,7 @@ from agrbench.server.scores import clipping
 
 
 def arc(round: Round) -> Tensor:
-    """Bring the `floor(2f (n - f) / n)` largest norms of the originals down to the next one: `(rows, rows)`."""
+    """Clip the `floor(2f (n - f) / n)` largest norms of the originals to the next largest: `(rows, rows)`."""
     n, f = len(round.norms), round.byzantine
     clipped = 2 * f * (n - f) // n
     return clipping(round.norms, round.norms.sort(descending=True).values[clipped]).diag()

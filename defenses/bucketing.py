@@ -8,11 +8,12 @@ from agrbench.server.rounds import Round
 
 
 def bucketing(round: Round, *, size: int = 2) -> Tensor:
-    """Average `size` rows at a time, drawn at random; the last bucket may be smaller: `(buckets, rows)`.
+    """Average random buckets of `size` rows; one bucket may be smaller: `(buckets, rows)`.
 
-    The bound on malicious rows stays as it is, since each of them may spoil another bucket.
+    The bound on malicious rows stays the same, because each of them may spoil a different bucket.
     """
     n = round.n
+    # Buckets are in the order of their first client: buckets of one row then change nothing.
     buckets = sorted(sorted(bucket.tolist()) for bucket in torch.split(torch.randperm(n, generator=round.rng), size))
     mix = torch.zeros(len(buckets), n, dtype=torch.float64, device=round.device)
     for row, bucket in enumerate(buckets):

@@ -1,4 +1,4 @@
-"""Bulyan: select by Krum again and again, then average the middle of each column (El Mhamdi et al., ICML 2018)."""
+"""Bulyan: select rows by repeated Krum, then average the middle of each column (El Mhamdi et al., ICML 2018)."""
 
 from collections.abc import Callable
 
@@ -11,14 +11,14 @@ from agrbench.server.ranks import middle, nearest_to_median
 from agrbench.server.rounds import Round
 from agrbench.server.scores import neighbourhood
 
-TIE = 1e-12  # scores and distances that differ by less, relatively, are equal
+TIE = 1e-12  # scores and distances whose relative difference is smaller count as equal
 
 
 def bulyan(round: Round) -> Callable[[Tensor], Tensor]:
-    """Select `n - 2f` rows by Krum, scored anew among those that remain; per column average the `n - 4f` most median.
+    """Select `n - 2f` rows by Krum, rescored after each; per column, average their `n - 4f` values nearest the median.
 
-    Scores are sums over `max(remaining - f - 2, 1)` others. Rows of equal score go by their distance to the
-    coordinate-wise median of the rows that remain, then by client.
+    A score is a sum over `max(remaining - f - 2, 1)` other rows. Ties go to the row nearest to the coordinate-wise
+    median of the remaining rows, then to the first client.
     """
     n, f = round.n, round.byzantine
     remaining, selected = torch.arange(n, device=round.device), []
@@ -37,7 +37,7 @@ def bulyan(round: Round) -> Callable[[Tensor], Tensor]:
 
 
 def _closest(round: Round, remaining: Tensor, neighbours: int) -> int:
-    """Find the place, among the rows that remain, of the one that Krum picks."""
+    """Return the position of Krum's pick among the remaining rows."""
     distances = round.geometry.distances[remaining[:, None], remaining]
     scores = neighbourhood(distances, neighbours) if len(remaining) > 1 else distances[0]
     tied = (scores <= scores.min() * (1 + TIE)).nonzero().flatten()

@@ -1,4 +1,4 @@
-"""CAF: weigh updates down along the direction in which they vary most (Allouah et al., ICML 2025)."""
+"""CAF: down-weight updates along the direction in which they vary most (Allouah et al., ICML 2025)."""
 
 import torch
 from torch import Tensor
@@ -7,14 +7,14 @@ from agrbench.plugins import Defense
 from agrbench.server.rounds import Round
 from agrbench.server.weighted_means import principal
 
-NOTHING = 1e-9  # a weight that rounding left over: rows that tie for the longest projection all lose theirs
+NOTHING = 1e-9  # weights up to this are left by rounding: rows that tie for the longest projection all get 0
 
 
 def caf(round: Round) -> Tensor:
-    """Multiply weights by `1 - tau_i / max tau` until they sum to `n - 2f`; take the mean of least variance: `(rows,)`.
+    """Multiply weights by `1 - tau_i / max tau` until they sum to at most `n - 2f`; return the best seen: `(rows,)`.
 
-    `tau_i` is the squared projection of row `i` on the top eigenvector of the weighted covariance; least is its largest
-    eigenvalue among the weighted means on the way. With `f = 0` it is the mean of all.
+    `tau_i` is the squared projection of row `i` on the top eigenvector of the weighted covariance. The best weights are
+    those with the smallest top eigenvalue. With `f = 0`, all weights are equal.
     """
     distances = round.geometry.distances
     weights = torch.ones_like(distances[0])

@@ -15,15 +15,15 @@ from agrbench.server.weighted_means import from_mean
 
 
 def centered_clipping(round: Round, *, tau: float | Literal["median"] = "median", steps: int = 1) -> Verdict:
-    """Give `v + mean_i (g_i - v) min(1, tau / |g_i - v|)` from the last step `v` on, `steps` times; the first `v` is 0.
+    """Replace `v`, at first the last step, by `v + mean_i (g_i - v) min(1, tau / |g_i - v|)`, `steps` times.
 
-    Distances are taken in the view, `v` seen through the same stages. `tau="median"` is the median `|g_i - v|`, anew at
-    each step. Variants: `tau=10` is the radius of Karimireddy et al. without momentum; where no update is as far from
-    `v`, as on the digits, it is the mean.
+    In the first round `v` starts at 0. Distances are taken in the view, with `v` seen through the same stages.
+    `tau="median"` is the median `|g_i - v|`, recomputed at each step. Variants: `tau=10` is the radius of Karimireddy
+    et al. without momentum; if no update is that far from `v`, as on the digits, the result is the mean.
     """
     n = round.n
     away = distances_to(round.view, round.see(round.server.previous[None])[0])
-    weights = torch.zeros(n + 1, dtype=away.dtype, device=away.device)  # of the rows, and last of the last step
+    weights = torch.zeros(n + 1, dtype=away.dtype, device=away.device)  # one per row, then that of the last step
     weights[n] = 1
     for step in range(steps):
         apart = (away if step == 0 else from_mean(weights, _bordered(round.geometry.distances, away))[:n]).sqrt()
@@ -34,7 +34,7 @@ def centered_clipping(round: Round, *, tau: float | Literal["median"] = "median"
 
 
 def _bordered(distances: Tensor, away: Tensor) -> Tensor:
-    """Append one more point to the distances."""
+    """Append one more point to the distance matrix."""
     side = torch.cat([distances, away[None]])
     return torch.cat([side, torch.cat([away, away.new_zeros(1)])[:, None]], dim=1)
 

@@ -13,7 +13,7 @@ from agrbench.server.scores import clipping
 def clip(round: Round, *, radius: float | Literal["median"] = "median") -> Tensor:
     """Multiply each row by `min(1, radius / its norm)`; norms are those of the originals: `(rows, rows)`.
 
-    By default the radius is the median norm, which is ours. Variant: `radius=2` is the default of byzfl 0.0.11.
+    By default the radius is the median norm, our choice. Variant: `radius=2` is the default of byzfl 0.0.11.
     """
     return clipping(round.norms, middle(round.norms) if radius == "median" else radius).diag()
 

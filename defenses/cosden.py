@@ -10,11 +10,11 @@ from agrbench.server.scores import at_unit_norm, densest
 
 
 def cosden(round: Round, *, neighbours: int | None = None, score: Literal["row", "released"] = "row") -> Tensor:
-    """Average the `n - f` updates with the largest sum of `neighbours` cosines, their own included: `(rows,)`.
+    """Average the `n - f` updates with the largest sum of `neighbours` largest cosines, their own included: `(rows,)`.
 
-    `neighbours` is more than half of the rows; by default `n // 2 + 1`. Variant: `score="released"` is the authors'
-    code, which adds up the cosines of all pairs in a neighbourhood (theirs has 35 rows) and averages the kept updates
-    at unit norm.
+    `neighbours` must exceed half the rows (default `n // 2 + 1`). Variant: `score="released"` is the authors' code,
+    which adds up the cosines of all pairs in a neighbourhood (theirs has 35 rows) and averages the kept updates scaled
+    to norm 1.
     """
     released = score == "released"
     kept = densest(round.geometry.cosines, round.byzantine, neighbours, pairs=released)

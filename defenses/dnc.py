@@ -14,10 +14,10 @@ from agrbench.server.weighted_means import principal
 
 
 def dnc(round: Round, *, coordinates: int = 10_000, iterations: int = 1, removed: float = 1.0) -> Tensor:
-    """Drop the `floor(removed * f)` largest squared projections on the top right singular vector: `(rows,)`.
+    """Drop rows with the `floor(removed * f)` largest squared projections on the top right singular vector: `(rows,)`.
 
-    Each of the `iterations` centres the rows and looks at `coordinates` random columns; the rows that all of them keep
-    are averaged, or those that the last one keeps where that is nobody.
+    Each of the `iterations` centres the rows on `coordinates` random columns. The rows kept by all iterations are
+    averaged or, if there are none, those kept by the last.
     """
     n = round.n
     even = round.view.new_full((n,), 1 / n, dtype=torch.float64)

@@ -10,11 +10,11 @@ from agrbench.server.scores import at_unit_norm, densest
 
 
 def euden(round: Round, *, neighbours: int | None = None, score: Literal["row", "released"] = "row") -> Tensor:
-    """Average the `n - f` updates with the smallest sum of `neighbours` distances, their own 0 included: `(rows,)`.
+    """Average the `n - f` updates with the smallest sum of `neighbours` smallest distances, own 0 included: `(rows,)`.
 
-    `neighbours` is more than half of the rows; by default `n // 2 + 1`. Variant: `score="released"` is the authors'
-    code, which scales all updates to norm 1 first, adds up the distances of all pairs in a neighbourhood (theirs has
-    35 rows) and averages the kept updates as they were scaled.
+    `neighbours` must exceed half the rows (default `n // 2 + 1`). Variant: `score="released"` is the authors' code,
+    which scales all updates to norm 1 first, adds up the distances of all pairs in a neighbourhood (theirs has 35 rows)
+    and averages the kept updates as scaled.
     """
     released = score == "released"
     geometry = round.unit_geometry if released else round.geometry

@@ -10,10 +10,10 @@ from agrbench.server.scores import highest_accuracy, judged, lowest_loss
 
 
 def fang(round: Round, *, impact: Literal["alone", "leave_one_out"] = "alone") -> Tensor:
-    """Average the updates that LRR and ERR both keep, each applied alone to the global model: `(rows,)`.
+    """Average the updates that both LRR and ERR keep, each applied alone to the global model: `(rows,)`.
 
-    This is AgrAmplifier's use of the rule. Variant: `impact="leave_one_out"` judges as Fang et al. publish it, by what
-    the model of all updates gains when one is left out, with the mean for their aggregation rule.
+    AgrAmplifier uses the rule this way. Variant: `impact="leave_one_out"` judges as Fang et al. published, by how much
+    the model of all updates gains when one is left out, with the mean as the aggregation rule.
     """
     loss, accuracy = judged(round, impact)
     return lowest_loss(loss, round.byzantine) & highest_accuracy(loss, accuracy, round.byzantine)

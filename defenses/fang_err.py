@@ -12,8 +12,8 @@ from agrbench.server.scores import highest_accuracy, judged
 def fang_err(round: Round, *, impact: Literal["alone", "leave_one_out"] = "alone") -> Tensor:
     """Average the `n - f` updates of highest accuracy, each applied alone to the global model: `(rows,)`.
 
-    This is AgrAmplifier's use of the rule. Variant: `impact="leave_one_out"` judges as Fang et al. publish it, by what
-    the model of all updates gains when one is left out, with the mean for their aggregation rule.
+    AgrAmplifier uses the rule this way. Variant: `impact="leave_one_out"` judges as Fang et al. published, by how much
+    the model of all updates gains when one is left out, with the mean as the aggregation rule.
     """
     loss, accuracy = judged(round, impact)
     return highest_accuracy(loss, accuracy, round.byzantine)

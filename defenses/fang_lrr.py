@@ -12,8 +12,8 @@ from agrbench.server.scores import judged, lowest_loss
 def fang_lrr(round: Round, *, impact: Literal["alone", "leave_one_out"] = "alone") -> Tensor:
     """Average the `n - f` updates of lowest loss, each applied alone to the global model: `(rows,)`.
 
-    This is AgrAmplifier's use of the rule. Variant: `impact="leave_one_out"` judges as Fang et al. publish it, by what
-    the model of all updates gains when one is left out, with the mean for their aggregation rule.
+    AgrAmplifier uses the rule this way. Variant: `impact="leave_one_out"` judges as Fang et al. published, by how much
+    the model of all updates gains when one is left out, with the mean as the aggregation rule.
     """
     loss, _ = judged(round, impact)
     return lowest_loss(loss, round.byzantine)

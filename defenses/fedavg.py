@@ -8,7 +8,7 @@ from agrbench.server.rounds import Round
 
 
 def fedavg(round: Round, *, weighted: bool = False) -> Tensor:
-    """Trust everybody alike, or (`weighted=True`) in proportion to the examples that each says it has: `(rows,)`."""
+    """Weigh all clients equally or, with `weighted=True`, by the number of examples that each claims: `(rows,)`."""
     if weighted:
         return round.sizes / round.sizes.sum()
     return torch.ones(round.n, dtype=torch.bool, device=round.device)

@@ -1,4 +1,4 @@
-"""FedInv: invert each update into a few examples, and keep clients of similar ones (Zhao et al., AAAI 2022)."""
+"""FedInv: invert each update into a few examples, and keep clients with similar ones (Zhao et al., AAAI 2022)."""
 
 from itertools import combinations
 
@@ -14,17 +14,17 @@ from agrbench.server.scores import neighbourhood, smallest
 
 
 def fedinv(round: Round, *, rows: int = 4, steps: int = 20, rate: float = 0.1) -> Tensor:
-    """Drop the `f` clients whose examples have the largest sum of Wasserstein distances to their `n - f - 1` nearest.
+    """Drop the `f` clients with the largest sum of Wasserstein distances to the examples of their `n - f - 1` nearest.
 
-    A client's examples are found by Adam, `steps` steps of `rate` on `rows` examples and soft labels, all from one
-    random start, so that their gradient at the global model points against its update. Exact at best for one full-batch
-    step. From memory of the paper; the cosine is ours, since the server does not know the clients' rate.
+    From one random start, Adam takes `steps` steps of `rate` on `rows` examples and soft labels per client, to point
+    their gradient at the global model against the client's update. At best this is exact for one full-batch step. From
+    memory of the paper; matching by cosine is ours, because the server does not know the clients' learning rate.
     """
     n = len(round.updates)
     points = _inverted(round, rows, steps, rate).flatten(0, 1).double()
     costs = torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist").view(n, rows, n, rows)
     distances = _wasserstein(costs.transpose(1, 2).cpu().numpy())
-    squared = torch.from_numpy(distances).square()  # as neighbourhoods take them
+    squared = torch.from_numpy(distances).square()  # as `neighbourhood` expects
     scores = neighbourhood(squared, n - round.byzantine - 1, power=1)
     return smallest(scores, n - round.byzantine).to(round.updates.device)
 
@@ -49,7 +49,7 @@ def _inverted(round: Round, rows: int, steps: int, rate: float) -> Tensor:
 
 
 def _wasserstein(costs: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Give the mean cost of the best pairing of each two clients' examples: `(n, n, rows, rows)` to `(n, n)`."""
+    """Return the mean cost of the best pairing of each two clients' examples: `(n, n, rows, rows)` to `(n, n)`."""
     n = len(costs)
     distances = np.zeros((n, n))
     for i, j in combinations(range(n), 2):

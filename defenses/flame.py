@@ -13,10 +13,10 @@ from agrbench.server.scores import clipping
 
 
 def flame(round: Round, *, noise: float = 0.001) -> Verdict:
-    """Average the rows of HDBSCAN's cluster of local models, each clipped to `S`, plus noise of deviation `noise * S`.
+    """Average the rows in HDBSCAN's cluster of local models, each clipped to `S`; add noise of deviation `noise * S`.
 
     `S` is the median norm of *all* updates. A local model is the global one plus an update, both as the view shows
-    them; the cluster holds more than half of the rows. The default noise is from memory of the paper.
+    them; the cluster contains more than half of the rows. The default noise is from memory of the paper.
     """
     n, radius = round.n, middle(round.norms)
     clusters = HDBSCAN(
@@ -28,9 +28,10 @@ def flame(round: Round, *, noise: float = 0.001) -> Verdict:
 
 
 def _angles(round: Round) -> Tensor:
-    """Give one minus the cosine of each two local models, `(rows, rows)`, from the distances of their updates."""
+    """Return one minus the cosine of each two local models, `(rows, rows)`, from the distances of their updates."""
+    # Models nearly coincide: `1 - cos` would lose all digits, but the model's own part cancels in distances.
     model = round.see(round.server.model[None])[0]
-    excess = 2 * products(round.view, model) + round.geometry.gram.diagonal()  # over the model's own squared norm
+    excess = 2 * products(round.view, model) + round.geometry.gram.diagonal()  # beyond the model's own squared norm
     return angles(round.geometry.distances, products(model[None], model) + excess, excess)
 
 

@@ -1,4 +1,4 @@
-"""FLDetector: exclude clients whose updates their own past does not predict (Zhang et al., KDD 2022)."""
+"""FLDetector: exclude clients whose own past does not predict their updates (Zhang et al., KDD 2022)."""
 
 from typing import Literal
 
@@ -13,13 +13,13 @@ from agrbench.server.rounds import Round
 
 
 def fldetector(round: Round, *, window: int = 10, exclude: Literal["run", "round"] = "run") -> Verdict:
-    """Average all; as soon as the gap statistic sees two clusters of scores, exclude that of the higher ones, once.
+    """Average all updates until the gap statistic finds two clusters of scores; then exclude the higher one, once.
 
-    A client's score is the mean, over its last `window` rounds, of its error `|g_i - (last g_i + B step)|` relative to
-    the mean one, with `B` the L-BFGS Hessian of the last `window` steps. The paper then starts the training anew
-    without the excluded. Here it goes on and nobody is judged again, since the statistic now and then sees two clusters
-    in one: round after round it would exclude nearly everybody. Variant: `exclude="round"` leaves clients out round by
-    round.
+    A client's score is its error `|g_i - (last g_i + B step)|` relative to the mean error, averaged over its last
+    `window` rounds; `B` is the L-BFGS Hessian of the last `window` pairs of steps. The paper then restarts training
+    without the excluded clients. Here training continues and nobody is judged again, because the statistic sometimes
+    finds two clusters in one: over many rounds it would exclude nearly everybody. Variant: `exclude="round"` leaves
+    clients out round by round.
     """
     heard = round.clients or ()
     kept = torch.ones(len(heard), dtype=torch.bool, device=round.device)
@@ -38,9 +38,9 @@ def fldetector(round: Round, *, window: int = 10, exclude: Literal["run", "round
 
 
 def _errors(round: Round, window: int) -> list[float]:
-    """Give each client's error of prediction over the mean one, NaN before two steps and of a client's first update.
+    """Return each client's prediction error over the mean one, NaN before two steps and for a client's first update.
 
-    A client that was not heard for a while is predicted from its last update: silence is no way around a score.
+    A client not heard for a while is predicted from its last update, so it cannot avoid a score by silence.
     """
     steps: list[Tensor] = round.memory.setdefault("steps", [])
     if round.number > 1:

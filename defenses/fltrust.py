@@ -1,4 +1,4 @@
-"""FLTrust: weigh each update by its cosine to the server's own, at the server's norm (Cao et al., NDSS 2021)."""
+"""FLTrust: weigh each update by its cosine to the server's own, scaled to the server's norm (Cao et al., NDSS 2021)."""
 
 import torch
 from torch import Tensor
@@ -9,10 +9,10 @@ from agrbench.server.rounds import Round
 
 
 def fltrust(round: Round) -> Tensor:
-    """Give `TS_i / sum TS * |g_0| / |g_i|`, with `TS_i = relu(cos(view of g_i, view of g_0))`: `(rows,)`.
+    """Return `TS_i / sum TS * |g_0| / |g_i|`, with `TS_i = relu(cos(view of g_i, view of g_0))`: `(rows,)`.
 
-    The cosine is taken in the view, the rescaling from original norms. An update of norm 0 gets weight 0; where all
-    scores are 0, so is the step.
+    The cosine is taken in the view; rescaling uses the original norms. An update of norm 0 gets weight 0; if all scores
+    are 0, the step is zero.
     """
     root = round.see(round.server.root[None])
     origin = torch.zeros_like(root[0])

@@ -8,14 +8,14 @@ from agrbench.server.geometry import Geometry
 from agrbench.server.history import kept_rows
 from agrbench.server.rounds import Round
 
-ALIKE = 1e-12  # one minus a cosine below it is rounding
+ALIKE = 1e-12  # one minus a cosine below this is rounding
 
 
 def foolsgold(round: Round) -> Tensor:
-    """Share by `logit(1 - max_j cs_ij) + 0.5`, clipped to 0 and 1, with `cs` the cosines of summed updates: `(rows,)`.
+    """Weigh by `logit(1 - max_j cs_ij) + 0.5`, clipped to [0, 1], with `cs` the cosines of summed updates: `(rows,)`.
 
-    A cosine with a client whose own largest cosine is larger is pardoned by the ratio of the two, and `1 - max` is
-    divided by its largest value before the logit. Where all clients are alike, all are sybils: the step is zero.
+    A cosine with a client of larger maximum cosine is pardoned: scaled by the ratio of the two maxima. `1 - max` is
+    divided by its largest value before the logit. If all clients look the same, all are sybils and the step is zero.
     """
     rows = kept_rows(round, "history", 0.0)
     history = rows.table[rows.ids].add_(round.view)

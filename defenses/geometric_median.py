@@ -8,15 +8,15 @@ from agrbench.server.ranks import middle
 from agrbench.server.rounds import Round
 from agrbench.server.weighted_means import between_means, from_mean
 
-FINE = 1e-6  # of the median distance: below it distances are not told apart, and steps end
+FINE = 1e-6  # times the median distance: smaller distances count as this, and smaller steps end the search
 MOST = 100
 
 
 def geometric_median(round: Round, *, steps: int | None = None) -> Tensor:
-    """Weigh rows by `1 / max(|g_i - v|, nu)` around their last weighted mean `v`, the first the plain one: `(rows,)`.
+    """Reweigh rows by `1 / max(|g_i - v|, nu)`, with `v` the last weighted mean, at first the plain mean: `(rows,)`.
 
-    `nu` is 1e-6 of the median `|g_i - v|`. It ends when a step is shorter than that, after 100 steps, or at a point
-    where half of the rows lie. Variants: `steps=3` is RFA as published; `steps=8` is how Karimireddy et al. (ICML 2021)
+    `nu` is 1e-6 of the median `|g_i - v|`. Stop after a step no longer than `nu`, after 100 steps, or when more than
+    half of the rows equal `v`. Variants: `steps=3` is RFA as published; `steps=8` is how Karimireddy et al. (ICML 2021)
     run it.
     """
     distances = round.geometry.distances

@@ -23,7 +23,7 @@ defense = Defense(
     krum,
     family="distance",
     requires=lambda n, f: 2 * f + 2 < n,
-    # Theirs is 6 (n - f) / (n - 2f), for one neighbour more: of n - f - 2 and the row itself, n - 2f - 1 are honest.
+    # Theirs is 6 (n - f) / (n - 2f), for one more neighbour: of n - f - 2 and the row itself, n - 2f - 1 are honest.
     bound=lambda n, f, *, neighbours="paper", power=2: (
         6 * (n - f) / (n - 2 * f - (neighbours == "paper")) if power == 2 else None
     ),

@@ -1,4 +1,4 @@
-"""LASA: per layer, keep clipped and sparsified updates of middling norm and sign (Xu et al., WACV 2025)."""
+"""LASA: per layer, average clipped updates with ordinary norm and signs after sparsifying (Xu et al., WACV 2025)."""
 
 from math import floor
 
@@ -11,23 +11,23 @@ from agrbench.server.rounds import Round
 from agrbench.server.scores import clipping
 from agrbench.threads import each
 
-BLOCK = 1 << 20  # entries that one thread works on at once: rows of a large model are selected from one by one
+BLOCK = 1 << 20  # entries that one thread processes at once; a row of a large model is a block by itself
 
 
 def lasa(round: Round, *, sparsity: float = 0.3, norm_limit: float = 1.0, sign_limit: float = 1.0) -> Tensor:
-    """Average, layer by layer, the clipped updates whose norm and share of positive signs lie near the median.
+    """Average, layer by layer, the clipped updates whose norm and share of positive signs are near the median.
 
-    Rows are clipped to the median norm, and judged by their `1 - sparsity` share of largest entries: a layer keeps a
-    client whose norm and sign purity there lie within so many standard deviations of the median, `(rows, layers)`.
-    Where all agree, all are kept; a layer that keeps nobody is left as it is. The largest of several values is nearly
-    always positive, so that signs say little in the amplified form.
+    Rows are clipped to the median norm and judged by the `1 - sparsity` share of their largest entries. A layer keeps
+    clients within `norm_limit` and `sign_limit` standard deviations of its median norm and purity, `(rows, layers)`. If
+    all agree, all are kept; a layer that keeps nobody stays unchanged. The largest of several values is nearly always
+    positive, so signs mean little in the amplified form.
     """
     factors = clipping(round.norms, middle(round.norms))
     sizes = [layer.size for layer in round.view_layout.layers]
     blocks = torch.split(round.view, max(BLOCK // sum(sizes), 1))
     measured = each(lambda rows: _measured(_sparsified(rows, sparsity), sizes), blocks, round.device)
     norms, purity = torch.cat(list(measured), dim=1)
-    fine = 64 * torch.finfo(round.view.dtype).eps  # what rounding alone may make of equal norms
+    fine = 64 * torch.finfo(round.view.dtype).eps  # the relative spread that rounding alone may cause among equal norms
     kept = _near(norms * factors[:, None], norm_limit, fine) & _near(purity, sign_limit, fine)
     weights = kept * factors[:, None] / kept.sum(0).clamp(min=1)
     alike = len(sizes) == len(round.layout.layers)
@@ -35,27 +35,27 @@ def lasa(round: Round, *, sparsity: float = 0.3, norm_limit: float = 1.0, sign_l
 
 
 def _measured(sparse: Tensor, sizes: list[int]) -> Tensor:
-    """Give each row's norm and sign purity in each layer: `(2, rows, layers)`."""
+    """Return each row's norm and sign purity in each layer: `(2, rows, layers)`."""
     layers = torch.split(sparse, sizes, dim=1)
     norms = [torch.linalg.vector_norm(layer, dim=1, dtype=torch.float64) for layer in layers]
     return torch.stack([torch.stack(norms, dim=1), torch.stack([_purity(layer) for layer in layers], dim=1)])
 
 
 def _sparsified(rows: Tensor, sparsity: float) -> Tensor:
-    """Write 0 in place of the smallest entries of each row, up to those that equal the least one kept."""
+    """Zero the smallest entries of each row, except those that equal the smallest one kept."""
     size = rows.abs()
-    dropped = floor(sparsity * rows.shape[1] + 1e-9)  # 0.7 * 10 is seven tenths of ten, whatever floats say
+    dropped = floor(sparsity * rows.shape[1] + 1e-9)  # in floats, 0.29 * 100 falls just short of 29
     least = size.kthvalue(dropped + 1, dim=1, keepdim=True).values
     return torch.where(size >= least, rows, 0.0)
 
 
 def _purity(layer: Tensor) -> Tensor:
-    """Give half of one plus the mean sign of the entries that are not 0; half where all are."""
+    """Return half of one plus the mean sign of the nonzero entries; one half if all are 0."""
     return 0.5 * (1 + layer.sign().sum(1).double() / layer.count_nonzero(1).clamp(min=1))
 
 
 def _near(values: Tensor, limit: float, fine: float) -> Tensor:
-    """Say, column by column, who is at most so many standard deviations from the median; all, where all are equal."""
+    """Mark, per column, the rows within `limit` standard deviations of the median; all rows if all are equal."""
     deviation = values.std(0, correction=0)
     varied = deviation > fine * values.abs().amax(0)
     return ~varied | ((values - middle(values)).abs() <= limit * (1 + 1e-9) * deviation)

@@ -1,4 +1,4 @@
-"""LoMar: keep the updates as dense as their neighbours, by kernel density (Li et al., IEEE TDSC 2021)."""
+"""LoMar: keep the updates that are as dense as their neighbours, by kernel density (Li et al., IEEE TDSC 2021)."""
 
 import torch
 from torch import Tensor
@@ -8,15 +8,15 @@ from agrbench.server.ranks import middle
 from agrbench.server.rounds import Round
 from agrbench.server.scores import smallest
 
-FARTHEST = 1e300  # what an exponent is held to, so that no density is minus infinity
+FARTHEST = 1e300  # the largest exponent: it keeps log densities above minus infinity
 
 
 def lomar(round: Round, *, neighbours: int | None = None) -> Tensor:
-    """Average the `n - f` rows of the lowest `mean of q over i's neighbours / q(i)`: `(rows,)`.
+    """Average the `n - f` rows with the lowest `(mean of q over i's neighbours) / q(i)`: `(rows,)`.
 
-    `q(i)` is the mean Gaussian kernel to the `neighbours` nearest others (by default `n // 2`), in logarithms; its
+    `q(i)` is the mean Gaussian kernel to the `neighbours` nearest others (default `n // 2`), in logarithms; its
     bandwidth is the median distance to the last of them. From memory of the paper, which judges the parameters of each
-    label apart.
+    label separately.
     """
     distances = round.geometry.distances.clone().fill_diagonal_(float("inf"))
     n = len(distances)

@@ -1,4 +1,4 @@
-"""MDA: average the updates of smallest diameter (Rousseeuw, 1985; El Mhamdi et al., 2020)."""
+"""MDA: average the subset of updates with the smallest diameter (Rousseeuw, 1985; El Mhamdi et al., 2020)."""
 
 from torch import Tensor
 
@@ -8,7 +8,7 @@ from agrbench.server.subsets import tightest
 
 
 def mda(round: Round) -> Tensor:
-    """Average the `n - f` rows whose two farthest are closest, the lexicographically first of several: `(rows,)`."""
+    """Average the `n - f` rows of smallest diameter, the lexicographically first set of several: `(rows,)`."""
     return tightest(round.geometry.distances, round.n - round.byzantine)
 
 
@@ -20,7 +20,7 @@ defense = Defense(
         "permutation": "many sets may have the same two farthest rows; it takes the first of them",
         "ties": "the same",
     },
-    # Within 2f / (n - f) diameters of the honest mean, and a squared diameter is at most 2 (n - f) mean deviations.
+    # The step is within 2f / (n - f) diameters of the honest mean; diameter^2 <= 2 (n - f) mean squared deviations.
     bound=lambda n, f: 8 * f * f / (n - f),
     proof="after Farhadkhani et al., ICML 2022",
 )

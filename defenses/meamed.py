@@ -11,7 +11,7 @@ from agrbench.server.rounds import Round
 
 
 def meamed(round: Round) -> Callable[[Tensor], Tensor]:
-    """Share each column evenly among the `n - f` values nearest to its median."""
+    """Average, in each column, the `n - f` values nearest to its median."""
     return partial(nearest_to_median, count=round.n - round.byzantine)
 
 

@@ -6,7 +6,7 @@ from agrbench.server.rounds import Round
 
 
 def median(round: Round) -> Between:
-    """Share each column among its middle values: one for an odd number of rows, two for an even."""
+    """Average the middle values of each column: one for an odd number of rows, two for an even number."""
     n = round.n
     return Between((n - 1) // 2, n // 2 + 1)
 

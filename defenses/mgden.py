@@ -10,10 +10,10 @@ from agrbench.server.scores import at_unit_norm, densest
 
 
 def mgden(round: Round, *, neighbours: int | None = None, score: Literal["row", "released"] = "row") -> Tensor:
-    """Average the intersection of both lists, which is never empty while `2f < n`: `(rows,)`.
+    """Average the updates that both CosDen and EuDen keep; if `2f < n`, there always are some: `(rows,)`.
 
-    `neighbours` is more than half of the rows; by default `n // 2 + 1`. Variant: `score="released"` takes both lists
-    from the authors' code (see `cosden` and `euden`), and averages the kept updates at unit norm.
+    `neighbours` must exceed half the rows (default `n // 2 + 1`). Variant: `score="released"` takes both lists from the
+    authors' code (see `cosden` and `euden`) and averages the kept updates scaled to norm 1.
     """
     released = score == "released"
     geometry = round.unit_geometry if released else round.geometry

@@ -11,7 +11,7 @@ from agrbench.server.scores import smallest
 def monna(round: Round) -> Tensor:
     """Average the `n - f` rows at the smallest Euclidean distance to the server's own update: `(rows,)`.
 
-    In the paper each worker takes its own vector as the pivot; here the server takes what its root set teaches.
+    In the paper each worker takes its own vector as the pivot; here the server takes its update on the root set.
     """
     pivot = round.see(round.server.root[None])[0]
     return smallest(distances_to(round.view, pivot), round.n - round.byzantine)

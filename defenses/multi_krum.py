@@ -16,7 +16,7 @@ def multi_krum(
     neighbours: Literal["paper", "byzfl"] = "paper",
     power: Literal[1, 2, 4] = 2,
 ) -> Tensor:
-    """Average the `m` rows (by default `n - f`) of the lowest Krum scores, as `krum` gives them: `(rows,)`.
+    """Average the `m` rows (default `n - f`) with the lowest Krum scores, defined as in `krum`: `(rows,)`.
 
     Variants: `neighbours="byzfl"` sums over `n - f - 1` others, as byzfl 0.0.11 does; `power=4` squares squared
     distances, as the code of Karimireddy et al. (ICLR 2022) does; `power=1` does not square them.

@@ -1,4 +1,4 @@
-"""NNM: replace each update by the mean of its nearest ones (Allouah et al., AISTATS 2023)."""
+"""NNM: replace each update by the mean of its nearest neighbours (Allouah et al., AISTATS 2023)."""
 
 import torch
 from torch import Tensor
@@ -8,7 +8,7 @@ from agrbench.server.rounds import Round
 
 
 def nnm(round: Round) -> Tensor:
-    """Mix each row from the `n - f` rows nearest to it, itself included: `(rows, rows)`."""
+    """Replace each row by the mean of the `n - f` rows nearest to it, itself included: `(rows, rows)`."""
     distances = round.geometry.distances.clone().fill_diagonal_(-1.0)
     count = len(distances) - round.byzantine
     nearest = distances.argsort(dim=1, stable=True)[:, :count]

@@ -11,7 +11,7 @@ from agrbench.server.scores import clipping
 def norm_clipping(round: Round) -> Tensor:
     """Average the updates, each times `min(1, median norm / its norm)`: `(rows,)`.
 
-    Sun et al. clip to a fixed norm, which is `clip(radius=...)+fedavg`; the median is ours.
+    Sun et al. clip to a fixed norm, which is `clip(radius=...)+fedavg`; the median is our choice.
     """
     return clipping(round.norms, middle(round.norms)) / len(round.norms)
 

@@ -11,9 +11,9 @@ from agrbench.server.rounds import Round
 
 
 def rlr(round: Round, *, threshold: int | None = None) -> Callable[[Tensor], Tensor]:
-    """Take the mean of a column where `|sum of signs| >= threshold`, minus the mean elsewhere.
+    """Return the mean of a column if `|sum of signs| >= threshold`, and minus the mean if not.
 
-    The threshold is by default `f + 1`: more than the malicious clients reach alone. The largest of several values is
+    The default threshold, `f + 1`, is more than the malicious clients reach alone. The largest of several values is
     nearly always positive, so the amplified form sees agreement nearly everywhere and reverses little.
     """
     return partial(_signed, threshold=round.byzantine + 1 if threshold is None else threshold)

@@ -1,4 +1,4 @@
-"""Control for AgrAmplifier: judge each patch by one fixed random entry, drawn once a run."""
+"""Control for AgrAmplifier: judge each patch by one fixed random entry, drawn once per run."""
 
 from torch import Generator
 
@@ -9,7 +9,7 @@ from agrbench.server.amplifier import Patches
 
 
 def sample(layout: Layout, rng: Generator, restore: bool, *, kernel: int = 2) -> Columns:
-    """Read the same random entry of a patch in every update: the dimension shrinks, nothing is amplified."""
+    """Read the same random entry of each patch in every update: the dimension shrinks, but nothing is amplified."""
     patches = Patches.of(layout, kernel)
     return patches.restored_at(patches.draw(rng)) if restore else patches.read_at(patches.draw(rng))
 

@@ -1,4 +1,4 @@
-"""SignGuard: keep updates of ordinary norm and ordinary signs, clipped (Xu et al., ICDCS 2022)."""
+"""SignGuard: average clipped updates with ordinary norm and ordinary signs (Xu et al., ICDCS 2022)."""
 
 from math import ceil
 
@@ -14,10 +14,10 @@ from agrbench.server.scores import clipping
 
 
 def signguard(round: Round, *, share: float = 0.1) -> Tensor:
-    """Average, clipped to the median norm, rows of 0.1 to 3 times it in the largest cluster of signs: `(rows,)`.
+    """Average the largest sign cluster's rows of 0.1 to 3 times the median norm, clipped to that norm: `(rows,)`.
 
-    Clusters are found by mean shift among each row's shares of positive, zero and negative signs on a random `share`
-    of the coordinates, with scikit-learn's bandwidth for half of the rows, as the authors' code has it.
+    Mean shift clusters each row's shares of positive, zero and negative signs on a random `share` of the coordinates,
+    with scikit-learn's bandwidth for half of the rows, as in the authors' code.
     """
     radius = middle(round.norms)
     kept = (round.norms >= 0.1 * radius) & (round.norms <= 3 * radius) & _largest_cluster(_signs(round, share))

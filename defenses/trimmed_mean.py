@@ -6,7 +6,7 @@ from agrbench.server.rounds import Round
 
 
 def trimmed_mean(round: Round) -> Between:
-    """Share each column evenly among the `n - 2f` values of its middle."""
+    """Average the middle `n - 2f` values of each column."""
     n, f = round.n, round.byzantine
     return Between(f, n - f)
 
