@@ -1,4 +1,6 @@
-"""Measure how Byzantine-robust aggregation rules keep accuracy, with and without attack, and at what cost.
+"""The public names of agrbench, each loaded when it is first used.
+
+Measure how Byzantine-robust aggregation rules keep accuracy, with and without attack, and at what cost:
 
     agrbench.amplify(updates, layout, kernel=2)
     agrbench.weigh(updates, "amp+krum", byzantine=3, layout=layout)
@@ -6,7 +8,7 @@
     agrbench.forge("min_max", honest, malicious=15)
     agrbench.run(agrbench.Cell("digits", "amp+cosden", "label_flip", seed=0, rounds=100))
 
-Everything is loaded when first used: `import agrbench` imports no torch.
+`import agrbench` imports no torch.
 """
 
 from __future__ import annotations

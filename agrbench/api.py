@@ -1,4 +1,4 @@
-"""The rules, the attacks and the simulator as plain functions on torch or numpy arrays."""
+"""The public functions: rules, attacks and the simulator, on torch or numpy arrays."""
 
 from __future__ import annotations
 
@@ -40,15 +40,15 @@ def amplify(updates: Array, layout: Shapes, kernel: int = 2, restore: bool = Fal
     Args:
         updates: `(clients, parameters)`, torch or numpy.
         layout: the layers' shapes, `[(446, 512), (512,), ...]`, or a `Layout`.
-        kernel: side of a patch and stride, 1 or more.
+        kernel: side and stride of a patch, 1 or more.
         restore: keep each patch's largest entry in place and write 0 elsewhere.
-        out: where to write, of the result's shape and dtype.
+        out: array to write into, of the result's shape and dtype.
 
     Returns:
-        `(clients, patches)`, or `(clients, parameters)` if `restore`; the kind and dtype of `updates`.
+        `(clients, patches)`, or `(clients, parameters)` if `restore`, in the kind and dtype of `updates`.
 
     Raises:
-        AgrbenchError: the updates are no matrix of floating numbers, or the layout does not fit them.
+        AgrbenchError: `updates` is not a matrix of floats, or `layout` or `out` does not fit it.
     """
     rows = _matrix(updates, "updates")
     patches = Patches.of(Layout.read(layout, rows.shape[1]), kernel)
@@ -66,14 +66,14 @@ def amplify(updates: Array, layout: Shapes, kernel: int = 2, restore: bool = Fal
 
 
 class Known(TypedDict, total=False):
-    """What a rule may ask of the server, as keywords of `weigh` and `aggregate`.
+    """What a rule may ask of the server, passed as keywords to `weigh` and `aggregate`.
 
     `root`: the server's own update `(parameters,)`, for rules such as FLTrust. `evaluate`:
     `(k, parameters) -> (loss, accuracy)` on trusted data, for rules such as Fang's. `gradients`: the global model's
     gradients as a function of examples, for FedInv. `model`: the global parameters `(parameters,)`. `previous`: the
-    last combined step `(parameters,)`, by default 0. `sizes`: how many examples each client has `(clients,)`, for
-    rules that weigh by it. `seed`: where random stages start, by default 0. `plugins`: plugin files to load besides the
-    shipped and installed ones.
+    last combined step `(parameters,)`, by default 0. `sizes`: each client's number of examples `(clients,)`, for rules
+    that weigh by it. `seed`: the seed of the stack's randomness, by default 0. `plugins`: plugin files to load in
+    addition to the shipped and installed ones.
     """
 
     root: AnyArray | None
@@ -89,18 +89,18 @@ class Known(TypedDict, total=False):
 def weigh(
     updates: AnyArray, defense: str, byzantine: int = 0, layout: Shapes | None = None, **known: Unpack[Known]
 ) -> Verdict:
-    """Return how much of each update a stack, such as `"amp+krum"`, would take.
+    """Return how much of each update a stack such as `"amp+krum"` would take.
 
     Args:
         updates: `(clients, parameters)`, all finite.
         defense: the stack's spec.
         byzantine: the bound on malicious clients.
         layout: the layers' shapes; needed by stages that look at layers.
-        **known: what the rule may ask of the server, see `Known`.
+        **known: what the rule may ask of the server; see `Known`.
 
     Raises:
         Inapplicable: the stack is not defined for this number of clients and this bound.
-        AgrbenchError: a spec, a shape or a plugin is at fault; the message says which.
+        AgrbenchError: a spec, shape or plugin is invalid; the message says which.
     """
     rows = _matrix(updates, "updates")
     if not row_norms(rows).square().isfinite().all():
@@ -112,14 +112,14 @@ def weigh(
 def aggregate(
     updates: Array, defense: str, byzantine: int = 0, layout: Shapes | None = None, **known: Unpack[Known]
 ) -> Array:
-    """Combine updates by a stack: the step, `(parameters,)`, of the kind and dtype of `updates`.
+    """Combine updates with a stack and return the step, `(parameters,)`, in the kind and dtype of `updates`.
 
-    Takes what `weigh` takes. Rows whose squared norm is not finite are left out, and the bound is lowered by their
-    number.
+    The arguments are those of `weigh`. Rows whose squared norm is not finite are dropped, and the bound is lowered by
+    their number.
 
     Raises:
-        Inapplicable: no row remains, or the stack is not defined for those that do.
-        AgrbenchError: a spec, a shape or a plugin is at fault; the message says which.
+        Inapplicable: no row remains, or the stack is not defined for the remaining rows.
+        AgrbenchError: a spec, shape or plugin is invalid; the message says which.
     """
     rows = _matrix(updates, "updates")
     judge, server = _court(rows, defense, layout, known)
@@ -147,24 +147,24 @@ def forge(
     rng: int = 0,
     plugins: Files = (),
 ) -> Array:
-    """Forge the rows that colluding clients send: `(malicious, parameters)`, of the kind and dtype of `honest`.
+    """Forge the rows that colluding clients send: `(malicious, parameters)`, in the kind and dtype of `honest`.
 
     Args:
         attack: the attack's spec.
         honest: the honest updates `(honest, parameters)`.
-        malicious: how many rows to forge.
+        malicious: the number of rows to forge.
         clean: what the malicious clients would send if they were honest `(malicious, parameters)`.
-        poisoned: what their poisoned data teaches `(malicious, parameters)`.
+        poisoned: the updates trained on their poisoned data `(malicious, parameters)`.
         layout: the layers' shapes.
         byzantine: the server's bound, by default `malicious`.
         model: the global parameters `(parameters,)`.
         previous: the last combined step `(parameters,)`.
-        defense: the stack's spec, for attacks that respond to it; `root` and `evaluate` are what it needs.
+        defense: the stack's spec, for attacks that respond to it; `root` and `evaluate` are passed to its rule.
         rng: the seed of the attack's randomness.
-        plugins: plugin files besides the shipped and installed ones.
+        plugins: plugin files to load in addition to the shipped and installed ones.
 
     Raises:
-        Inapplicable: the stack is not defined for so many, or too slow for an attack that asks it often.
+        Inapplicable: the stack is not defined for these clients, or too slow for an attack that queries it often.
         AgrbenchError: the attack needs something that was not given; the message says what to pass.
     """
     rows = _matrix(honest, "honest")
@@ -200,19 +200,19 @@ def forge(
 
 
 def run(cell: Cell, plugins: Files = ()) -> dict[str, Any]:
-    """Simulate one cell and give its record, as the grid would write it (docs/records.md).
+    """Simulate one cell and return its record, as the grid would write it (docs/records.md).
 
-    Computes with `cell.threads` threads and sets torch's count back afterwards.
+    Computes with `cell.threads` threads, and restores torch's thread count afterwards.
 
     Raises:
-        AgrbenchError: a spec, a setting, a plugin or a data file is at fault; the message says which.
+        AgrbenchError: a spec, setting, plugin or data file is invalid; the message says which.
     """
     known = registry.of(plugins)
     return execution.compute(known.canonical_cell(cell), known, alone=True)
 
 
 def _court(rows: Tensor, defense: str, layout: Shapes | None, known: Known) -> tuple[Judge, Server]:
-    """Make the judge of a stack, and the server that answers its rule."""
+    """Make the judge of a stack, and the server that its rule may query."""
     for name in set(known) - set(Known.__annotations__):
         raise TypeError(f"unexpected keyword argument {name!r}; there are {', '.join(Known.__annotations__)}")
     stack = registry.of(known.get("plugins", ())).stack(defense)
@@ -232,7 +232,7 @@ def _court(rows: Tensor, defense: str, layout: Shapes | None, known: Known) -> t
 
 
 def _answers(honest: Tensor, defense: str, layout: Shapes | None, known: Known, bound: int) -> tuple[View, View]:
-    """Return what an attack may ask of a stack: how it sees rows, and the step that it answers forged rows with."""
+    """Return two functions that an attack may call: how the stack pools rows, and its step given forged rows."""
     judge = cache(lambda: _court(honest, defense, layout, known)[0])
 
     def respond(forged: Tensor) -> Tensor:
@@ -244,7 +244,7 @@ def _answers(honest: Tensor, defense: str, layout: Shapes | None, known: Known, 
 
 
 def _given(value: AnyArray | None, name: str, shape: tuple[int, ...]) -> Callable[[], Tensor] | None:
-    """Defer the check of an array to when it is asked for; `None` if it was not given."""
+    """Return a function that checks an array when it is first needed, or `None` if no array was given."""
     return None if value is None else partial(_shaped, value, name, tuple(shape))
 
 
@@ -256,7 +256,7 @@ def _tensor(value: Tensor | NDArray[Any]) -> Tensor:
     if isinstance(value, Tensor):
         return value
     native = value.astype(value.dtype.newbyteorder("="), copy=False)
-    return torch.from_numpy(np.require(native, requirements=["C", "W"]))  # torch takes no reversed or read-only array
+    return torch.from_numpy(np.require(native, requirements=["C", "W"]))  # torch takes no reversed or read-only one
 
 
 def _matrix(value: Tensor | NDArray[Any], name: str) -> Tensor:

@@ -1,20 +1,20 @@
-"""What can go wrong by somebody's mistake: each message says what was wrong and what to write instead."""
+"""Errors that somebody can fix: each message says what was wrong and what to write instead."""
 
 
 class AgrbenchError(ValueError):
-    """Tell the caller about a mistake that the caller can mend; the command line prints it and exits with 2."""
+    """Report a mistake that the caller can fix; the command line prints the message and exits with 2."""
 
 
 class SpecError(AgrbenchError):
-    """Refuse a spec: `amp(kernel=3)+krum` is one, `kurm` is not."""
+    """Refuse a spec: `amp(kernel=3)+krum` is valid, `kurm` is not."""
 
 
 class PluginError(AgrbenchError):
-    """Refuse what a plugin file says or does, naming the file."""
+    """Refuse what a plugin file contains or does, and name the file."""
 
 
 class DataError(AgrbenchError):
-    """Refuse a data file that is absent or not what its publisher made."""
+    """Refuse a data file that is missing or differs from what its publisher released."""
 
 
 class RecordError(AgrbenchError):
@@ -22,4 +22,4 @@ class RecordError(AgrbenchError):
 
 
 class Inapplicable(AgrbenchError):
-    """Skip a combination that does not exist, such as Bulyan with too many malicious clients."""
+    """Skip a combination that is not defined, such as Bulyan with too many malicious clients."""

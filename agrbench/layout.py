@@ -1,4 +1,4 @@
-"""Where each layer lies in a flat parameter vector, and how it folds to `(d_in, d_out)` (AgrAmplifier, Algorithm 1)."""
+"""The layers of a flat parameter vector, and how each folds to `(d_in, d_out)` (AgrAmplifier, Algorithm 1)."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from agrbench.errors import AgrbenchError
 class Layer:
     """One layer's stretch of the flat vector: its weights, then its bias if it has one.
 
-    Folded, it is a matrix of `rows` x `columns`: `d_in` rows (and the bias as one more), `d_out` columns. `transposed`
-    says that the weights are stored the other way round, output first, as torch does.
+    Folded, it is a `rows` x `columns` matrix: `d_in` rows (and one more for the bias) and `d_out` columns. `transposed`
+    means that the weights are stored with the output dimension first, as torch does.
     """
 
     rows: int
@@ -32,7 +32,7 @@ class Layer:
         return self.rows * self.columns
 
     def fold(self) -> Tensor:
-        """Index the stored entries in folded order: `(rows, columns)` of offsets from the layer's start."""
+        """Return where each folded entry is stored: `(rows, columns)` offsets from the layer's start."""
         if not self.transposed:
             return torch.arange(self.size).view(self.rows, self.columns)
         weights = (self.rows - self.bias) * self.columns
@@ -48,10 +48,10 @@ class Layout:
 
     @classmethod
     def of(cls, module: nn.Module) -> Layout:
-        """Read a torch module, whose flat vector is its `parameters()` one after the other.
+        """Read the layout of a torch module, whose flat vector is its `parameters()` in order.
 
-        A weight of two or more dimensions is `(d_out, ...)`, as linear layers and convolutions store it; the `bias`
-        right after it is its bias; every other parameter of one dimension is a layer of its own.
+        A weight of two or more dimensions is `(d_out, ...)`, as linear layers and convolutions store it, and a `bias`
+        right after it is its bias. Any other parameter of one dimension is a separate layer.
         """
         layers: list[Layer] = []
         weight_of = ""
@@ -69,10 +69,10 @@ class Layout:
 
     @classmethod
     def of_shapes(cls, shapes: Iterable[Sequence[int]]) -> Layout:
-        """Read the layers' shapes, `[(446, 512), (512,), (512, 30), (30,)]`.
+        """Read the layout from the layers' shapes, `[(446, 512), (512,), (512, 30), (30,)]`.
 
-        A linear weight is `(d_in, d_out)` and a convolution `(out, in, h, w)`; a shape of one dimension equal to the
-        `d_out` just before it is that layer's bias, and any other is a layer of its own.
+        A linear weight is `(d_in, d_out)` and a convolution `(out, in, h, w)`. A shape of one dimension equal to the
+        `d_out` just before it is that layer's bias; any other is a separate layer.
         """
         layers: list[Layer] = []
         wants_bias = False
@@ -111,7 +111,7 @@ class Layout:
 
     @cached_property
     def starts(self) -> tuple[int, ...]:
-        """Give the offset at which each layer begins."""
+        """Return the offset at which each layer begins."""
         starts, start = [], 0
         for layer in self.layers:
             starts.append(start)
@@ -120,7 +120,7 @@ class Layout:
 
     @cached_property
     def folded(self) -> Tensor | None:
-        """Index the flat vector in folded order: `(parameters,)`, or `None` where that is the stored order."""
+        """Return the flat vector's indices in folded order, `(parameters,)`; `None` if that is the stored order."""
         if not any(layer.transposed for layer in self.layers):
             return None
         return torch.cat([at + layer.fold().flatten() for at, layer in zip(self.starts, self.layers, strict=True)])

@@ -1,4 +1,4 @@
-"""The machine that something runs on: its name and versions, how busy it is, and the memory that a process takes."""
+"""The machine that a process runs on: its hardware and versions, how busy it is, and the memory that is used."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-BUSY, MOMENT = 0.15, 0.5  # share of the processor from which on others disturb; seconds
+BUSY, MOMENT = 0.15, 0.5  # share of the processor above which others disturb timing; seconds
 
 
 def environment(device: str, threads: int) -> dict[str, Any]:
-    """Name the versions, the processor and the device that a result depends on."""
+    """Return the versions, processor, threads and device that a result depends on."""
     import torch
 
     return {
@@ -33,7 +33,7 @@ def environment(device: str, threads: int) -> dict[str, Any]:
 
 
 def noise() -> str | None:
-    """Watch for a moment, doing nothing, and say how busy others keep the processor; `None`: not, or nobody knows."""
+    """Watch the processor for a moment; return a warning if others keep it busy, `None` if not or if unknown."""
     try:
         before = _ticks()
         time.sleep(MOMENT)
@@ -49,7 +49,7 @@ def noise() -> str | None:
 
 
 def _ticks() -> tuple[int, int]:
-    """Count the time that the processor did nothing, and all, in ticks."""
+    """Return the processor's idle time and total time, in ticks."""
     counts = [int(count) for count in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
     return counts[3] + counts[4], sum(counts)
 
@@ -70,18 +70,18 @@ def cpu() -> str:
 
 
 def use_large_pages() -> None:
-    """Let torch, which must not be loaded yet, ask for large pages where the system has them.
+    """Let torch, which must not be loaded yet, use large pages if the system has them.
 
-    Tensors above 32 MiB are given back to the system when they are freed, and a fresh one costs its time page by page.
+    A tensor above 32 MiB returns to the system when it is freed, so a fresh one costs time for each of its pages.
     """
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 
 @cache
 def keep_freed() -> None:
-    """Map 31 MiB and free them unread: from then on glibc keeps what it mapped for smaller blocks when they are freed.
+    """Map 31 MiB and free them untouched: from then on glibc keeps the memory of smaller blocks when they are freed.
 
-    Otherwise every thread returns its blocks to the system, and takes them again page by page.
+    Otherwise every thread returns its freed blocks to the system and maps them again page by page.
     """
     import torch
 
@@ -89,7 +89,7 @@ def keep_freed() -> None:
 
 
 def reset_peak() -> bool:
-    """Forget the peak of what was computed before, and say whether the system lets us."""
+    """Reset the process's peak memory; return whether the system allows it."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
@@ -98,7 +98,7 @@ def reset_peak() -> bool:
 
 
 def peak() -> int:
-    """Give the peak resident memory in bytes since the last reset."""
+    """Return the peak resident memory in bytes since the last reset."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmHWM:"):
@@ -109,10 +109,10 @@ def peak() -> int:
 
 
 def growth(work: Callable[[], object], device: str = "cpu") -> int | None:
-    """Do some work; give the bytes by which memory in use grew at the highest, or `None` where nothing can tell.
+    """Do some work and return by how many bytes memory use peaked above its start; `None` if that is unknown.
 
-    On CUDA it is what torch's allocator handed out. Elsewhere it is resident memory, after what the process had freed
-    and kept went back to the system; the kernel counts it to about a MiB.
+    On CUDA this is the memory handed out by torch's allocator. Elsewhere it is resident memory, measured after freed
+    memory was returned to the system; the kernel counts it to about a MiB.
     """
     gc.collect()
     if device.startswith("cuda"):
@@ -137,6 +137,6 @@ def _cuda_growth(work: Callable[[], object], device: str) -> int:
 
 
 def _give_back() -> None:
-    """Return freed memory to the system: what is still resident would hide that it is taken again."""
-    with contextlib.suppress(AttributeError, OSError):  # glibc alone has it
+    """Return freed memory to the system: if it stayed resident, using it again would not count as growth."""
+    with contextlib.suppress(AttributeError, OSError):  # only glibc has it
         ctypes.CDLL(None).malloc_trim(0)

@@ -1,4 +1,4 @@
-"""Progress on standard error: a bar on a terminal, one line every 30 seconds elsewhere."""
+"""Progress reports on standard error: a bar on a terminal, one line every 30 seconds elsewhere."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PERIOD = 30.0
 
 
 class Tick(Protocol):
-    """Tell what one more finished piece of work was."""
+    """Report one more finished piece of work, and what it was."""
 
     def __call__(self, what: str) -> None:
         """Count one more."""
@@ -20,7 +20,7 @@ class Tick(Protocol):
 
 @contextmanager
 def progress(title: str, total: int, quiet: bool = False) -> Iterator[Tick]:
-    """Show how far `total` pieces of work are, with the time left; call the value once a piece."""
+    """Show the progress of `total` pieces of work and the time left; call the yielded function after each piece."""
     if quiet:
         yield lambda what: None
     elif sys.stderr.isatty():
@@ -63,7 +63,7 @@ def _lines(title: str, total: int) -> Iterator[Tick]:
 
 
 def duration(seconds: float) -> str:
-    """Write a duration for people."""
+    """Write a duration for people to read."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

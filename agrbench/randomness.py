@@ -1,4 +1,4 @@
-"""Randomness as a pure function of its purpose: a cell gives the same record alone, in any order, anywhere."""
+"""Random generators that depend on seed and purpose only: a cell has the same record alone, in any order, anywhere."""
 
 from __future__ import annotations
 
@@ -12,6 +12,6 @@ Randomness = Callable[..., Generator]
 
 
 def generator(seed: int, purpose: str, number: int = 0, client: int = 0) -> Generator:
-    """Make the generator of one purpose in one round for one client (or place in a stack)."""
+    """Return the generator for one purpose in one round for one client (or place in a stack)."""
     digest = hashlib.sha256(f"{seed}/{purpose}/{number}/{client}".encode()).digest()
     return Generator().manual_seed(int.from_bytes(digest[:7], "big"))

@@ -1,6 +1,6 @@
-"""Settings that are specs: how clients train, which model, who holds which data, how many are malicious.
+"""Settings written as specs: how clients train, which model, who holds which data, how many are malicious.
 
-Nothing here imports torch, so that a cell can be named and checked at once.
+Nothing here imports torch, so naming and checking a cell is fast.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from agrbench.clients.optimizers import OPTIMIZERS
 from agrbench.errors import SpecError
 from agrbench.specs import Option, Term, number
 
-SIZES = "*"  # stands for the values of a term that have no name, such as the widths of mlp(512, 1024)
+SIZES = "*"  # the key of a term's unnamed values, such as the widths of mlp(512, 1024)
 
 
 def _depth(sizes: tuple[Any, ...]) -> bool:
@@ -64,10 +64,10 @@ CHOICES: Mapping[str, Mapping[str, Mapping[str, Option]]] = {
 
 
 def read(setting: str, text: object) -> Term:
-    """Read a setting, every default in place.
+    """Read a setting and fill in every default.
 
     Raises:
-        SpecError: there is no such choice, or a hyperparameter is not what it must be; the message says what to write.
+        SpecError: there is no such choice, or a hyperparameter is invalid; the message says what to write.
     """
     choices = CHOICES[setting]
     try:
@@ -92,14 +92,14 @@ def read(setting: str, text: object) -> Term:
 
 
 def write(setting: str, term: Term) -> str:
-    """Write a setting in its one form, defaults left out."""
+    """Write a setting in canonical form, without defaults."""
     options = CHOICES[setting][term.name]
     kept = {name: value for name, value in term.arguments.items() if value != options[name].default}
     return str(Term(term.name, kept, term.sizes))
 
 
 def canonical(setting: str, text: object) -> str:
-    """Check a setting and write it in its one form.
+    """Check a setting and write it in canonical form.
 
     Raises:
         SpecError: see `read`.
@@ -108,12 +108,12 @@ def canonical(setting: str, text: object) -> str:
 
 
 def own_rate(schedule: str) -> float | None:
-    """Return the learning rate that a schedule's optimizer has by default; `None`: the dataset's."""
+    """Return the default learning rate of a schedule's optimizer; `None` means the dataset's rate."""
     return OPTIMIZERS[read("schedule", schedule).name].rate
 
 
 def without_rate(schedule: str) -> tuple[str, float | None]:
-    """Split a schedule's learning rate off, which is a setting of its own."""
+    """Split a schedule into the schedule without its learning rate, and that rate (`None` if it has none)."""
     term = read("schedule", schedule)
     rest = {name: value for name, value in term.arguments.items() if name != "rate"}
     return write("schedule", Term(term.name, rest)), term.arguments["rate"]
@@ -128,7 +128,7 @@ def _signatures(setting: str) -> list[str]:
 
 
 def _signature(name: str, options: Mapping[str, Option]) -> str:
-    """Write a form that can be typed, and behind it what it leaves open."""
+    """Write a form that can be typed, followed in brackets by the values that it leaves open."""
     inside = [
         option.example if key == SIZES else f"{key}={option.default!r}"
         for key, option in options.items()

@@ -1,6 +1,6 @@
-"""Read specs such as `amp(kernel=3)+krum`: names joined by `+`, each with hyperparameters that are literals.
+"""Parse and write specs such as `amp(kernel=3)+krum`: names joined by `+`, each with literal hyperparameters.
 
-A spec is read as a Python expression by `ast` and never evaluated.
+A spec is parsed by `ast` as a Python expression and never evaluated.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from typing import Any
 
 from agrbench.errors import SpecError
 
-LONGEST = 1000  # letters of a spec
-LARGEST = 2**53  # beyond it a float no longer holds every whole number
+LONGEST = 1000  # characters in a spec
+LARGEST = 2**53  # above it, floats no longer represent every whole number
 
 
 @dataclass(frozen=True)
 class Term:
-    """One name of a spec with its hyperparameters, and before them the sizes that need no name."""
+    """One name in a spec, with its hyperparameters and, written before them, its unnamed sizes."""
 
     name: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
@@ -32,7 +32,7 @@ class Term:
 
 
 def written(value: Any) -> str:
-    """Write a literal the same way in every process: sets have no order of their own."""
+    """Write a literal the same way in every process; sets, which have no order, are sorted."""
     if isinstance(value, complex) or value is ...:
         raise ValueError("no hyperparameter")
     if isinstance(value, (set, frozenset)):
@@ -46,10 +46,10 @@ def written(value: Any) -> str:
 
 
 def parse(spec: str, sizes: bool = False) -> tuple[Term, ...]:
-    """Split a spec into its terms, left to right; `sizes` allows whole numbers without a name, as in `mlp(512, 1024)`.
+    """Split a spec into its terms, left to right; `sizes` allows unnamed whole numbers, as in `mlp(512, 1024)`.
 
     Raises:
-        SpecError: the text is no spec; the message shows what was given and how one is written.
+        SpecError: the text is not a spec; the message shows the text and an example of a spec.
     """
     try:
         body = ast.parse(spec.strip()[: LONGEST + 1], mode="eval").body
@@ -94,7 +94,7 @@ def _term(node: ast.expr, spec: str, sizes: bool) -> Term:
 
 
 class IllTyped(SpecError):
-    """Refuse a hyperparameter whose value is no literal, or one of another type than the plugin's signature says."""
+    """Refuse a hyperparameter whose value is not a literal."""
 
     def __init__(self, name: str, argument: str, value: str) -> None:
         super().__init__(f"{name}({argument}={value}): {value} is no number, True, False, None or quoted text")
@@ -110,7 +110,7 @@ def _not_a_spec(spec: str) -> str:
 
 @dataclass(frozen=True)
 class Option:
-    """One hyperparameter of a setting: its default, what may be written, and how to tell."""
+    """One hyperparameter of a setting: its default, the wanted values in words, and the test for them."""
 
     default: Any
     wanted: str
@@ -118,7 +118,7 @@ class Option:
     example: str = ""
 
     def read(self, value: Any) -> Any:
-        """Write a whole number as a float where floats are meant, so that 1 and 1.0 are one setting."""
+        """Convert a whole number to a float if the option takes floats: 1 and 1.0 are the same setting."""
         return float(value) if type(value) is int and self.wanted.startswith("a number") else value
 
 

@@ -1,4 +1,4 @@
-"""Work on blocks in as many threads as torch computes with, each block in one: results do not depend on how many."""
+"""Parallel work on blocks, each in one of torch's number of threads: results do not depend on that number."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ R = TypeVar("R")
 
 @contextmanager
 def using(count: int) -> Iterator[None]:
-    """Let torch compute with so many threads, and afterwards with as many as before."""
+    """Let torch compute with `count` threads, and restore the previous number afterwards."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
@@ -27,12 +27,12 @@ def using(count: int) -> Iterator[None]:
 
 
 def each(work: Callable[[T], R], items: Sequence[T], device: torch.device) -> Generator[R, None, None]:
-    """Give what the work makes of each item, in their order; on a CPU, several at a time, one of them in this thread.
+    """Yield the result of `work` on each item, in order; on a CPU several run at a time, one of them in this thread.
 
-    Until the last is given, or the rest is given up (`close`), torch has one thread here, too.
+    Until the last result is yielded, or the generator is closed, torch uses one thread in this thread too.
 
-    torch would split every single operation over its threads and have them wait for each other at its end, which for
-    blocks that fit a cache takes longer than the operation, and many times as long beside other programs.
+    torch itself would split every single operation over its threads, which then wait for each other. For blocks that
+    fit a cache, that takes longer than the operation, and many times as long while other programs run.
     """
     keep_freed()
     threads = torch.get_num_threads()
@@ -47,12 +47,12 @@ def each(work: Callable[[T], R], items: Sequence[T], device: torch.device) -> Ge
                 made[place] = work(item)
                 yield place
         finally:
-            finish(turns)  # where one fails, the others stop, too
+            finish(turns)  # if one fails, the others stop too
 
     following, more = 0, min(threads, len(items)) - 1
     with using(1), ThreadPoolExecutor(more, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         helpers = [pool.submit(lambda: finish(take())) for _ in range(more)]
-        for _ in take():  # the caller works, too: a thread that waits for every result keeps the others from theirs
+        for _ in take():  # the caller works too: if it only waited for each result, it would hold up the others
             while following in made:
                 yield made.pop(following)
                 following += 1
@@ -62,6 +62,6 @@ def each(work: Callable[[T], R], items: Sequence[T], device: torch.device) -> Ge
 
 
 def finish(results: Iterator[object]) -> None:
-    """Wait for work that gives nothing."""
+    """Run an iterator to its end, ignoring what it yields."""
     for _ in results:
         pass

@@ -1,4 +1,4 @@
-"""What a plugin is, and how plugins are found. Plugin authors import from here; importing it loads no torch."""
+"""What a plugin is and how plugins are found. Plugin authors import from here, which loads no torch."""
 
 from agrbench.data.sources import File, Folder, Source
 from agrbench.plugins.contract import Attack, ByColumn, Columns, Dataset, Defense, Memory, Stage, Verdict

@@ -1,9 +1,10 @@
 """What a plugin is: one frozen record of plain functions, exported under the name of its kind.
 
 A hyperparameter is a keyword-only argument of any function of the record; a spec such as `krum(neighbours=7)`
-binds it in every function whose signature names it. Nothing here imports torch, so that records are cheap to name.
+binds it in every function whose signature names it. Nothing here imports torch, so records are cheap to name.
 
-What a plugin claims beside what it computes (`CLAIMS`) is read by `agrbench check` alone: it changes no result.
+The fields in `CLAIMS` say what a plugin promises, for `agrbench check`. They change no computed value and no digest;
+some waivers also make the grid skip a combination.
 """
 
 from __future__ import annotations
@@ -24,30 +25,30 @@ if TYPE_CHECKING:
 
 
 Memory = dict[str, Any]
-"""What a plugin keeps from round to round: tensors and plain values."""
+"""State that a plugin keeps from round to round: tensors and plain values."""
 
 ByColumn = Callable[["Tensor"], "Tensor"]
-"""Weights of a block of columns of the view: `(rows, b) -> (rows, b)`."""
+"""A function that weighs a block of columns of the view: `(rows, b) -> (rows, b)`."""
 
 CLAIMS = ("waives", "within", "bound", "proof")
 
 
 def always(n: int, f: int) -> bool:
-    """Require nothing of the `n` clients and the bound `f` on malicious ones."""
+    """Accept any number `n` of clients and any bound `f` on malicious ones."""
     return True
 
 
 def unchanged(n: int) -> int:
-    """Leave as many rows as there were."""
+    """Return `n`: the number of rows stays the same."""
     return n
 
 
 class Columns(NamedTuple):
     """What a column stage does to a view of `(rows, coordinates)`.
 
-    `view(rows, out=None)` maps rows to features; `feature_of` maps each coordinate to its feature, -1 where it is
-    dropped (`None`: every coordinate is its own feature); `layout` holds the layers of the features. `blocks(rows)`,
-    if there is one, gives functions that each make some features of all rows, `(rows, some features)`, in order.
+    `view(rows, out=None)` maps rows to features. `feature_of` maps each coordinate to its feature, or to -1 if it is
+    dropped (`None`: every coordinate is its own feature). `layout` holds the layers of the features. `blocks(rows)`, if
+    set, returns functions that each compute some features of all rows, `(rows, some features)`, in order.
     """
 
     view: Callable[..., Tensor]
@@ -61,12 +62,12 @@ class Verdict:
     """How much of each update to take.
 
     `weights` is `(rows,)`; or `(rows, features)` of the view; or `(rows, layers)` of the originals; or a function of a
-    block of columns of the view, `(rows, b) -> (rows, b)`. Any sign, any sum; Boolean weights mean equal shares among
-    the True of each column. The step is
+    block of columns of the view, `(rows, b) -> (rows, b)`. Weights may have any sign and any sum; Boolean weights mean
+    equal shares among the True entries of each column. The step is
 
         sum_i W_i U_i + previous * last step + N(0, noise^2)
 
-    and `exclude` names clients that are heard no more from the next round on.
+    and `exclude` lists clients that the server ignores from the next round on.
     """
 
     weights: Tensor | ByColumn
@@ -77,14 +78,15 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Attack:
-    """What malicious clients do from the first attacked round on; before it they behave honestly.
+    """What malicious clients do from the first attacked round on; before that they behave honestly.
 
-    `poison(shard, rng, attacker)` turns a malicious client's `Examples` into others, once, before training
-    (`attacker.number` counts the malicious clients from 0, `attacker.labels` are those of all clients).
-    `forge(insider)` gives the `(malicious, parameters)` rows that they send. `trigger(examples)`, for targeted attacks,
-    gives stamped copies labelled as the target class. `rehearses` says that `forge` asks `insider.respond` many times a
-    round; a defense that cannot afford it waives `"rehearsed"`, and the two never meet. `within(rows, insider)` says
-    whether forged rows keep to the constraint that the attack declares, such as a distance; `None`: it declares none.
+    `poison(shard, rng, attacker)` replaces a malicious client's `Examples` once, before training (`attacker.number`
+    counts the malicious clients from 0, and `attacker.labels` holds the labels of all clients). `forge(insider)`
+    returns the `(malicious, parameters)` rows that they send. `trigger(examples)`, for targeted attacks, returns
+    stamped copies labelled with the target class. `rehearses` means that `forge` calls `insider.respond` many times a
+    round; a defense too slow for that waives `"rehearsed"`, and the two are never combined. `within(rows, insider)`
+    returns whether forged rows satisfy the constraint that the attack declares, such as a distance (`None`: no
+    constraint).
     """
 
     poison: Callable[..., Examples] | None = None
@@ -99,11 +101,12 @@ class Attack:
 class Defense:
     """An aggregation rule: how much of each update to take, judged on a view of the updates.
 
-    `weigh(round)` gives weights or a `Verdict`; `requires(n, f)` says whether the rule is defined for `n` rows of which
-    at most `f` are malicious; `amplifier` names the form of the amplified view that the rule reads, `None` where
-    it has no amplified form; `waives` maps each property that the rule does not claim to the reason. `bound(n, f)` is
-    the robustness coefficient that `proof` proves, `None` for hyperparameters of which it does not speak: for any
-    `n - f` rows, `|step - their mean|^2` is at most so many times their mean squared distance to their mean.
+    `weigh(round)` returns weights or a `Verdict`. `requires(n, f)` returns whether the rule is defined for `n` rows of
+    which at most `f` are malicious. `amplifier` names the form of the amplified view that the rule reads, or is `None`
+    if it has no amplified form. `waives` maps each property that the rule does not claim to the reason. `bound(n, f)`
+    is the robustness coefficient that `proof` proves, or `None` for hyperparameters that the proof does not cover: for
+    any `n - f` rows, `|step - their mean|^2` is at most this coefficient times their mean squared distance to their
+    mean.
     """
 
     weigh: Callable[..., Tensor | ByColumn | Verdict]
@@ -117,11 +120,11 @@ class Defense:
 
 @dataclass(frozen=True)
 class Stage:
-    """A step before the defense: it maps the columns of the view, or mixes its rows.
+    """A step before the defense that maps the columns of the view or mixes its rows.
 
     A column stage has `columns(layout, rng, restore) -> Columns`. A row stage has `mix(round) -> (rows, clients)`, each
-    row the shares of the rows before it, and `rows(n)`, how many rows it leaves of `n`. `bound(n, f, kappa)` is what
-    `proof` proves of a rule of robustness coefficient `kappa` after it.
+    row holding the shares of the rows before it, and `rows(n)`, the number of rows that it leaves of `n`.
+    `bound(n, f, kappa)` is the coefficient that `proof` proves for this stage before a rule of coefficient `kappa`.
     """
 
     columns: Callable[..., Columns] | None = None
@@ -139,11 +142,11 @@ class Stage:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Real examples and the defaults to train on them with.
+    """Real examples and the defaults for training on them.
 
-    `load() -> train, test` are `Examples`; `model` is the default model, a spec such as `mlp(512)` or a function of an
-    example's shape and the number of classes; `rate` is the rate of its gradient steps; `root_size` examples of `train`
-    become the server's trusted root set.
+    `load() -> train, test` returns `Examples`. `model` is the default model, a spec such as `mlp(512)` or a function of
+    an example's shape and the number of classes; `rate` is the default learning rate; `root_size` is the number of
+    examples in the server's trusted root set.
     """
 
     load: Callable[..., tuple[Examples, Examples]]
@@ -160,7 +163,7 @@ P = TypeVar("P", bound=Plugin)
 
 
 def hyperparameters(record: Plugin) -> dict[str, inspect.Parameter]:
-    """Find the keyword-only arguments of all functions of a record."""
+    """Return the keyword-only arguments of all functions of a record."""
     found: dict[str, inspect.Parameter] = {}
     for function in _functions(record).values():
         for parameter in inspect.signature(function).parameters.values():

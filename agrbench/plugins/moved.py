@@ -1,4 +1,4 @@
-"""Where the modules that plugins imported from agrbench 0.1.0 are now, so that a plugin file of then still runs."""
+"""Where modules of agrbench 0.1.0 have moved: imports in plugin files written for it still work."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ HOMES: Mapping[str, tuple[str, ...]] = {
     "agrbench.selection": ("agrbench.server.scores", "agrbench.server.ranks"),
     "agrbench.subsets": ("agrbench.server.subsets",),
 }
-"""By the module of 0.1.0: the modules, in order, that have its names now."""
+"""For each module of 0.1.0, the modules that hold its names now; earlier ones take precedence."""
 
 
 class Moved(MetaPathFinder, Loader):
-    """Find a module of 0.1.0 that is no more, and look its names up where they are now."""
+    """Import hook that stands in for removed modules of 0.1.0 and takes their names from where they are now."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """Answer for the modules that have moved."""
+        """Return a spec for a module that has moved, `None` for any other."""
         return ModuleSpec(fullname, self) if fullname in HOMES else None
 
     def exec_module(self, module: ModuleType) -> None:
@@ -47,6 +47,6 @@ class Moved(MetaPathFinder, Loader):
 
 
 def forward() -> None:
-    """Let imports of moved modules succeed from now on; modules that exist are found before."""
+    """Make imports of moved modules succeed from now on; modules that exist are found first."""
     if not any(isinstance(finder, Moved) for finder in sys.meta_path):
         sys.meta_path.append(Moved())

@@ -1,8 +1,7 @@
-"""Find plugins and read what they offer, without importing them until one is needed.
+"""Find plugins, check specs against them, and load a plugin only when it is needed.
 
 Plugins come from the files shipped here, from installed packages (entry points of the group `agrbench.plugins`) and
-from
-files named by the user. Names, first lines and signatures are read from the source text.
+from files that the user names. Names, first lines and signatures are read from the source text.
 """
 
 from __future__ import annotations
@@ -39,11 +38,11 @@ R = TypeVar("R", bound=contract.Plugin)
 
 
 class Registry:
-    """The plugins within reach: shipped, installed, and the `files` a user named.
+    """The available plugins: shipped, installed, and in the `files` that a user named.
 
     Raises:
-        PluginError: a named file cannot be read, has a syntax error, exports no plugin, or takes a name in use; where
-            `forgiving`, only when it is asked for.
+        PluginError: a named file cannot be read, has a syntax error, exports no plugin, or takes a name in use; if
+            `forgiving`, this is raised only when the plugin is looked up.
     """
 
     def __init__(self, files: Iterable[str | Path] = (), forgiving: bool = False) -> None:
@@ -68,14 +67,14 @@ class Registry:
                 self.broken[path.stem] = error
 
     def names(self, kind: str) -> list[str]:
-        """List the plugins of a kind, sorted."""
+        """Return the names of the plugins of a kind, sorted."""
         return sorted(name for has, name in self._entries if has == kind)
 
     def entry(self, kind: str, name: str) -> PluginSource:
-        """Look one up.
+        """Look up one plugin.
 
         Raises:
-            SpecError: there is none; the message names near misses.
+            SpecError: there is no such plugin; the message suggests similar names.
         """
         if (kind, name) in self._entries:
             return self._entries[kind, name]
@@ -89,31 +88,31 @@ class Registry:
         raise SpecError(f"no {kind} is named {name!r}; {hint}")
 
     def canonical(self, kind: str, spec: str) -> str:
-        """Check a spec and write it in its one form: hyperparameters sorted, those equal to their default left out.
+        """Check a spec and write it in canonical form: hyperparameters sorted, those equal to their default left out.
 
         A defense's spec may begin with stages; attacks and datasets are single terms.
         """
         return specs.join(tuple(self._checked(kind_of, term) for kind_of, term in self._terms(kind, spec)))
 
     def entries(self, kind: str, spec: str) -> list[PluginSource]:
-        """List the plugins that a spec names, left to right."""
+        """Return the plugins that a spec names, left to right."""
         return [self.entry(kind_of, term.name) for kind_of, term in self._terms(kind, spec)]
 
     def digest(self, kind: str, spec: str) -> str:
-        """Give one SHA-256 over the files of all plugins that a spec names."""
+        """Return one SHA-256 for all plugins that a spec names."""
         digests = [entry.digest for entry in self.entries(kind, spec)]
         return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
 
     def plugins_of(self, cell: Cell) -> list[PluginSource]:
-        """List the plugins that a cell names."""
+        """Return the plugins that a cell names."""
         return [entry for kind in ("dataset", "defense", "attack") for entry in self.entries(kind, getattr(cell, kind))]
 
     def sources(self, cell: Cell) -> dict[str, str]:
-        """Return the digests of the plugin files that a cell uses, as its record has them."""
+        """Return the digests of the plugins that a cell uses, as its record stores them."""
         return {kind: self.digest(kind, getattr(cell, kind)) for kind in ("attack", "defense", "dataset")}
 
     def canonical_cell(self, cell: Cell) -> Cell:
-        """Check a cell's specs and write each in its one form, leaving out a rate or model that is the dataset's own.
+        """Check a cell's specs and write each in canonical form, without a rate or model equal to the dataset's.
 
         Raises:
             SpecError: a spec names no plugin or hyperparameter.
@@ -133,11 +132,11 @@ class Registry:
         return self._single(contract.Attack, "attack", spec)
 
     def stage(self, spec: str) -> Loaded[Stage]:
-        """Load a stage that stands alone."""
+        """Load a single stage."""
         return self._single(contract.Stage, "stage", spec)
 
     def dataset(self, spec: str) -> Loaded[Dataset]:
-        """Load a dataset's record (not its data)."""
+        """Load a dataset's record, not its data."""
         return self._single(contract.Dataset, "dataset", spec)
 
     def stack(self, spec: str) -> Stack:
@@ -180,7 +179,7 @@ class Registry:
             if parameter is None:
                 if entry.module is not None and entry.module.startswith("agrbench."):
                     raise _unknown(entry, name)
-                kept[name] = value  # a foreign file may take its functions from elsewhere: its record decides
+                kept[name] = value  # a foreign file may import its functions from elsewhere, so its record decides
             elif not parameter.accepts(value):
                 raise SpecError(
                     f"{term.name}({name}={value!r}): {name} is {parameter.values}; the signature is {entry.signature}"
@@ -220,7 +219,7 @@ class Registry:
 
 
 def of(files: Iterable[str | Path] = ()) -> Registry:
-    """Read plugin files once, and again after an edit."""
+    """Return the registry of plugin files, which are read once and again after an edit."""
     named = tuple(Path(file).resolve() for file in files)
     return _read(named, tuple(file.stat().st_mtime_ns if file.exists() else 0 for file in named))
 

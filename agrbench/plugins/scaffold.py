@@ -1,4 +1,4 @@
-"""Write a new plugin of one's own: a complete file of each kind, and the test that certifies it."""
+"""Templates that `agrbench new` writes: a complete plugin file of each kind, and the test that certifies it."""
 
 from __future__ import annotations
 
@@ -110,10 +110,10 @@ def test_{name}(claim: Claim) -> None:
 
 
 def write(kind: str, name: str, folder: Path = Path()) -> tuple[Path, Path]:
-    """Write `name.py` and `test_name.py` into a folder: a plugin that passes its certificate, to be changed.
+    """Write `name.py` and `test_name.py` into a folder: a plugin that passes its certificate, and its test.
 
     Raises:
-        AgrbenchError: the name is no name, or a file is there already; nothing is written then.
+        AgrbenchError: the name is invalid or taken, or a file exists already; nothing is written then.
     """
     if not (name.isidentifier() and name.isascii()) or keyword.iskeyword(name) or name.startswith("_"):
         raise AgrbenchError(f"{name!r} is no name for a plugin; write letters, digits and _, such as my_{kind}")

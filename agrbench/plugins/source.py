@@ -1,4 +1,4 @@
-"""A plugin known by its source text alone: its name, first line, hyperparameters and requirement."""
+"""What a plugin's source text shows without importing it: name, first line, hyperparameters, requirement, digest."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 @dataclass(frozen=True)
 class Parameter:
-    """One hyperparameter as the source text gives it."""
+    """One hyperparameter, as written in the source text."""
 
     name: str
     annotation: str
@@ -29,7 +29,7 @@ class Parameter:
         return f"{self.name}: {self.annotation} = {self.default}" if self.annotation else f"{self.name}={self.default}"
 
     def accepts(self, value: object) -> bool:
-        """Check a literal against the annotation; one that cannot be read accepts everything."""
+        """Return whether a literal fits the annotation; an annotation of unknown form accepts everything."""
         if not self.annotation:
             return True
         try:
@@ -40,20 +40,20 @@ class Parameter:
 
     @property
     def values(self) -> str:
-        """Say in words what the annotation accepts: `'a' or 'b'`, `int or None`."""
+        """Write in words what the annotation accepts: `'a' or 'b'`, `int or None`."""
         words: list[str] = []
         for option in _options(ast.parse(self.annotation, mode="eval").body):
             words += map(ast.unparse, _choices(option) or [option])
         return " or ".join([", ".join(words[:-1]), words[-1]] if words[1:] else words)
 
     def read(self, value: object) -> object:
-        """Write a whole number as a float where only floats are meant, so that 1 and 1.0 are one cell."""
+        """Convert a whole number to a float if the annotation allows only floats: 1 and 1.0 are the same cell."""
         kinds = {ast.unparse(option) for option in _options(ast.parse(self.annotation or "Any", mode="eval").body)}
         whole = type(value) is int and "float" in kinds and "int" not in kinds
         return float(cast(int, value)) if whole else value
 
     def is_default(self, value: object) -> bool:
-        """Say whether the value is the default."""
+        """Return whether the value is the default."""
         try:
             default = ast.literal_eval(self.default)
         except (ValueError, SyntaxError):
@@ -63,7 +63,7 @@ class Parameter:
 
 @dataclass(frozen=True)
 class PluginSource:
-    """One plugin, known by its source text alone."""
+    """One plugin, read from its source text without importing it."""
 
     kind: str
     name: str
@@ -76,27 +76,27 @@ class PluginSource:
 
     @cached_property
     def summary(self) -> str:
-        """Give the first line of the module's docstring."""
+        """Return the first line of the module's docstring."""
         return (ast.get_docstring(self._tree) or "").partition("\n")[0]
 
     @cached_property
     def digest(self) -> str:
         """Return the SHA-256 of what the file computes.
 
-        Layout, comments, docstrings, claims, and the modules of `agrbench` that names come from do not change it.
+        It ignores layout, comments, docstrings, claims, and from which modules of `agrbench` names are imported.
         """
         return hashlib.sha256(json.dumps(_essence(self._tree)).encode()).hexdigest()
 
     @cached_property
     def record_call(self) -> ast.Call | None:
-        """Find the expression that makes the record."""
+        """Return the expression that creates the record, if the module assigns one."""
         value = exports(self._tree).get(self.kind)
         made_by = contract.KINDS[self.kind].__name__
         return value if isinstance(value, ast.Call) and ast.unparse(value.func).endswith(made_by) else None
 
     @cached_property
     def parameters(self) -> dict[str, Parameter]:
-        """List the hyperparameters: keyword-only arguments of every function that the record's expression names."""
+        """Return the hyperparameters: keyword-only arguments of every function in the record's expression."""
         functions = self._functions
         found: dict[str, Parameter] = {}
         for node in ast.walk(self.record_call) if self.record_call else ():
@@ -118,7 +118,7 @@ class PluginSource:
         return {node.name: node for node in self._tree.body if isinstance(node, ast.FunctionDef)}
 
     def field(self, name: str) -> ast.expr | None:
-        """Find what the record's expression gives for a field of its record."""
+        """Return the expression for a field in the record's expression; `None` if it is not set."""
         call = self.record_call
         if call is None:
             return None
@@ -129,7 +129,7 @@ class PluginSource:
         return given.get(name)
 
     def literal(self, name: str, default: object) -> object:
-        """Read a field that is written as a literal."""
+        """Return the value of a field that is written as a literal, or else `default`."""
         node = self.field(name)
         try:
             return default if node is None else ast.literal_eval(node)
@@ -138,7 +138,7 @@ class PluginSource:
 
     @cached_property
     def requirement(self) -> str:
-        """Give the condition on `n` and `f` as the source writes it, or the name of the function that checks it."""
+        """Return the condition on `n` and `f` as the source writes it, or the name of the function that checks it."""
         node = self.field("requires")
         if node is None:
             return "nothing"
@@ -146,7 +146,7 @@ class PluginSource:
 
     @cached_property
     def explanation(self) -> str:
-        """Give the docstring of the function that does the plugin's work; empty where it has none."""
+        """Return the docstring of the function that does the plugin's work; empty if it has none."""
         for name in ("weigh", "mix", "columns", "forge", "poison", "load"):
             node = self.field(name)
             if isinstance(node, ast.Name) and node.id in self._functions:
@@ -161,15 +161,15 @@ class PluginSource:
 
     @property
     def has_columns(self) -> bool:
-        """Say whether this is a column stage."""
+        """Return whether this is a column stage."""
         return self.kind == "stage" and self.field("columns") is not None
 
 
 def parse(path: Path) -> ast.Module:
-    """Read a plugin file as Python, without running it.
+    """Parse a plugin file as Python, without running it.
 
     Raises:
-        PluginError: it cannot be read, or has a syntax error.
+        PluginError: the file cannot be read or has a syntax error.
     """
     try:
         return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
@@ -185,7 +185,7 @@ def parse(path: Path) -> ast.Module:
 
 
 def exports(tree: ast.Module) -> dict[str, ast.expr]:
-    """Find what the module assigns at its top level under the name of a plugin kind."""
+    """Return the expressions that a module assigns, at its top level, to the names of plugin kinds."""
     found: dict[str, ast.expr] = {}
     for node in tree.body:
         if not isinstance(node, (ast.Assign, ast.AnnAssign)) or node.value is None:
@@ -197,7 +197,7 @@ def exports(tree: ast.Module) -> dict[str, ast.expr]:
 
 
 def _essence(node: object) -> object:
-    """Write a syntax tree as lists, the same on every version of Python."""
+    """Write a syntax tree, without docstrings and claims, as lists that are the same on every version of Python."""
     if isinstance(node, list):
         kept = [_essence(each) for each in node if not _is_claim(each) and not _is_harness(each)]
         names = sorted(ast.unparse(name) for each in node if _is_harness(each) for name in each.names)
@@ -212,7 +212,7 @@ def _essence(node: object) -> object:
 
 
 def _is_harness(node: object) -> TypeGuard[ast.ImportFrom]:
-    """Recognise `from agrbench... import names`, of which only the names count: a module of the harness may move."""
+    """Recognise `from agrbench... import names`: only the names count, because harness modules may move."""
     return isinstance(node, ast.ImportFrom) and not node.level and (node.module or "").split(".")[0] == "agrbench"
 
 
@@ -227,7 +227,7 @@ def _options(annotation: ast.expr) -> list[ast.expr]:
 
 
 def _choices(option: ast.expr) -> list[ast.expr]:
-    """List the values of a `Literal`; none of any other type."""
+    """Return the values of a `Literal`; an empty list for any other type."""
     if not isinstance(option, ast.Subscript) or ast.unparse(option.value) != "Literal":
         return []
     return option.slice.elts if isinstance(option.slice, ast.Tuple) else [option.slice]

@@ -1,4 +1,4 @@
-"""A stack: stages, applied left to right, and the defense that judges what they leave."""
+"""A stack of stages and a defense: the loaded plugins, what they are defined for, and how their errors are named."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from agrbench.plugins import Attack, Defense, Stage
 from agrbench.plugins.contract import Plugin
 
 R = TypeVar("R", bound=Plugin)
-TRIED = (*range(1, 64), *(1 << power for power in range(6, 21)))  # numbers of clients that a rule may be defined for
+TRIED = (*range(1, 64), *(1 << power for power in range(6, 21)))  # numbers of clients at which a rule may be defined
 
 
 @dataclass(frozen=True)
 class Loaded(Generic[R]):
-    """A plugin's record with a term's hyperparameters bound, and how to name it to people."""
+    """A plugin's record with its hyperparameters bound, and its name, file and requirement for messages."""
 
     name: str
     path: Path
@@ -28,13 +28,13 @@ class Loaded(Generic[R]):
 
 @dataclass(frozen=True)
 class Stack:
-    """Stages, applied left to right, and the defense that judges what they leave."""
+    """Stages, applied left to right, and the defense that judges the result."""
 
     stages: tuple[Loaded[Stage], ...]
     defense: Loaded[Defense]
 
     def meet(self, attack: Loaded[Attack]) -> None:
-        """Raise `Inapplicable`, with the reason, where an attack rehearses what the defense cannot afford to."""
+        """Raise `Inapplicable`, with the reason, if the attack rehearses and the defense is too slow for that."""
         if attack.record.rehearses and "rehearsed" in self.defense.record.waives:
             reason = self.defense.record.waives["rehearsed"]
             raise Inapplicable(f"{attack.name} does not rehearse {self.defense.name}: {reason}")
@@ -78,13 +78,13 @@ def _require(part: Loaded[Stage] | Loaded[Defense], n: int, f: int) -> None:
 
 @contextmanager
 def blame(part: Loaded[Any], action: str) -> Iterator[None]:
-    """Turn whatever a plugin raises into a sentence that names its file."""
+    """Turn any error that a plugin raises into one that names the plugin."""
     try:
         yield
     except AgrbenchError as error:
         if isinstance(error, (Inapplicable, PluginError)):
             raise
-        kind = DataError if isinstance(error, DataError) else PluginError  # whose file is at fault
+        kind = DataError if isinstance(error, DataError) else PluginError  # a data file or the plugin is at fault
         raise kind(f"{part.name}: {error}") from error
     except Exception as error:
         raise PluginError(
