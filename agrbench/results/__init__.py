@@ -1,1 +1,1 @@
-"""Records and pure functions of them: storage, metrics, statistics, tables. Nothing here simulates."""
+"""Records, and pure functions of records: storage, metrics, statistics, tables. Nothing here simulates."""

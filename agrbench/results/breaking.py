@@ -1,4 +1,4 @@
-"""The breaking point: the smallest malicious share at which the worst attack costs ten points (docs/metrics.md)."""
+"""The search for the smallest malicious share at which the worst attack costs ten points (docs/metrics.md)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Level:
 
     @property
     def breaks(self) -> bool:
-        """Say whether that is too much."""
+        """Return whether the attack breaks the defense."""
         return self.loss.mean >= POINTS - LEAST
 
 
@@ -32,8 +32,9 @@ class Level:
 class Search:
     """The bisection of one defense over the number of malicious clients, which the server knows.
 
-    `cell` is its run unattacked; `limit` is the largest number for which it is defined, at most half of the clients,
-    and `limited_by` says why; `left_out` names attacks that never meet it, and why; `levels` is what was measured.
+    `cell` is its unattacked run. `limit` is the largest number for which the defense is defined, at most half of the
+    clients, and `limited_by` is the reason. `left_out` maps attacks that cannot be run against it to the reason.
+    `levels` holds what was measured, by number of malicious clients.
     """
 
     cell: Cell
@@ -46,10 +47,10 @@ class Search:
 
     @classmethod
     def of(cls, cell: Cell, attacks: Sequence[str], seeds: int, registry: Registry) -> Search:
-        """Begin, with nothing measured.
+        """Start a search with nothing measured.
 
         Raises:
-            Inapplicable: the defense is not even defined where nobody is malicious.
+            Inapplicable: the defense is not defined even without malicious clients.
         """
         stack, half = registry.stack(cell.defense), cell.clients // 2
         stack.check(cell.clients, 0)
@@ -73,30 +74,30 @@ class Search:
 
     @property
     def broken(self) -> int | None:
-        """Give the smallest number measured that breaks it, if any."""
+        """Return the smallest measured number that breaks the defense, if any."""
         return min((count for count, level in self.levels.items() if level.breaks), default=None)
 
     @property
     def held(self) -> int | None:
-        """Give the largest number measured, below the smallest that breaks it, that does not."""
+        """Return the largest measured number below `broken`, which the defense withstands, if any."""
         below = self.limit + 1 if self.broken is None else self.broken
         return max((count for count in self.levels if count < below), default=None)
 
     @property
     def next(self) -> int | None:
-        """Give the number to measure next, halfway between what holds and what breaks, `None` where none is left."""
+        """Return the number to measure next, halfway between `held` and `broken`; `None` if none is left."""
         low = -1 if self.held is None else self.held
         high = self.limit + 1 if self.broken is None else self.broken
         return (low + high) // 2 if high - low > 1 else None
 
     @property
     def decisive(self) -> Level | None:
-        """Give what was measured where it breaks, or else at the last number that it holds."""
+        """Return what was measured where the defense breaks, or else at the last number that it withstands."""
         count = self.held if self.broken is None else self.broken
         return None if count is None else self.levels[count]
 
     def cells(self, malicious: int) -> Iterator[Cell]:
-        """List the runs that tell whether so many malicious clients break it, and those they are compared with."""
+        """List the runs that decide whether `malicious` clients break the defense, and those they are compared with."""
         for seed in range(self.seeds):
             cell = replace(self.cell, malicious=malicious, seed=seed)
             yield replace(cell, defense=UNDEFENDED)
@@ -104,7 +105,7 @@ class Search:
                 yield replace(cell, attack=attack)
 
     def measure(self, malicious: int, read: Callable[[Cell], Record | None]) -> bool:
-        """Read the records of so many malicious clients; say whether all are there."""
+        """Read the records of runs with `malicious` clients; return whether all of them are there."""
         records = [record for cell in self.cells(malicious) if (record := read(cell)) is not None]
         for group in metrics.groups(records):
             losses = {attack: metrics.loss(group, self.cell.defense, attack) for attack in self._under(malicious)}
@@ -120,11 +121,11 @@ class Search:
 def searches(
     cell: Cell, defenses: Sequence[str], attacks: Sequence[str], seeds: int, registry: Registry
 ) -> list[Search]:
-    """Begin a search for each defense, the undefended baseline first; `cell` holds the dataset and the settings.
+    """Start a search for each defense, the undefended baseline first; `cell` holds the dataset and the settings.
 
     Raises:
-        AgrbenchError: there is no attack, it would start too late or meets a defense never, or a defense is not even
-            defined where nobody is malicious.
+        AgrbenchError: there is no attack, it would start too late or cannot be run against a defense, or a defense is
+            not defined even without malicious clients.
     """
     attacks = [attack for attack in attacks if attack != UNATTACKED]
     if not attacks:

@@ -1,4 +1,4 @@
-"""Write tables as text, Markdown, LaTeX, CSV or JSON."""
+"""What a table is, and how tables are written: as text, Markdown, LaTeX, CSV or JSON."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NONE = "-"
 
 @dataclass(frozen=True)
 class Entry:
-    """One entry of a table: its lines, whether it is the best of its row or column, and its number."""
+    """One entry of a table: its lines, and whether it is the best of its row or column."""
 
     lines: tuple[str, ...] = (NONE,)
     best: bool = False
@@ -27,7 +27,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Table:
-    """A titled table with notes below; `data` holds the same at full precision, a flat row an entry."""
+    """A titled table with notes below it; `data` holds the same values at full precision, in flat rows."""
 
     title: str
     headers: tuple[str, ...]
@@ -37,7 +37,7 @@ class Table:
 
 
 def with_interval(value: float, low: float | None, high: float | None, form: str = ".1f") -> str:
-    """Write a number and behind it its interval, if there is one: `1.2 [0.8, 1.6]`."""
+    """Write a number followed by its interval, if there is one: `1.2 [0.8, 1.6]`."""
     return f"{value:{form}} {bracketed(low, high, form)}".rstrip()
 
 
@@ -52,7 +52,7 @@ def write(made: Sequence[Table], form: str) -> str:
 
 
 def _plain(table: Table) -> str:
-    """Write a table as text, cut into parts that fit the terminal, the first column repeated."""
+    """Write a table as text, cut into parts that fit the terminal and repeat the first column."""
     width = max(shutil.get_terminal_size((120, 24)).columns, 80)
     columns = [
         [header, *("\n".join(_starred(row[place])) for row in table.rows)] for place, header in enumerate(table.headers)
@@ -131,7 +131,7 @@ def _csv(made: Sequence[Table]) -> str:
 
 
 def _data(made: Sequence[Table]) -> list[Any]:
-    """Return the full-precision rows of all tables, with numbers that are not finite as `None`."""
+    """Return the full-precision rows of all tables, with non-finite numbers as `None`."""
     return [plain(row) for table in made for row in table.data]
 
 
@@ -142,4 +142,4 @@ def _each(write_one: Callable[[Table], str]) -> Callable[[Sequence[Table]], str]
 FORMATS: Mapping[str, Callable[[Sequence[Table]], str]] = {
     "plain": _each(_plain), "github": _each(_github), "csv": _csv, "latex": _each(_latex), "json": _json,
 }  # fmt: skip
-"""How tables can be written: a format is added here."""
+"""How tables can be written; add a format here."""

@@ -1,4 +1,4 @@
-"""The triad's metrics and their statistics: pure functions of records (docs/metrics.md)."""
+"""The metrics of robustness, fidelity, efficiency and trust: pure functions of records (docs/metrics.md)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from agrbench.results.statistics import Sample
 
 @dataclass(frozen=True)
 class Group:
-    """The finished records of one dataset under one set of settings, by defense, attack and seed."""
+    """The finished records of one dataset and its settings, by defense, attack and seed; why others are `missing`."""
 
     dataset: str
     settings: Mapping[str, Any]
@@ -25,7 +25,7 @@ class Group:
 
     @cached_property
     def cell(self) -> Cell:
-        """Give any cell of the group, for what all share."""
+        """Return any cell of the group, for the settings that all of them share."""
         return Cell.from_json(next(iter(self.records.values()))["cell"])
 
     @cached_property
@@ -36,7 +36,7 @@ class Group:
 
     @cached_property
     def attacks(self) -> list[str]:
-        """List the attacks."""
+        """List the attacks, sorted."""
         names = dict.fromkeys(attack for _, attack, _ in (*self.records, *self.missing))
         return sorted(name for name in names if name != UNATTACKED)
 
@@ -46,16 +46,16 @@ class Group:
         return tuple(sorted({seed for _, _, seed in (*self.records, *self.missing)}))
 
     def seeds(self, defense: str, attack: str) -> list[int]:
-        """List the seeds for which a cell is finished."""
+        """List the seeds with a finished cell."""
         return sorted(seed for has, under, seed in self.records if (has, under) == (defense, attack))
 
     def targeted(self, attack: str) -> bool:
-        """Say whether an attack aims at a target class."""
+        """Return whether an attack aims at a target class."""
         return any(record["success"] for (_, under, _), record in self.records.items() if under == attack)
 
 
 def groups(records: Iterable[Record]) -> list[Group]:
-    """Sort records into groups that can be compared."""
+    """Sort records into groups whose records can be compared."""
     found: dict[str, tuple[str, dict[str, Any], dict[Any, Record], dict[Any, str]]] = {}
     for record in records:
         cell = record["cell"]
@@ -71,43 +71,43 @@ def groups(records: Iterable[Record]) -> list[Group]:
 
 
 def base_of(defense: str) -> str:
-    """Give the base form of an amplified spec."""
+    """Return the base form of an amplified spec; any other spec is returned unchanged."""
     stages = defense.split("+")
     return "+".join(stages[1:]) if stages[0].partition("(")[0] == "amp" and len(stages) > 1 else defense
 
 
 def loss(group: Group, defense: str, attack: str) -> Sample:
-    """Robustness loss `L = mean(a_t - b_t)` over evaluated rounds from the first attacked one, a number a seed."""
+    """Return the robustness loss `L = mean(a_t - b_t)` over evaluated rounds from the first attacked one, by seed."""
     return _accuracy_gap(group, (UNDEFENDED, UNATTACKED), (defense, attack))
 
 
 def fidelity(group: Group, defense: str) -> Sample:
-    """Fidelity loss `mean(a_t - c_t)`: what the defense costs when nobody attacks."""
+    """Return the fidelity loss `mean(a_t - c_t)`: what the defense costs when nobody attacks."""
     return _accuracy_gap(group, (UNDEFENDED, UNATTACKED), (defense, UNATTACKED))
 
 
 def damage(group: Group, defense: str, attack: str) -> Sample:
-    """Attack damage `mean(c_t - b_t)`: what the attack costs under the defense."""
+    """Return the attack damage `mean(c_t - b_t)`: what the attack costs under the defense."""
     return _accuracy_gap(group, (defense, UNATTACKED), (defense, attack))
 
 
 def success(group: Group, defense: str, attack: str) -> Sample:
-    """Give a targeted attack's success `A = mean(s_t)`."""
+    """Return a targeted attack's success `A = mean(s_t)`."""
     return _mean_curve(group, defense, attack, "success")
 
 
 def untriggered(group: Group, defense: str, attack: str) -> Sample:
-    """Give the share of the same test inputs that go to the target class without the trigger."""
+    """Return the share of the same test inputs that are classified as the target class without the trigger."""
     return _mean_curve(group, defense, attack, "success_untriggered")
 
 
 def final(group: Group, defense: str, attack: str) -> Sample:
-    """Give the accuracy after the last round."""
+    """Return the accuracy after the last round."""
     return _each(group, defense, attack, lambda record: record["accuracy"][-1])
 
 
 def error(group: Group) -> Sample:
-    """Give the error rate where nobody attacks or defends, which all losses are measured from: `mean(1 - a_t)`."""
+    """Return the error rate `mean(1 - a_t)` without attack or defense, the reference for all losses."""
     first = group.cell.first
     return _each(
         group, UNDEFENDED, UNATTACKED,
@@ -116,7 +116,7 @@ def error(group: Group) -> Sample:
 
 
 def server_seconds(group: Group, defense: str) -> Sample:
-    """Give the server's seconds a round, the mean over all attacks of each seed."""
+    """Return the server's seconds per round, averaged over all attacks of each seed."""
     by_seed: dict[int, list[float]] = {}
     for (name, _, seed), record in group.records.items():
         if name == defense:
@@ -125,27 +125,27 @@ def server_seconds(group: Group, defense: str) -> Sample:
 
 
 def server_time(group: Group, defense: str, attack: str) -> Sample:
-    """Give the server's seconds a round under one attack."""
+    """Return the server's seconds per round under one attack."""
     return _each(group, defense, attack, lambda record: record["time"]["server_s"])
 
 
 def peak_bytes(group: Group, defense: str, attack: str) -> Sample:
-    """Give the peak resident memory of the processes that computed the runs."""
+    """Return the peak resident memory, in bytes, of the processes that computed the runs."""
     return _each(group, defense, attack, lambda record: record["peak_bytes"])
 
 
 def run_seconds(group: Group, defense: str, attack: str) -> Sample:
-    """Give the seconds of whole runs, clients' training included."""
+    """Return the seconds of whole runs, including the clients' training."""
     return _each(group, defense, attack, lambda record: record["time"]["round_s"] * record["rounds"][-1])
 
 
 def trust(group: Group, defense: str, attack: str, rate: str) -> Sample:
-    """Give a rate of the record's `trust`: the mean over evaluated rounds that have it."""
+    """Return one rate of the record's `trust`: its mean over the evaluated rounds that have it."""
     return _each(group, defense, attack, lambda record: _mean(record["trust"][rate]))
 
 
 def collapsed(group: Group, defense: str, attack: str) -> bool:
-    """Say whether a model ends under twice chance accuracy, in any seed."""
+    """Return whether the model of any seed ends under twice chance accuracy."""
     ends = [
         record["accuracy"][-1] < 2 / record["classes"]
         for (has, under, _), record in group.records.items()
@@ -155,7 +155,7 @@ def collapsed(group: Group, defense: str, attack: str) -> bool:
 
 
 def worst(samples: Mapping[str, Sample], seeds: Sequence[int]) -> tuple[str, Sample] | None:
-    """Find the attack of the largest mean over seeds; `None` where a value is missing."""
+    """Return the attack with the largest mean over seeds, and its values; `None` if a value is missing."""
     if not samples or any(sample.seeds != tuple(seeds) for sample in samples.values()):
         return None
     name = max(samples, key=lambda attack: samples[attack].mean)

@@ -1,4 +1,4 @@
-"""A record: how one begins, which fields it has and what they may hold, and which of them must repeat bit for bit."""
+"""What a record is: its fields, what they may hold, and which of them must repeat bit for bit."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Record = dict[str, Any]
 
 
 def blank(cell: Cell, registry: Registry) -> Record:
-    """Begin a cell's record."""
+    """Return a new record for a cell, with nothing measured."""
     return {
         "schema": SCHEMA,
         "protocol": PROTOCOL,
@@ -44,17 +44,17 @@ def blank(cell: Cell, registry: Registry) -> Record:
 
 
 def skipped(cell: Cell, registry: Registry, reason: str) -> Record:
-    """Record that a cell does not exist, and why."""
+    """Return the record of a cell that is not defined, with the reason."""
     return blank(cell, registry) | {"status": "skipped", "reason": reason}
 
 
 def failed(cell: Cell, registry: Registry, reason: str, trace: str | None = None) -> Record:
-    """Record that a cell could not be computed, and why."""
+    """Return the record of a cell that could not be computed, with the reason."""
     return blank(cell, registry) | {"status": "failed", "reason": reason, "traceback": trace}
 
 
 def curves(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Give the part of a record that must repeat bit for bit: all that was simulated, nothing that was timed."""
+    """Return the part of a record that must repeat bit for bit: everything simulated, nothing timed."""
     return {name: record.get(name) for name in REPEATED}
 
 
@@ -72,7 +72,7 @@ REPEATED = (
 
 
 def check(record: Record) -> None:
-    """Check every field's type, so that readers need not."""
+    """Check the type and range of every field; readers of the record rely on it."""
     for name, types in FIELDS.items():
         value = record[name]
         if type(value) not in types or (type(value) is int and not _number(value)):
@@ -103,7 +103,7 @@ def _number(value: object) -> bool:
 
 
 def plain(value: Any) -> Any:
-    """Replace numbers that are not finite by null."""
+    """Replace non-finite numbers with `None`, which JSON writes as null."""
     if isinstance(value, dict):
         return {key: plain(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):

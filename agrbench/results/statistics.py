@@ -1,9 +1,9 @@
 """Means over seeds, their intervals and tests (docs/metrics.md), and the difference of two samples (docs/ci.md).
 
-Two policies live here. `interval` and `p_value` describe one table: Student's t below six seeds, and from six on the
-studentised bootstrap and the sign-flip test. `contrast` compares two versions of the code and uses Student's t at every
-number of seeds: sign flips of `n` seeds give no p below `2^(1-n)`, which Holm's correction for thirty rows lifts above
-5% up to ten seeds.
+There are two policies. `interval` and `p_value` describe one table: Student's t below six seeds, and from six on the
+studentised bootstrap and the sign-flip test. `contrast` compares two versions of the code and uses Student's t for any
+number of seeds: sign flips of `n` seeds cannot give a p below `2^(1-n)`, and Holm's correction for thirty rows raises
+that above 5% for up to ten seeds.
 """
 
 from __future__ import annotations
@@ -19,42 +19,42 @@ import numpy as np
 from numpy.typing import NDArray
 
 LEVEL = 0.95
-FEW = 6  # below so many seeds all values are shown and Student's t is used
+FEW = 6  # below this many seeds, all values are shown and Student's t is used
 RESAMPLES = 9999
-LEAST = 1e-9  # points; what accuracies that are added in another order differ by
-ROUNDING = 1e-12  # differences below this share of the values are those of adding in another order
+LEAST = 1e-9  # points; adding accuracies in another order changes them by less
+ROUNDING = 1e-12  # share of the values; smaller differences come from adding in another order
 
 
 class Sample(NamedTuple):
-    """One number a seed, in the order of `seeds`."""
+    """One number per seed, in the order of `seeds`."""
 
     seeds: tuple[int, ...]
     values: tuple[float, ...]
 
     @property
     def mean(self) -> float:
-        """Give the mean, NaN where there are no values."""
+        """Return the mean, or NaN if there are no values."""
         return statistics.fmean(self.values) if self.values else math.nan
 
     @property
     def points(self) -> Sample:
-        """Turn shares into points of accuracy, or percent."""
+        """Convert shares to points of accuracy, or percent."""
         return Sample(self.seeds, tuple(100 * value for value in self.values))
 
     def over(self, seeds: Container[int]) -> Sample:
-        """Keep some of the seeds, in their order."""
+        """Keep only the given seeds, in the order of the sample."""
         kept = [(seed, value) for seed, value in zip(*self, strict=True) if seed in seeds]
         return Sample(tuple(seed for seed, _ in kept), tuple(value for _, value in kept))
 
     def minus(self, other: Sample) -> Sample:
-        """Subtract seed by seed, where both have the seed."""
+        """Subtract seed by seed, for the seeds that both samples have."""
         theirs = dict(zip(other.seeds, other.values, strict=True))
         pairs = [(seed, value - theirs[seed]) for seed, value in zip(*self, strict=True) if seed in theirs]
         return Sample(tuple(seed for seed, _ in pairs), tuple(value for _, value in pairs))
 
 
 class Interval(NamedTuple):
-    """A 95% interval of a mean; `how` says where it comes from."""
+    """A 95% interval of a mean; `how` names the method."""
 
     low: float
     high: float
@@ -62,22 +62,23 @@ class Interval(NamedTuple):
 
 
 def columns(within: Interval | None) -> dict[str, float | str | None]:
-    """Write an interval as columns of a flat table, `None` where there is none."""
+    """Write an interval as columns of a flat table, each `None` if there is no interval."""
     low, high, how = within or (None, None, None)
     return {"low": low, "high": high, "interval": how}
 
 
 def averaged(samples: Iterable[Sample]) -> Sample:
-    """Average several samples seed by seed, over the seeds that all have."""
+    """Average several samples seed by seed, over the seeds that all of them have."""
     tables = [dict(zip(*sample, strict=True)) for sample in samples]
     shared = sorted(set.intersection(*map(set, tables))) if tables else []
     return Sample(tuple(shared), tuple(statistics.fmean(table[seed] for table in tables) for seed in shared))
 
 
 def interval(sample: Sample) -> Interval | None:
-    """Give a 95% interval of the mean; `None` for one seed or none.
+    """Return a 95% interval of the mean; `None` for fewer than two seeds.
 
-    Below six seeds it is Student's t; from six on the studentised bootstrap. Without variance it is the point itself.
+    Uses Student's t below six seeds and the studentised bootstrap from six on. Without variance the interval is the
+    point itself.
     """
     values = np.asarray(sample.values)
     n = len(values)
@@ -96,10 +97,10 @@ def interval(sample: Sample) -> Interval | None:
 
 
 def p_value(sample: Sample) -> float | None:
-    """Test whether paired differences are 0 in the mean, two-sided.
+    """Return the two-sided p-value that the mean of paired differences is 0; `None` for fewer than two seeds.
 
-    Student's t below six seeds, the sign-flip test from six on; `None` for fewer than two. Without variance
-    0, or 1 where the difference is 0.
+    Uses Student's t below six seeds and the sign-flip test from six on. Without variance p is 0, or 1 if the
+    difference is 0.
     """
     values = np.asarray(sample.values)
     n = len(values)
@@ -115,7 +116,7 @@ def p_value(sample: Sample) -> float | None:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjust the p-values of one table's claims for their number (Holm, 1979)."""
+    """Correct the p-values of one table's claims for their number (Holm, 1979)."""
     order = sorted(range(len(p_values)), key=lambda place: p_values[place])
     adjusted = [0.0] * len(p_values)
     highest = 0.0
@@ -126,7 +127,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def _studentised(values: NDArray[np.float64], mean: float, error: float) -> tuple[float, float]:
-    """Bootstrap the t statistic with a fixed seed, so that a table prints the same numbers twice."""
+    """Bootstrap the t statistic, with a fixed seed: a table always prints the same numbers."""
     n = len(values)
     drawn = np.random.default_rng(0).choice(values, (RESAMPLES, n))
     spread = drawn.std(axis=1, ddof=1) / math.sqrt(n)
@@ -137,7 +138,7 @@ def _studentised(values: NDArray[np.float64], mean: float, error: float) -> tupl
 
 
 def _sign_flip(values: NDArray[np.float64]) -> float:
-    """Compare the mean with those under all flips of signs, or under many random ones beyond 12 seeds."""
+    """Compare the mean with the means under all sign flips, or under many random ones beyond 12 seeds."""
     n = len(values)
     if n <= 12:
         signs = np.array(list(itertools.product((1.0, -1.0), repeat=n)))
@@ -149,14 +150,14 @@ def _sign_flip(values: NDArray[np.float64]) -> float:
 
 
 def _constant(values: NDArray[np.float64]) -> bool:
-    """Say whether values differ by no more than rounding."""
+    """Return whether values differ by no more than rounding."""
     return bool(np.ptp(values) <= ROUNDING * np.abs(values).max())
 
 
 class Contrast(NamedTuple):
-    """HEAD's mean less BASE's, its 95% interval and p before any correction; `how` says where they come from.
+    """HEAD's mean minus BASE's, its 95% interval, and p before any correction; `how` names the test.
 
-    Interval and p are `None` where a side has one seed only.
+    Interval and p are `None` if a side has only one seed.
     """
 
     base: float
@@ -171,7 +172,8 @@ class Contrast(NamedTuple):
 def contrast(base: Sample, head: Sample) -> Contrast:
     """Compare two samples that have values.
 
-    Pairs are taken where two seeds or more agree, or where a side has no other; the other seeds are then left out.
+    Seeds are paired if both sides share at least two, or share one and a side has no other. Unshared seeds are then
+    left out.
     """
     shared = set(base.seeds) & set(head.seeds)
     if len(shared) > 1 or (shared and 1 in (len(base.seeds), len(head.seeds))):
@@ -209,19 +211,19 @@ def _single(base: Sample, head: Sample, difference: float, how: str) -> Contrast
 def _tested(
     base: Sample, head: Sample, difference: float, how: str, spread: float, test: Callable[[], Any]
 ) -> Contrast:
-    """Test a difference; without variance p is 0, or 1 where there is no difference."""
+    """Test a difference; without variance p is 0, or 1 if the difference is 0."""
     if spread == 0:
         sure = 1.0 if difference == 0 else 0.0
         return Contrast(base.mean, head.mean, difference, difference, difference, sure, how)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # scipy warns of values that are nearly all alike
+        warnings.simplefilter("ignore", RuntimeWarning)  # scipy warns if values are nearly identical
         found = test()
     within = found.confidence_interval(LEVEL)
     return Contrast(base.mean, head.mean, difference, float(within.low), float(within.high), float(found.pvalue), how)
 
 
 def _spread(values: tuple[float, ...] | list[float]) -> float:
-    """Give the range of values, 0 where it is no more than rounding."""
+    """Return the range of values, or 0 if it is no more than rounding."""
     reach = max(values) - min(values)
     return 0.0 if reach <= max(LEAST, ROUNDING * max(map(abs, values))) else reach
 

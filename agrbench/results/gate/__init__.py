@@ -1,1 +1,1 @@
-"""The regression gate: is HEAD worse than BASE?"""
+"""The regression gate: compare the records of BASE and HEAD, and report whether HEAD is worse."""

@@ -1,4 +1,4 @@
-"""Compare the records of BASE and HEAD: what is worse by more than seeds and tolerance explain (docs/ci.md)."""
+"""Compare the records of BASE and HEAD: what is worse beyond seeds and tolerance, and what is lost (docs/ci.md)."""
 
 from __future__ import annotations
 
@@ -27,9 +27,10 @@ CODES = {GREEN: 0, RED: 1, INCOMPARABLE: 2}
 
 @dataclass(frozen=True)
 class Row:
-    """One quantity on both sides, the larger the worse: `change` is a difference in points, or a ratio.
+    """One quantity on both sides, where larger is worse; `change` is a difference in points, or a ratio.
 
-    `verdict` is what the interval says (one seed: the tolerance alone); `red` is worse and beyond the tolerance.
+    `verdict` says whether the change exceeds chance (with one seed, the tolerance); `red` means worse and beyond the
+    tolerance.
     """
 
     dataset: str | None
@@ -50,7 +51,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Notice:
-    """What cannot be compared, or not as it stands, and why; `red` where HEAD must answer for it."""
+    """Something that cannot be compared, or only with reservations, and why; `red` if HEAD is to blame."""
 
     kind: str
     place: str
@@ -62,9 +63,9 @@ class Notice:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All rows, what was found besides, and the files that were refused.
+    """All rows, everything else that was found, and the files that were refused.
 
-    `tolerance` is in points of accuracy or success, or, where rows are ratios, the factor that a change may reach.
+    `tolerance` is in points of accuracy or success or, if rows are ratios, the factor that a change may reach.
     """
 
     rows: tuple[Row, ...]
@@ -75,7 +76,7 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """Say red, else not comparable where something of BASE or HEAD could not be read or compared, else green."""
+        """Return red, else not comparable if part of BASE or HEAD could not be read or compared, else green."""
         if any(row.red for row in self.rows) or any(finding.red for finding in self.findings):
             return RED
         other = any(finding.kind == PROTOCOL for finding in self.findings)
@@ -86,7 +87,7 @@ Pairs = list[tuple[Group, str, str, str | None, Contrast]]
 
 
 def compare_records(base: Sequence[Record], head: Sequence[Record], tolerance: float = TOLERANCE) -> Comparison:
-    """Compare records: every metric of every defense that both sides have, and the cells that only one has."""
+    """Compare every metric of every defense that both sides have, and find the cells that only one side has."""
     pairs: Pairs = []
     heads = {_name(group): group for group in metrics.groups(head)}
     for group in metrics.groups(base):
@@ -140,7 +141,7 @@ def _samples(base: Group, head: Group) -> Iterator[tuple[str, str, str | None, S
 
 
 def _worst(samples: Iterable[Sample]) -> Sample:
-    """Take the attack of the largest mean, over the seeds that all attacks have."""
+    """Return the sample of the attack with the largest mean, over the seeds that all attacks have."""
     each = list(samples)
     shared = set.intersection(*(set(sample.seeds) for sample in each))
     return max((sample.over(shared) for sample in each), key=lambda sample: sample.mean)
@@ -164,7 +165,7 @@ CELL = ("dataset", "settings", "defense", "attack")
 
 @dataclass
 class _Cell:
-    """What one side knows of a cell over all seeds: its place, its finished records, and why others are not."""
+    """What one side knows of a cell over all seeds: its place, its finished records, and why others are unfinished."""
 
     place: str
     defense: str
@@ -187,7 +188,7 @@ def _cells(records: Iterable[Record]) -> dict[str, _Cell]:
 
 
 def _findings(base: Iterable[Record], head: Iterable[Record], compared: bool) -> Iterator[Notice]:
-    """Name the cells that only one side has finished, and those that do not compare as they stand."""
+    """Report the cells that only one side has finished, and those that compare only with reservations."""
     ours, theirs = _cells(base), _cells(head)
     for key in dict.fromkeys(itertools.chain(ours, theirs)):
         cell = ours.get(key) or theirs[key]
@@ -201,7 +202,7 @@ def _judge(cell: _Cell, before: _Cell, now: _Cell, compared: bool) -> Iterator[N
 
     why = "; ".join(f"{status}: {reason}" for status, reason in now.undone.items())
     if before.done and (not now.done or (why and not before.undone)):
-        # Where HEAD has no record of anything in BASE, it is another grid and no regression.
+        # If HEAD has no record of anything in BASE, it ran another grid, which is not a regression.
         yield finding(LOST, why or "no record in HEAD", bool(why) or compared)
     elif why and not before.done:
         yield finding(FAILED, why)
@@ -217,7 +218,7 @@ def _judge(cell: _Cell, before: _Cell, now: _Cell, compared: bool) -> Iterator[N
 
 
 def stale(records: Iterable[Record], registry: Registry) -> list[Notice]:
-    """Name the finished cells whose plugin files are not those within reach, and those with plugins out of reach."""
+    """Report the finished cells whose plugin files have changed, and those with plugins that are not loaded."""
     found: dict[Notice, None] = {}
     for cell in _cells(records).values():
         for record in itertools.chain(*cell.done.values()):

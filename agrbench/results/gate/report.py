@@ -1,4 +1,4 @@
-"""Write what the gate found: the verdict in one line, a table, and what could not be compared (docs/ci.md)."""
+"""Write a comparison: the verdict in one line, a table, and what could not be compared (docs/ci.md)."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _flat(found: Comparison) -> dict[str, object]:
 
 
 def _headline(found: Comparison) -> str:
-    """Say the verdict and what it rests on."""
+    """Write the verdict and what it is based on."""
     count = f"{len(found.rows)} row{'s' * (len(found.rows) != 1)}"
     if found.verdict == compare.RED:
         red = [f"{row.defense} {_what(row)}{_size(row)} ({_change(row)})" for row in found.rows if row.red]
@@ -76,7 +76,7 @@ def _sides(found: Comparison) -> str:
 
 
 def _tables(found: Comparison, form: str) -> list[Table]:
-    """Make one table a dataset and settings, what is red first."""
+    """Make one table per dataset and settings, with red rows first."""
     ranked = sorted(found.rows, key=lambda row: (not row.red, ORDER.index(row.verdict)))
     places: dict[str, list[Row]] = {}
     for row in ranked:
@@ -143,7 +143,7 @@ def _limit(found: Comparison) -> str:
 
 
 def _about(found: Comparison) -> Iterator[str]:
-    """Say how to read the table."""
+    """Explain how to read the table."""
     if not found.rows:
         return
     if any(_is_ratio(row) for row in found.rows):
@@ -164,7 +164,7 @@ def _about(found: Comparison) -> Iterator[str]:
 
 
 def _besides(found: Comparison) -> Iterator[str]:
-    """Name what was refused, what is on one side only, and whose code differs."""
+    """List what was refused, what only one side has, and which plugins' code differs."""
     yield from (f"Refused: {message}" for message in found.refused)
     for kind, text in KINDS.items():
         alike = [each for each in found.findings if each.kind == kind]
@@ -180,7 +180,7 @@ def _besides(found: Comparison) -> Iterator[str]:
 
 
 def _folded(findings: Sequence[Notice], found: Comparison) -> str:
-    """Name each defense once, with the attacks; places only where there are several."""
+    """Name each defense once, with its attacks, and its place if there are several places."""
     several = len({*map(_place, found.rows), *(each.place for each in found.findings)}) > 1
     parts = []
     for (place, defense), mine in itertools.groupby(findings, lambda each: (each.place, each.defense)):
@@ -190,5 +190,5 @@ def _folded(findings: Sequence[Notice], found: Comparison) -> str:
 
 
 def _printable(text: str) -> str:
-    """Show no character that a terminal obeys."""
+    """Replace unprintable characters, which a terminal might obey."""
     return "".join(letter if letter.isprintable() else "?" for letter in text).rstrip(".")

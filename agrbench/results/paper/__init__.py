@@ -1,1 +1,1 @@
-"""The AgrAmplifier paper (ACSAC 2022): its published values, and ours beside them."""
+"""The AgrAmplifier paper (ACSAC 2022): its published values, our runs that match them, and tables of both."""

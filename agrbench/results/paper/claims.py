@@ -1,4 +1,4 @@
-"""The tables of AgrAmplifier (ACSAC 2022): the values as printed, and what ours beside them means."""
+"""The published tables of AgrAmplifier (ACSAC 2022): the values as printed, and notes on how ours compare."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ UNTARGETED = ("label_flip", "gradient_ascent", "min_max", "flip_ascent")
 
 @dataclass(frozen=True)
 class PublishedValue:
-    """One published value: what it measures, and the attacks (all together) and the defense it is measured under."""
+    """One published value: what it measures, under which attacks (all together) and under which defense."""
 
     quantity: str
     value: float
@@ -27,7 +27,7 @@ class PublishedValue:
 
 @dataclass(frozen=True)
 class Page:
-    """One of the paper's tables: its files, what it shows, what names a row, and what a reader must know."""
+    """One of the paper's tables: its files, its title, what names a row, its digits, and notes for the reader."""
 
     files: tuple[str, ...]
     title: str

@@ -1,7 +1,7 @@
-"""Find the runs among records that compare with a published value.
+"""Find our runs that match a published value.
 
-A run compares where its dataset, attack and defense are the published ones by name; hyperparameters and settings may
-differ, and a run tells which do.
+A run matches if its dataset, attack and defense have the published names. Hyperparameters and settings may differ;
+`Match.departures` lists those that do.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from agrbench.results.statistics import Sample
 if TYPE_CHECKING:
     from agrbench.plugins.registry import Registry
 
-HIDDEN = 512  # the first width of location30's own model, which records without the setting `model` have
+HIDDEN = 512  # first width of location30's default model, which runs without the setting `model` use
 NOTHING = Sample((), ())
 
 
 @dataclass(frozen=True)
 class Match:
-    """What compares with a claim: a number a seed in the claim's unit, and what it was run as.
+    """What matches a published value: one number per seed in its unit, and what was run.
 
-    `complete`: no seed of its group is missing; `reason`: why one is; `ratio`: seconds over those of the base form.
+    `complete`: no seed of its group is missing; `reason`: why one is; `ratio`: seconds divided by the base form's.
     """
 
     sample: Sample = NOTHING
@@ -46,7 +46,7 @@ class Match:
 
     @property
     def departures(self) -> list[str]:
-        """List the specs that are more than a name, the settings that are not the default, and what is missing."""
+        """List the specs with hyperparameters, the settings that differ from the default, and why seeds are missing."""
         given = [spec for spec in (self.dataset, *self.attacks, self.defense) if spec and spec != named(spec)]
         options = dict(self.settings or {})
         if self.protocol not in (None, PROTOCOL):
@@ -62,7 +62,7 @@ def named(spec: str) -> str:
 
 
 def runs(claim: PublishedValue, groups: Iterable[Group]) -> list[Match]:
-    """Find the runs that compare with a claim, also those without a value yet."""
+    """Find the runs that match a published value, including runs that have no value yet."""
     return [
         _run(claim.quantity, group, defense, attacks)
         for group in groups
@@ -74,7 +74,7 @@ def runs(claim: PublishedValue, groups: Iterable[Group]) -> list[Match]:
 
 
 def hidden_width(group: Group) -> int | None:
-    """Give the first hidden width of a group's perceptrons on location30, `None` for other models."""
+    """Return the first hidden width of a group's perceptrons on location30; `None` for other models."""
     if "model" not in group.settings:
         return HIDDEN
     model = settings.read("model", group.settings["model"])
@@ -82,7 +82,7 @@ def hidden_width(group: Group) -> int | None:
 
 
 def described(claim: PublishedValue, registry: Registry) -> Match:
-    """Compute a dataset's intra-label cosine similarity where its files are at hand."""
+    """Compute a dataset's intra-label cosine similarity, if its files are available."""
     if claim.dataset not in registry.names("dataset"):
         return Match(reason=f"no dataset is named {claim.dataset}")
     from agrbench.data.summary import describe
@@ -95,7 +95,7 @@ def described(claim: PublishedValue, registry: Registry) -> Match:
 
 
 def _attacks(claim: PublishedValue, group: Group, defense: str) -> Iterator[tuple[str, ...]]:
-    """Give the attacks' specs a defense was run under, one for each attack of the claim, in every way there is."""
+    """Yield every choice of specs, one for each published attack, under which the defense was run."""
     under = dict.fromkeys(attack for has, attack, _ in (*group.records, *group.missing) if has == defense)
     return itertools.product(*([spec for spec in under if named(spec) == attack] for attack in claim.attacks))
 
@@ -122,7 +122,7 @@ def _scaled(sample: Sample, scale: float, shift: float = 0.0) -> Sample:
 
 
 def _seconds(group: Group, defense: str, attacks: Sequence[str]) -> Sample:
-    """Add the whole runs under several attacks, seed by seed."""
+    """Add up the seconds of whole runs under several attacks, seed by seed."""
     each = [metrics.run_seconds(group, defense, attack) for attack in attacks]
     return _scaled(statistics.averaged(each), len(attacks))
 
@@ -134,7 +134,7 @@ def _ratio(ours: Sample, base: Sample) -> Sample:
 
 
 def _reason(group: Group, defense: str, attacks: Sequence[str]) -> str:
-    """Say why a seed is missing: what its record says, or that it or what it is compared with has none."""
+    """Return why a seed is missing: the reason in its record, or that its record or the reference's is missing."""
     needed = {(defense, attack) for attack in attacks} | {(UNDEFENDED, UNATTACKED)}
     said = {reason: None for (has, under, _), reason in group.missing.items() if (has, under) in needed}
     return "; ".join(said) or "no record for some seeds, or none of fedavg without attack"

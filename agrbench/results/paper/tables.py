@@ -1,4 +1,4 @@
-"""Make the tables of AgrAmplifier (ACSAC 2022) with ours beside each published value."""
+"""Build the tables of AgrAmplifier (ACSAC 2022), with our value next to each published one."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Pairs = Sequence[tuple[PublishedValue, Match]]
 
 
 def beside_published(table: str, groups: Sequence[Group], registry: Registry) -> Table:
-    """Make one of the paper's tables from records, the fifth from data files; a row that has none says so."""
+    """Build one of the paper's tables from records, or the fifth from data files; rows without a run say so."""
     pairs = []
     for claim in published.published_values(table):
         unseeded = claim.quantity == UNSEEDED
@@ -50,7 +50,7 @@ def _table(name: str, pairs: Pairs) -> Table:
 
 
 def _published_ratios(claims: Iterable[PublishedValue]) -> dict[PublishedValue, float]:
-    """Divide each amplified form's published seconds by its base form's."""
+    """Divide each amplified form's published seconds by those of its base form."""
     seconds = {(claim.hidden, claim.defense): claim for claim in claims if claim.hidden}
     return {
         claim: claim.value / seconds[hidden, metrics.base_of(defense)].value
@@ -60,7 +60,7 @@ def _published_ratios(claims: Iterable[PublishedValue]) -> dict[PublishedValue, 
 
 
 def _flat(table: str, claim: PublishedValue, run: Match, ratios: Mapping[PublishedValue, float]) -> dict[str, Any]:
-    """Write a row at full precision, `None` for what was not run."""
+    """Write a row at full precision, with `None` for what was not run."""
     seeded = claim.quantity != UNSEEDED
     ours = _measured("", run.sample)
     row = {
@@ -96,14 +96,14 @@ def _measured(prefix: str, sample: Sample) -> dict[str, Any]:
 
 
 def _labels(page: Page, pairs: Pairs) -> list[str]:
-    """Write a row's names into one column, since only the first is repeated where a table is cut to the terminal."""
+    """Write a row's names into one column: only the first column is repeated when a terminal cuts the table."""
     names = [page.of(claim) for claim, _ in pairs]
     wide = [max(map(len, column)) for column in zip(*names, strict=True)]
     return ["  ".join(map(str.ljust, parts, wide)).rstrip() for parts in names]
 
 
 def _entries(page: Page, row: Mapping[str, Any]) -> list[Entry]:
-    """Write the numbers of a row; below six seeds every value stands below the interval."""
+    """Write the numbers of a row; for fewer than six seeds, every value is listed below the interval."""
     values = row["values"] or []
     each = [" ".join(_number(value, page.digits) for value in values)] if 1 < len(values) < FEW else []
     ours = _number(row["ours"], page.digits) + "†" * row["collapsed"]
@@ -129,13 +129,13 @@ def _bounds(low: float | None, high: float | None, digits: int) -> list[str]:
 
 
 def _run_as(run: Match, marks: Sequence[str]) -> str:
-    """Refer to the notes that say how a run departs from plain names and default settings."""
+    """Return the numbers of the notes on how a run departs from plain names and default settings."""
     places = sorted(marks.index(part) + 1 for part in run.departures)
     return ", ".join(map(str, places)) or ("defaults" if run.dataset else NONE)
 
 
 def _about(data: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Say what the values that were run rest on."""
+    """Explain our values: their seeds, their intervals and their marks."""
     seeded = [row for row in data if row["seeds"]]
     kinds = sorted({row["interval"] or "none for one seed" for row in seeded})
     about = [f"Ours is the mean over the seeds there are; 95% intervals: {'; '.join(kinds)}."] if seeded else []
@@ -145,7 +145,7 @@ def _about(data: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _summary(pairs: Pairs, data: Sequence[Mapping[str, Any]]) -> str:
-    """Count the published rows that were run, and our intervals that hold the published value, of seconds the ratio."""
+    """Count the published rows that were run, and our intervals that hold the published value or ratio of seconds."""
     claimed, ran = {claim for claim, _ in pairs}, [claim for claim, run in pairs if run.sample.values]
     prefix, value = ("ratio_", "ratio") if "ratio_ours" in data[0] else ("", "value")
     sure = [row for row in data if row["complete"] and row[f"{prefix}low"] is not None]

@@ -1,4 +1,4 @@
-"""Tables of records: what `agrbench table --metric` shows. A new one is a module here and a line in `TABLES`."""
+"""Tables of records, which `agrbench table --metric` shows; a new one is a module here and a line in `TABLES`."""
 
 from __future__ import annotations
 
@@ -17,6 +17,6 @@ TABLES: Mapping[str, Callable[[Group, Sequence[str]], Table]] = {
 
 
 def tables(groups: Iterable[Group], metric: str, demanded: Sequence[str] = ()) -> list[Table]:
-    """Make one table a group; `demanded` attacks are those that a claim of robustness must survive."""
+    """Make one table per group; `demanded` are the attacks that a claim of robustness must survive."""
     wanted = [group for group in groups if group.attacks or metric != "worst"]
     return [TABLES[metric](group, demanded) for group in wanted]

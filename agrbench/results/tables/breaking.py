@@ -1,4 +1,4 @@
-"""The table of breaking points: one row a defense (docs/metrics.md)."""
+"""The table of breaking points, one row per defense (docs/metrics.md)."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from agrbench.results.breaking import POINTS, Search
 from agrbench.results.formats import NONE, Entry, Table, with_interval
 from agrbench.results.tables.notes import beyond
 
-BAR = 20  # letters from no malicious client to half of them
+BAR = 20  # characters from no malicious client to half of them
 
 
 def table(found: Sequence[Search]) -> Table:
-    """Show one row a defense: the first share that breaks it, the last that does not, and the attack."""
+    """Show one row per defense: the first share that breaks it, the last that does not, and the worst attack there."""
     cell = found[0].cell
     title = (
         f"Breaking points: {cell.dataset}, {cell.clients} clients, {cell.rounds} rounds, "
@@ -71,7 +71,7 @@ def _data(search: Search) -> dict[str, Any]:
 
 
 def _bar(count: int, clients: int, end: str) -> str:
-    """Draw a share of up to a half."""
+    """Draw a share of up to one half as a bar that ends in `end`."""
     length = round(BAR * 2 * count / clients)
     return ("=" * length)[:-1] + end + "." * (BAR - max(length, 1))
 

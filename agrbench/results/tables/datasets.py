@@ -1,4 +1,4 @@
-"""The table of datasets: their sizes in numbers, licences and whether their files are here."""
+"""The table of datasets: their sizes, their licences, and whether their files are available."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NOTE = "cosine: intra-label, Equation 4 of the AgrAmplifier paper; it and rows a
 
 
 def table(registry: Registry, specs: Sequence[str] = ()) -> Table:
-    """Describe datasets (none named: all), in numbers where their files are at hand, and below in words."""
+    """Describe datasets (none named: all), in numbers if their files are available, and below the table in words."""
     specs = specs or registry.names("dataset")
     rows, notes = [], []
     with progress("reading datasets", len(specs)) as report:
@@ -28,7 +28,7 @@ def table(registry: Registry, specs: Sequence[str] = ()) -> Table:
 
 
 def _cells(summary: Summary | None) -> tuple[str, ...]:
-    """Write a summary as the texts of a table's row."""
+    """Write a summary as the cells of a table row."""
     if summary is None:
         return (NONE,) * (len(HEADERS) - 1)
     return (

@@ -1,4 +1,4 @@
-"""Attacks as rows and defenses as columns, for one metric: a metric of this form is added to `METRICS`."""
+"""Tables of one metric, with attacks as rows and defenses as columns; add a metric of this form to `METRICS`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from agrbench.results.tables.notes import about_seeds, marks, missing, title
 
 @dataclass(frozen=True)
 class Metric:
-    """What a table of attacks x defenses shows."""
+    """What a table of attacks x defenses shows; `sign` is 1 if larger values are better, or else -1."""
 
     title: str
     of: Callable[[Group, str, str], Sample]
@@ -29,7 +29,7 @@ class Metric:
 
 
 def table(group: Group, name: str) -> Table:
-    """Show a metric with attacks as rows and defenses as columns, each base form beside its amplified one."""
+    """Show a metric with attacks as rows and defenses as columns, each base form next to its amplified one."""
     metric = METRICS[name]
     attacks = metric.rows(group)
     rows, data = [], []
@@ -113,7 +113,7 @@ METRICS: dict[str, Metric] = {
 
 
 def _values(sample: Sample, within: Interval | None, metric: Metric, fallen: bool) -> list[str]:
-    """Write a mean, its interval, and below six seeds every value."""
+    """Write a mean, its interval and, for fewer than six seeds, every value."""
 
     def number(value: float) -> str:
         return f"{metric.scale * value:.{metric.digits}f}"

@@ -1,4 +1,4 @@
-"""What stands above and below every table: its title, its seeds, its marks, and what is missing from it."""
+"""The text above and below a table: its title, its seeds, its marks, and what is missing from it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from agrbench.results.metrics import Group
 
 
 def title(what: str, group: Group) -> str:
-    """Say what a table shows, of which dataset and under which settings."""
+    """Write what a table shows, for which dataset and under which settings."""
     cell = group.cell
     return (
         f"{what}: {group.dataset}, {cell.clients} clients, {cell.count} malicious (server assumes {cell.bound}), "
@@ -26,7 +26,7 @@ def beyond(settings: Mapping[str, Any]) -> str:
 
 
 def about_seeds(group: Group, how: Iterable[str | None]) -> str:
-    """Say how many seeds there are, and where the intervals come from."""
+    """Write how many seeds there are and which methods the intervals use."""
     seeds = group.every_seed
     if len(seeds) == 1:
         return f"One seed ({seeds[0]}): no interval."
@@ -41,7 +41,7 @@ def marks(collapsed: bool) -> list[str]:
 
 
 def missing(group: Group, unattacked: Sequence[str] | None = None) -> list[str]:
-    """Name what is not there, once a reason; of unattacked runs only those of the defenses in `unattacked`."""
+    """List what is missing, by reason; of unattacked runs, list those of the defenses in `unattacked` (`None`: all)."""
     reasons: dict[str, dict[str, None]] = {}
     for (defense, attack, _), reason in {**group.missing, **_absent(group)}.items():
         if attack == UNATTACKED and unattacked is not None and defense not in unattacked:

@@ -1,4 +1,4 @@
-"""The triad: one row a defense, with robustness, fidelity, efficiency, and what amplification changes."""
+"""The triad table: one row per defense, with robustness, fidelity, efficiency and what amplification changes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from agrbench.results.tables.notes import about_seeds, marks, missing, title
 
 
 def table(group: Group) -> Table:
-    """Show one row a defense: robustness, fidelity, efficiency, and what amplification changes."""
+    """Show one row per defense: robustness, fidelity, efficiency, and what amplification changes."""
     rows = [_row(group, defense) for defense in group.defenses]
     _judge_gains(rows)
     numbers = ("worst_loss", "mean_loss", "worst_success", "fidelity_loss", "server_ms")

@@ -1,4 +1,4 @@
-"""The worst case: which attack costs a defense most, and how much less it costs the best defense (docs/metrics.md)."""
+"""The worst-case table: which attack costs each defense most, and how far it is from the best (docs/metrics.md)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SUITE = "worst"
 
 
 def table(group: Group, demanded: Sequence[str] = ()) -> Table:
-    """Rank the defenses whose rows are complete by the loss under the attack that is worst for each.
+    """Rank the defenses that have complete rows by the loss under the worst attack for each.
 
     `demanded` are the attacks that a claim of robustness must survive; a note names those without records.
     """
@@ -79,7 +79,7 @@ def _row(group: Group, defense: str, attack: str, loss: Sample) -> dict[str, Any
 
 
 def _judge_regrets(rows: Sequence[dict[str, Any]]) -> None:
-    """Set each row's difference from the first, the best, and adjust the p-values over the table."""
+    """Set each row's difference from the first row, the best, and adjust the p-values over the table."""
     samples = [Sample(tuple(row["seeds"]), tuple(row["values"])) for row in rows]
     regrets = [_rounded(sample.minus(samples[0])) for sample in samples]
     for row, regret in zip(rows, regrets, strict=True):
@@ -88,12 +88,12 @@ def _judge_regrets(rows: Sequence[dict[str, Any]]) -> None:
         if within is not None:
             row["regret_low"], row["regret_high"], _ = within
     p_values = [p for regret in regrets[1:] if (p := statistics.p_value(regret)) is not None]
-    for row, adjusted in zip(rows[1:], statistics.holm(p_values), strict=False):  # one seed has none
+    for row, adjusted in zip(rows[1:], statistics.holm(p_values), strict=False):  # one seed has no p
         row["regret_p"] = adjusted
 
 
 def _rounded(regret: Sample) -> Sample:
-    """Call 0 what accuracies that are added in another order differ by."""
+    """Set to 0 the differences that come from adding accuracies in another order."""
     return Sample(regret.seeds, tuple(0.0 if abs(value) < LEAST else value for value in regret.values))
 
 
@@ -106,6 +106,6 @@ def _regret(row: Mapping[str, Any]) -> str:
 
 
 def weaker(group: Group, demanded: Sequence[str]) -> list[str]:
-    """Name the demanded attacks that these records lack; an empty list if there are none."""
+    """Return a note that names the demanded attacks without records, or an empty list if there are none."""
     lacking = [attack for attack in demanded if attack not in group.attacks and attack != UNATTACKED]
     return [f"Weaker than the suite `{SUITE}`: no record under {', '.join(lacking)}."] if lacking else []
