@@ -1,4 +1,4 @@
-"""The command line: each command is a file here, and this file collects them. None imports torch to start."""
+"""The command line: one file per command, and this file, which collects them. None imports torch to start."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ from agrbench.errors import AgrbenchError
 
 
 class Commands(click.Group):
-    """Print what a user can mend as one sentence and exit with 2."""
+    """Print an error that the user can fix as one sentence, and exit with 2."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command."""
+        """Run a command, and print its errors and warnings."""
         warnings.showwarning = lambda message, *_: click.echo(f"Warning: {message}", err=True)
         try:
             return super().invoke(ctx)
@@ -50,8 +50,8 @@ class Commands(click.Group):
 def main() -> None:
     """Measure defenses against poisoning in federated learning: robustness, fidelity and efficiency.
 
-    Every defense runs in its base form and amplified (AgrAmplifier: it judges max-pooled updates), on the same data,
-    clients and seeds. Start with `agrbench grid`.
+    Every defense runs in its base form and in its amplified form (AgrAmplifier: it judges max-pooled updates), on the
+    same data, clients and seeds. Start with `agrbench grid`.
     """
 
 

@@ -1,4 +1,4 @@
-"""`agrbench bench`: time what defenses cost the server, and measure their memory."""
+"""`agrbench bench`: measure the time and memory that defenses cost the server."""
 
 from __future__ import annotations
 
@@ -68,8 +68,9 @@ def bench_defenses(
 ) -> None:  # fmt: skip
     """Time what each defense costs the server, base and amplified, over clients x parameters.
 
-    Seconds a round and peak memory, each as a ratio to fedavg in the same run, and how time grows with both. Nobody is
-    trained or attacked: the updates are drawn (docs/bench.md). Exit codes: 0 done, 1 a plugin failed, 2 wrong usage.
+    Shows time per round and peak memory, each with its ratio to fedavg in the same run, and how time grows with
+    clients and parameters. Nothing is trained or attacked: the updates are random (docs/bench.md). Exit codes: 0 done,
+    1 a plugin failed, 2 wrong usage.
     """
     from agrbench.cells import UNDEFENDED
     from agrbench.cli import execute

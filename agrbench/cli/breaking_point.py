@@ -50,10 +50,10 @@ def find_breaking_points(
 ) -> None:  # fmt: skip
     """Find the smallest malicious share at which the worst attack costs a defense ten points of accuracy.
 
-    A bisection over the number of malicious clients, which the server knows, from none to half of all; base and
-    amplified. Attacks and settings that are not given are those of the suite `worst`: 20 clients, 100 rounds, attack
-    from 20. Runs are ordinary records: what is there is not computed again. Exit codes: 0 done, 1 a run failed, 2 wrong
-    usage, 130 interrupted.
+    Bisects the number of malicious clients, which the server knows, from none to half of all clients, for the base and
+    the amplified form. Attacks and settings default to those of the suite `worst`: 20 clients, 100 rounds, attack from
+    round 20. Runs are ordinary records, and finished ones are not computed again. Exit codes: 0 done, 1 a run failed, 2
+    wrong usage, 130 interrupted.
     """
     from agrbench.cells import UNATTACKED, UNDEFENDED, Cell
     from agrbench.cli import execute

@@ -22,10 +22,10 @@ from agrbench.cli.options import data_option, plugin_option, quiet_option, repor
 def check_plugin(
     named: str, examples: int, form: str, against: str | None, plugins: tuple[str, ...], quiet: bool
 ) -> None:
-    """Certify a plugin: try to refute, by Hypothesis, every property that its kind must have.
+    """Certify a plugin: try to refute, with Hypothesis, every property that its kind must have.
 
-    What it waives is printed with the reason; what does not hold, with the smallest counterexample as Python that can
-    be run. Exit codes: 0 all hold, 1 one is violated (or --against found a difference), 2 wrong usage.
+    Prints each waived property with the reason, and each violated one with the smallest counterexample as Python code
+    that can be run. Exit codes: 0 all hold, 1 one is violated (or --against found a difference), 2 wrong usage.
     """
     from agrbench.conformance.subjects import subjects
 

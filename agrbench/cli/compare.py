@@ -1,4 +1,4 @@
-"""`agrbench compare`: read two folders of records, or two bench outputs, and say whether HEAD is worse."""
+"""`agrbench compare`: decide whether HEAD is worse than BASE, from two sets of records or two bench outputs."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def compare(
 ) -> Comparison:
     """Compare two sets of records, folders or packed files, or two bench outputs.
 
-    Files and lines that are not records are refused one by one, and the others compared. `plugins` are the files of
-    plugins that records name.
+    Files and lines that are not records are refused one by one, and the others are compared. `plugins` are the plugin
+    files that the records need.
 
     Raises:
         AgrbenchError: there is nothing that can be read, or one side holds records and the other is a bench output.
@@ -58,10 +58,11 @@ def compare(
 @report_option
 @plugin_option
 def compare_measurements(base: Path, head: Path, tolerance: float, form: str, plugins: tuple[str, ...]) -> None:
-    """Say whether HEAD is worse than BASE: two folders of records, or two outputs of `agrbench bench --format json`.
+    """Report whether HEAD is worse than BASE: two sets of records, or two outputs of `agrbench bench --format json`.
 
-    Red is what is worse by more than seeds explain (Holm over all rows, 5%) and by more than the tolerance; times are
-    red from 1.5 times as long, as ratios to fedavg. Exit codes: 0 green, 1 red, 2 not comparable.
+    A set of records is a folder or a packed file. A row is red if it is worse by more than seeds explain (Holm over all
+    rows, 5%) and by more than the tolerance. Times are compared as ratios to fedavg, and are red above 1.5 times as
+    long. Exit codes: 0 green, 1 red, 2 not comparable.
     """
     found = compare(base, head, tolerance, plugins)
     click.echo(report.write(found, form))

@@ -18,7 +18,7 @@ def data_group() -> None:
 @plugin_option
 @data_option
 def list_data(specs: tuple[str, ...], plugins: tuple[str, ...]) -> None:
-    """List datasets (none named: all): sizes, how alike a class is, licences, and whether they are at hand."""
+    """List datasets (default: all): sizes, similarity within a class, licences, and whether the files are available."""
     from agrbench.plugins.registry import Registry
     from agrbench.results import formats
     from agrbench.results.tables import datasets
@@ -31,7 +31,7 @@ def list_data(specs: tuple[str, ...], plugins: tuple[str, ...]) -> None:
 @plugin_option
 @data_option
 def get_data(name: str, plugins: tuple[str, ...]) -> None:
-    """Download a dataset's files that are not at hand into the user cache, checked by their checksums."""
+    """Download a dataset's missing files into the user cache, and verify their checksums."""
     from agrbench.data import files
     from agrbench.plugins.registry import Registry
 
@@ -44,7 +44,7 @@ def get_data(name: str, plugins: tuple[str, ...]) -> None:
 @plugin_option
 @data_option
 def locate_data(name: str, plugins: tuple[str, ...]) -> None:
-    """Print where a dataset's files lie."""
+    """Print the paths of a dataset's files."""
     from agrbench.data import files
     from agrbench.plugins.registry import Registry
 

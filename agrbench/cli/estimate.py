@@ -1,4 +1,4 @@
-"""Say what a grid would compute and about how long that takes: `agrbench grid --dry-run`."""
+"""`agrbench grid --dry-run`: print what a grid would compute, and estimate how long it takes."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from agrbench.progress import duration, progress
 from agrbench.simulation import execution
 from agrbench.simulation.grid import Plan
 
-PROBE = 2  # rounds that stand for all where time is estimated
+PROBE = 2  # rounds that are timed to estimate a whole run
 PATIENCE = 20.0  # seconds after which no further stack is timed
 
 
 def preview(plan: Plan, registry: Registry, jobs: int | None, quiet: bool) -> None:
-    """Print the cells, what is skipped and why, and about how long the rest takes."""
+    """Print the cells, what is skipped and why, and roughly how long the rest takes."""
     waiting = set(plan.waiting)
     for cell in plan.cells:
         state = f"skip: {plan.skips[cell]}" if cell in plan.skips else "compute" if cell in waiting else "there"
@@ -39,9 +39,9 @@ def preview(plan: Plan, registry: Registry, jobs: int | None, quiet: bool) -> No
 
 
 def _estimate(cells: Sequence[Cell], registry: Registry, quiet: bool) -> tuple[float, str]:
-    """Time two rounds of each stack, for as long as patience lasts; the others take the mean.
+    """Time two rounds of each stack until patience runs out; the other stacks are assumed to take the mean.
 
-    Of attacks only those are timed that rehearse the stack.
+    Only attacks that rehearse the stack are timed.
     """
     absent = {
         name for name in {cell.dataset for cell in cells} if not files.at_hand(registry.dataset(name).record.source)
@@ -67,13 +67,13 @@ def _estimate(cells: Sequence[Cell], registry: Registry, quiet: bool) -> tuple[f
 
 
 def _kind(cell: Cell, registry: Registry) -> Cell:
-    """Leave out what hardly changes how long a cell takes."""
+    """Drop from a cell what hardly changes how long it takes."""
     rehearses = registry.attack(cell.attack).record.rehearses
     return replace(cell, attack=cell.attack if rehearses else UNATTACKED, seed=0)
 
 
 def _in_turns(kinds: Sequence[Cell]) -> list[Cell]:
-    """Order stacks so that every dataset under every settings has its first before one has its second."""
+    """Interleave stacks: each dataset with its settings and attack has its first before any has its second."""
     groups: dict[str, list[Cell]] = {}
     for kind in kinds:
         groups.setdefault(_group(kind), []).append(kind)
@@ -81,7 +81,7 @@ def _in_turns(kinds: Sequence[Cell]) -> list[Cell]:
 
 
 def _expected(kind: Cell, seconds: Mapping[Cell, float]) -> float:
-    """Give what such a cell took, or the mean of its dataset, settings and attack, or of all."""
+    """Return what such a cell took, or else the mean over its dataset, settings and attack, or else over all."""
     alike = [spent for other, spent in seconds.items() if _group(other) == _group(kind)]
     return seconds.get(kind, statistics.fmean(alike or list(seconds.values()) or [0.0]))
 
@@ -91,7 +91,7 @@ def _group(kind: Cell) -> str:
 
 
 def _probe(kind: Cell, registry: Registry) -> float:
-    """Give the seconds that a cell takes, from its first rounds."""
+    """Estimate the seconds that a cell takes from its first rounds."""
     began = time.perf_counter()
     try:
         record = execution.compute(replace(kind, rounds=PROBE, start=None), registry, alone=True)
@@ -105,7 +105,7 @@ def _probe(kind: Cell, registry: Registry) -> float:
 
 
 def _forging(kind: Cell, registry: Registry) -> float:
-    """Give the seconds that an attack takes to forge the rows of one round."""
+    """Return the seconds that an attack takes to forge the rows of one round."""
     from agrbench.clients.insider import forge
     from agrbench.simulation.run import Run
 

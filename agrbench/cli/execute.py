@@ -1,4 +1,4 @@
-"""Carry a plan out for a person at a terminal: progress, interruption, the table, and what to type next."""
+"""Run cells for a person at a terminal: checks and warnings, progress, failures, the table, what to type next."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def run(
     verbose: bool,
     trace: bool,
 ) -> int:
-    """Compute what is waiting, print the triad of all cells, and give the exit code.
+    """Compute what is waiting, print the triad of all cells, and return the exit code.
 
     Raises:
         AgrbenchError: see `compute`.
@@ -63,10 +63,10 @@ def run(
 def compute(
     plan: Plan, registry: Registry, store: Store, jobs: int | None, quiet: bool, verbose: bool = False
 ) -> list[Record]:
-    """Compute what is waiting, write the skips down, and give the records that failed.
+    """Compute what is waiting, write records of what is skipped, and return the records that failed.
 
     Raises:
-        AgrbenchError: a dataset's files are not to be had, its examples do not suit the settings, or a cell wants more
+        AgrbenchError: a dataset's files are unavailable, its examples do not suit the settings, or a cell wants more
             threads than there are cores; then nothing is computed.
     """
     _check_threads(plan.waiting)
@@ -89,7 +89,7 @@ def compute(
 
 
 def search(found: Sequence[Search], registry: Registry, store: Store, jobs: int | None, quiet: bool) -> list[Record]:
-    """Carry searches for breaking points out side by side, and give the records that failed.
+    """Run searches for breaking points side by side, and return the records that failed.
 
     Raises:
         AgrbenchError: see `compute`.
@@ -110,7 +110,7 @@ def search(found: Sequence[Search], registry: Registry, store: Store, jobs: int 
 
 
 def _try(cells: Sequence[Cell], registry: Registry) -> None:
-    """Deal out each dataset and build its model once under every setting, so that what cannot be is said at once."""
+    """Deal out each dataset and build its model once under every setting, to report what is impossible at once."""
     from agrbench.simulation.preparation import load, prepare
 
     by_dataset: dict[str, list[Cell]] = {}
@@ -124,20 +124,20 @@ def _try(cells: Sequence[Cell], registry: Registry) -> None:
                 prepare(cell, dataset, loaded)
         except PluginError as error:
             if isinstance(error.__cause__, AgrbenchError):
-                raise  # a fault of the file itself costs the dataset's own cells
+                raise  # other faults of the file itself fail only the dataset's own cells
 
 
 def given(settings: Mapping[str, Any], device_name: str) -> dict[str, Any]:
-    """Keep the settings that were typed, and the device unless it is the default."""
+    """Return the settings that were typed, and the device unless it is the default."""
     typed = {name: value for name, value in settings.items() if value is not None}
     return typed if device_name == "cpu" else typed | {"device": device(device_name)}
 
 
 def device(name: str) -> str:
-    """Choose the device that a cell names: `auto` is CUDA where there is one.
+    """Choose the device that a cell names: `auto` is CUDA if it is available.
 
     Raises:
-        AgrbenchError: CUDA was asked for and there is none.
+        AgrbenchError: CUDA was requested and is not available.
     """
     import torch
 
@@ -149,7 +149,7 @@ def device(name: str) -> str:
 
 
 def chosen_jobs(cells: Sequence[Cell], jobs: int | None, quiet: bool = True) -> int:
-    """Choose how many processes compute cells: as many as were asked for, so long as each thread has its core."""
+    """Choose how many processes compute cells: as many as were requested, as long as each thread has a core."""
     each, here = max((cell.threads for cell in cells), default=1), cores()
     most = max(here // each, 1)
     if jobs is not None and jobs > most:
@@ -190,7 +190,7 @@ def _announce_stale(plan: Plan) -> None:
 
 
 def report_failures(failures: Sequence[Record], store: Store, trace: bool) -> None:
-    """Name what failed, once a reason."""
+    """Print what failed, once per reason."""
     by_reason: dict[str, list[Record]] = {}
     for record in failures:
         by_reason.setdefault(record["reason"], []).append(record)

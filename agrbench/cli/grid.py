@@ -55,9 +55,9 @@ def run_grid(
 ) -> None:  # fmt: skip
     """Run attacks x datasets x defenses, base and amplified, and print the triad of each defense.
 
-    Cells that are already in the folder of records are not computed again. fedavg under every attack, and every
-    defense without attack, always run too: the metrics compare with them. Exit codes: 0 done, 1 a cell failed, 2 wrong
-    usage, 130 interrupted.
+    Cells that have a finished record in the output folder are not computed again. fedavg under every attack, and every
+    defense without attack, always run too, because the metrics compare with them. Exit codes: 0 done, 1 a cell failed,
+    2 wrong usage, 130 interrupted.
     """
     from agrbench.cli import estimate, execute
     from agrbench.plugins.registry import Registry

@@ -1,4 +1,4 @@
-"""`agrbench list`: write what a plugin is, from its source text, in two lines or in full."""
+"""`agrbench list`: describe plugins from their source text, in two lines each or in full."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from agrbench.plugins.source import PluginSource
 
 WIDTH = 112
 VARIANTS = r"\bVariants?: (.*?)(?:\n\n|\Z)"
-STATED = ("Knowledge", "Space", "Sign", "Goal")  # of an attack, in this order, in one paragraph
+STATED = ("Knowledge", "Space", "Sign", "Goal")  # stated about an attack, in this order, in one paragraph
 STATEMENT = r"\b{}:\s(.*?)\.(?=\s(?:Space|Sign|Goal):|\n\n|\Z)"
 AMPLIFIED = {"pooled": "judges pooled updates", "restored": "judges restored updates"}
 
 
 def short(entry: PluginSource) -> str:
-    """Write the signature and the first line."""
+    """Write a plugin's signature and first line."""
     return f"  {entry.signature}\n      {entry.summary}"
 
 
 def full(entry: PluginSource) -> str:
-    """Write the signature, the first line, and whatever else the source says, a fact a paragraph."""
+    """Write a plugin's signature, its first line, and whatever else its source states, one fact per paragraph."""
     lines = [short(entry)]
     for name, value in _facts(entry):
         text = " ".join(value.split())
@@ -34,25 +34,25 @@ def full(entry: PluginSource) -> str:
 
 
 def paper(entry: PluginSource) -> str:
-    """Give the citation that ends the first line in brackets; empty where there is none."""
+    """Return the citation in brackets that ends the first line; empty if there is none."""
     found = re.search(r"\(([^()]*\b\d{4}\b[^()]*)\)\.?$", entry.summary)
     return found.group(1) if found else ""
 
 
 def variants(entry: PluginSource) -> str:
-    """Give what the explanation says about variants, up to the end of its paragraph."""
+    """Return what the explanation says about variants, up to the end of that paragraph."""
     found = re.search(VARIANTS, entry.explanation, re.DOTALL)
     return found.group(1) if found else ""
 
 
 def stated(entry: PluginSource, word: str) -> str:
-    """Give what an attack's explanation says under a word such as `Knowledge:`; empty where it does not."""
+    """Return what an attack's explanation says after a word such as `Knowledge:`; empty if the word is missing."""
     found = re.search(STATEMENT.format(word), entry.explanation, re.DOTALL)
     return found.group(1) if found else ""
 
 
 def formula(entry: PluginSource) -> str:
-    """Give the explanation without what has a line of its own, and without the shape that ends its first sentence."""
+    """Return the explanation without the parts listed separately and the shape that ends its first sentence."""
     text = re.sub(VARIANTS, "", entry.explanation, flags=re.DOTALL)
     for word in STATED:
         text = re.sub(STATEMENT.format(word), "", text, flags=re.DOTALL)

@@ -9,7 +9,7 @@ import click
 @click.argument("kind", type=click.Choice(["attack", "defense", "stage", "dataset"]))
 @click.argument("name")
 def write_plugin(kind: str, name: str) -> None:
-    """Write NAME.py, a plugin that passes its certificate, and test_NAME.py, which runs it, into this folder."""
+    """Write NAME.py, a plugin that passes its certificate, and test_NAME.py, which runs it, to the current folder."""
     from agrbench.plugins import scaffold
 
     for path in scaffold.write(kind, name):

@@ -1,4 +1,4 @@
-"""Options that several commands share."""
+"""Options that several commands share, and the types of their values."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ traceback_option = click.option(
 
 @contextlib.contextmanager
 def resumable() -> Iterator[None]:
-    """Answer an interruption with the command that goes on, and exit with 130."""
+    """Print the command that resumes an interrupted run, and exit with 130."""
     try:
         yield
     except KeyboardInterrupt:
@@ -107,7 +107,7 @@ class Numbers(click.ParamType[tuple[int, ...]]):
     name = "N,..."
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
-        """Read them, each once, ascending."""
+        """Read the numbers, each once, in ascending order."""
         try:
             numbers = {int(part) for part in str(value).split(",")}
         except ValueError:
@@ -151,7 +151,7 @@ SETTINGS = {
 
 
 def settings_options(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command the options of a cell's settings: those named, or all."""
+    """Add the options for a cell's settings to a command: those named, or all."""
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         for name in reversed(names or tuple(SETTINGS)):

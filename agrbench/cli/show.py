@@ -1,4 +1,4 @@
-"""`agrbench show`: describe one record: what was run, its curves, and how to run it again."""
+"""`agrbench show`: print one record: what was run, its curves, and how to run it again."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def as_text(record: Record) -> str:
 
 
 def reproduce(cell: Cell) -> str:
-    """Write the command that computes the cell, and what it is compared with, anew."""
+    """Write the command that computes the cell, and what it is compared with, again."""
     words = ["agrbench", "grid", "-D", cell.dataset, "-d", cell.defense, "-a", cell.attack, "--only-base"]
     settings = {
         "seeds": cell.seed + 1, "clients": cell.clients, "malicious": cell.count, "byzantine": cell.bound,
@@ -61,7 +61,7 @@ def reproduce(cell: Cell) -> str:
     try:
         Registry().plugins_of(cell)
     except SpecError:
-        words += ["--plugin", "FILE"]  # a record does not say where a plugin lay
+        words += ["--plugin", "FILE"]  # a record does not say where a plugin file was
     return shlex.join([*words, "--out", "again"])
 
 
@@ -75,7 +75,7 @@ def _curve(name: str, values: Sequence[float | None]) -> str:
 
 
 def sparkline(values: Sequence[float | None], low: float, high: float) -> str:
-    """Draw values as bars between `low` and `high`, a missing one as a blank."""
+    """Draw values as bars between `low` and `high`, missing ones as blanks."""
     span = high - low
     return "".join(
         " " if value is None else BARS[round((value - low) / span * (len(BARS) - 1)) if span else 0] for value in values

@@ -31,12 +31,12 @@ from agrbench.results.tables import TABLES, tables
 def show_table(
     folders: tuple[Path, ...], metric: str | None, like: str | None, form: str, plugins: tuple[str, ...]
 ) -> None:
-    """Print tables of the records in one or more folders (default: results)."""
+    """Print tables of the records in one or more folders or packed files (default: results)."""
     from agrbench.simulation import suites
 
     if metric and like:
         raise AgrbenchError(f"--metric {metric} and --like {like} are two tables; write one of them")
-    wanted = folders or (() if like == "table5" else (Path("results"),))  # the fifth is made from data files
+    wanted = folders or (() if like == "table5" else (Path("results"),))  # the fifth is computed from data files
     registry = Registry(plugins)
     groups = metrics.groups(record for _, record in store.collect(wanted))
     if like:

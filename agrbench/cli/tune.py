@@ -1,4 +1,4 @@
-"""`agrbench tune`: choose a dataset's learning rate, and show what each rate came to."""
+"""`agrbench tune`: choose a dataset's learning rate, and show the accuracy of each rate."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @data_option
 @quiet_option
 def tune_rate(dataset: str, rates: tuple[float, ...], plugins: tuple[str, ...], quiet: bool, **settings: Any) -> None:
-    """Choose a dataset's learning rate on held-out training rows, nobody attacking or defending."""
+    """Choose a dataset's learning rate by its accuracy on held-out training rows, without attack or defense."""
     from agrbench.plugins.registry import Registry
     from agrbench.progress import progress
     from agrbench.simulation import tuning
@@ -47,7 +47,7 @@ def tune_rate(dataset: str, rates: tuple[float, ...], plugins: tuple[str, ...], 
 
 
 def table(cell: Cell, trials: Sequence[Trial]) -> Table:
-    """Show what each rate came to."""
+    """Show the held-out accuracy of each rate."""
     from agrbench.simulation.tuning import HELD_OUT, best
 
     rows = tuple(
