@@ -1,4 +1,4 @@
-"""`agrbench pack`: turn a folder of records into one file with a record a line, and back."""
+"""`agrbench pack`: turn a folder of records into one file with one record per line, and back."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from agrbench.results import store
 @click.argument("source", type=click.Path(path_type=Path), metavar="DIR|FILE.jsonl")
 @click.argument("target", type=click.Path(path_type=Path), metavar="FILE.jsonl|DIR")
 def pack_records(source: Path, target: Path) -> None:
-    """Pack the records in DIR into FILE.jsonl, one a line and sorted by path, or unpack FILE.jsonl into DIR.
+    """Pack the records in DIR into FILE.jsonl, one per line and sorted by path, or unpack FILE.jsonl into DIR.
 
-    Every command that reads records takes folders and packed files alike; `agrbench grid --out` writes folders. Nothing
-    is written if a record is damaged, or if TARGET holds other results that would be lost.
+    Every command that reads records accepts both folders and packed files; `agrbench grid --out` writes folders.
+    Nothing is written if a record is damaged, or if the target holds other results that would be lost.
     """
     packing, unpacking = target.suffix == store.PACKED, source.suffix == store.PACKED
     if packing == unpacking:
@@ -26,4 +26,4 @@ def pack_records(source: Path, target: Path) -> None:
             f"{store.PACKED}; write `agrbench pack results results{store.PACKED}`"
         )
     count = store.pack(source, target) if packing else store.unpack(source, target)
-    click.echo(f"{count} records written to {target}")
+    click.echo(f"{count} records written to {target}", err=True)
