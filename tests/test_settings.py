@@ -9,25 +9,19 @@ import re
 import subprocess
 import sys
 import warnings
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-import agrbench
 from agrbench import settings
 from agrbench.cells import Cell
 from agrbench.cli import main
 from agrbench.clients import models
-from agrbench.clients.federation import Federation, federate
-from agrbench.data.examples import Examples
 from agrbench.errors import AgrbenchError, SpecError
-from agrbench.randomness import generator
 from tests.helpers.project import ROOT
 
 RECORDS = ROOT / "leaderboard" / "records"
@@ -445,45 +439,6 @@ def test_naming_a_cell_imports_no_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def federation(seed: int, clients: int, malicious: float | str, defense: str = "fedavg", **more: Any) -> Federation:
-    numbers = torch.arange(clients * 2)
-    train = Examples(numbers[:, None].double(), numbers % 2, 2)
-    cell = Cell("digits", defense, "none", seed, clients, malicious, **more)
-    return federate(train, train, 0, cell, partial(generator, seed))
-
-
-@pytest.mark.parametrize("share", [0.1, 0.3, 0.5])
-def test_each_client_is_malicious_with_the_share_s_probability_and_for_itself(share: float) -> None:
-    clients, seeds = 20, 400
-    drawn = torch.zeros(seeds, clients, dtype=torch.float64)
-    for seed in range(seeds):
-        made = federation(seed, clients, f"bernoulli(share={share})")
-        drawn[seed, list(made.malicious)] = 1
-        assert made.malicious == tuple(sorted(made.malicious))
-        assert sorted([*made.malicious, *made.honest]) == list(range(clients))
-    spread = (share * (1 - share)) ** 0.5
-    # five standard errors of 8000 draws, of a place's 400 draws, and of the variance of 400 counts
-    assert float(drawn.mean()) == pytest.approx(share, abs=5 * spread / (seeds * clients) ** 0.5)
-    assert (drawn.mean(0) - share).abs().max() < 5 * spread / seeds**0.5
-    assert float(drawn.sum(1).var()) == pytest.approx(clients * spread**2, rel=5 * (2 / seeds) ** 0.5)
-    # two places have nothing to do with each other: a correlation of zero has a standard error of 0.05
-    assert (torch.corrcoef(drawn.T) - torch.eye(clients)).abs().max() < 0.27
-
-
-def test_the_number_of_malicious_clients_differs_between_seeds_only_where_each_is_drawn() -> None:
-    assert len({len(federation(seed, 20, "bernoulli(share=0.3)").malicious) for seed in range(20)}) > 3
-    assert {len(federation(seed, 20, 0.3).malicious) for seed in range(20)} == {6}
-
-
-def test_every_defense_and_bound_of_a_seed_meets_the_same_malicious_clients() -> None:
-    for seed in range(5):
-        made = [
-            federation(seed, 20, "bernoulli(share=0.3)", defense, byzantine=bound).malicious
-            for defense, bound in (("fedavg", None), ("krum", None), ("amp+krum", 2))
-        ]
-        assert made[0] == made[1] == made[2]
-
-
 @pytest.mark.parametrize(
     ("share", "clients", "expected"),
     [(0.3, 50, 15), (0.25, 10, 2), (0.35, 10, 4), (0.01, 10, 0), (0, 10, 0), (0.5, 1, 0)],
@@ -502,34 +457,3 @@ def test_the_bound_on_drawn_clients_leaves_an_honest_one(clients: int, share: fl
     except AgrbenchError:
         return
     assert 0 <= cell.bound < clients
-
-
-def test_a_draw_without_an_honest_client_is_refused_and_not_computed() -> None:
-    for seed in range(200):
-        try:
-            made = federation(seed, 2, "bernoulli(share=0.7)")
-        except AgrbenchError as error:
-            assert "malicious" in str(error)
-            break
-        assert made.honest
-    else:
-        pytest.fail("two clients are both malicious in every second seed or so")
-
-
-def test_a_draw_without_a_malicious_client_is_a_run_without_attack() -> None:
-    """The server's bound is what it was, and the curve is the one of no attack."""
-    settings: dict[str, Any] = {"clients": 5, "malicious": "bernoulli(share=0.2)", "rounds": 20, "start": 10}
-    (seed, *_) = [seed for seed in range(50) if not federation(seed, 5, "bernoulli(share=0.2)").malicious]
-    attacked, calm = (
-        agrbench.run(Cell("digits", "krum", attack, seed, **settings)) for attack in ("label_flip", "none")
-    )
-    assert attacked["status"] == calm["status"] == "done"
-    assert attacked["accuracy"] == calm["accuracy"]
-
-
-def test_a_drawn_federation_runs_and_repeats() -> None:
-    cell = Cell("digits", "krum", "label_flip", 1, 10, "bernoulli(share=0.3)", rounds=20, start=10)
-    first, again = agrbench.run(cell), agrbench.run(cell)
-    assert first["status"] == "done"
-    assert first["accuracy"] == again["accuracy"]
-    assert first["cell"]["settings"]["malicious"] == "bernoulli"

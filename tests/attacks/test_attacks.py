@@ -1,7 +1,6 @@
 """Each shipped attack against its oracle: what malicious clients train on, and what they send."""
 
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -13,48 +12,15 @@ from torch import Generator, Tensor
 
 import agrbench
 from agrbench.cli import list as listing
-from agrbench.clients.insider import Attacker
 from agrbench.data.examples import Examples
 from agrbench.errors import AgrbenchError, SpecError
-from agrbench.plugins import Attack
 from agrbench.plugins.registry import Registry
 from tests.helpers import oracles
+from tests.helpers.forging import images, poison, record, table, trigger
 from tests.helpers.oracles import Array
+from tests.helpers.updates import normal
 
 DIRECTIONS = ["std", "sign", "unit"]
-
-
-@cache
-def record(spec: str) -> Attack:
-    return Registry().attack(spec).record
-
-
-def poison(spec: str, shard: Examples, seed: int = 0, attacker: int = 0) -> Examples:
-    function = record(spec).poison
-    assert function is not None
-    return function(shard, Generator().manual_seed(seed), Attacker(attacker, shard.labels))
-
-
-def trigger(spec: str, examples: Examples) -> Examples:
-    function = record(spec).trigger
-    assert function is not None
-    return function(examples)
-
-
-def table(rows: int = 8, columns: int = 12, classes: int = 5) -> Examples:
-    rng = np.random.default_rng(rows)
-    features = torch.from_numpy(rng.uniform(0.6, 0.9, size=(rows, columns)))
-    return Examples(features, torch.from_numpy(rng.integers(0, classes, size=rows)), classes)
-
-
-def images(rows: int = 4, channels: int = 2, side: int = 6) -> Examples:
-    rng = np.random.default_rng(rows)
-    features = torch.from_numpy(rng.uniform(0.1, 0.9, size=(rows, channels, side, side + 1)))
-    return Examples(features, torch.from_numpy(rng.integers(0, 3, size=rows)), 3)
-
-
-def normal(n: int, d: int, seed: int = 0) -> Array:
-    return np.random.default_rng(seed).normal(size=(n, d))
 
 
 # ---------------------------------------------------------------- what is sent

@@ -18,11 +18,12 @@ from agrbench.errors import AgrbenchError, Inapplicable
 from agrbench.plugins.registry import Registry
 from agrbench.randomness import generator
 from agrbench.results.record import curves
-from tests.attacks.test_attacks import images, poison, table, trigger
-from tests.attacks.test_update_attacks import EXACT, FORMS, Form, forge, normal
 from tests.helpers import oracles
 from tests.helpers import oracles_attacks as slow
+from tests.helpers.forging import forge, images, poison, table, trigger
 from tests.helpers.oracles import Array
+from tests.helpers.updates import EXACT, FORMS, Form
+from tests.helpers.updates import normal32 as normal
 
 REGISTRY = Registry(())
 PARTLY = ["badnets", "neurotoxin", "dba"]  # stamp a share of the shard in place

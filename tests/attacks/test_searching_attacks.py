@@ -22,10 +22,12 @@ from agrbench.randomness import generator
 from agrbench.results.record import curves
 from agrbench.results.store import Store
 from agrbench.simulation.grid import plan
-from tests.attacks.test_update_attacks import EPS, EXACT, FORMS, Form, forge, normal
 from tests.helpers import oracles
 from tests.helpers import oracles_attacks as slow
+from tests.helpers.forging import forge
 from tests.helpers.oracles import Array, Shapes
+from tests.helpers.updates import EPS, EXACT, FORMS, Form
+from tests.helpers.updates import normal32 as normal
 
 REGISTRY = Registry(())
 DIRECTIONS = ["std", "sign", "unit"]

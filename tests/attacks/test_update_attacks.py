@@ -19,34 +19,15 @@ from agrbench.plugins.registry import Registry
 from agrbench.randomness import generator
 from tests.helpers import oracles
 from tests.helpers import oracles_attacks as slow
+from tests.helpers.forging import forge
 from tests.helpers.oracles import Array
+from tests.helpers.updates import EPS, EXACT, FORMS, Form, as_given
+from tests.helpers.updates import normal32 as normal
 
 REGISTRY = Registry(())
 RANDOM = ["gaussian", "fang_trimmed_mean", "fang_trimmed_mean(space='updates')"]
 FIXED = ["sign_flip", "zero", "ipm", "lie", "fang_krum", "blind_spot"]
 ALL = [*FIXED, *RANDOM, "mimic", "mimic(warmup=0)"]
-Form = tuple[str, str]
-FORMS = st.sampled_from([("torch", "float32"), ("numpy", "float64"), ("torch", "float64"), ("numpy", "float32")])
-EXACT: Form = ("numpy", "float64")
-EPS = float(np.finfo(np.float64).eps)
-
-
-def as_given(values: Any, form: Form) -> Any:
-    if not isinstance(values, np.ndarray):
-        return values
-    return torch.from_numpy(values.astype(form[1])) if form[0] == "torch" else values.astype(form[1])
-
-
-def forge(spec: str, honest: Array, malicious: int, form: Form = EXACT, **more: Any) -> Array:
-    """Forge with everything in one form, and check the form of the answer and that nothing passed was changed."""
-    passed = {name: as_given(value, form) for name, value in {"honest": honest, **more}.items()}
-    before = {name: value.tolist() for name, value in passed.items() if isinstance(value, Tensor | np.ndarray)}
-    rows: Any = agrbench.forge(spec, malicious=malicious, **passed)
-    assert isinstance(rows, Tensor if form[0] == "torch" else np.ndarray)
-    assert str(rows.dtype).removeprefix("torch.") == form[1]
-    assert tuple(rows.shape) == (malicious, honest.shape[1])
-    assert all(passed[name].tolist() == values for name, values in before.items())
-    return np.asarray(rows, dtype=np.float64)
 
 
 def rounding(size: Any, rows: Array, form: Form) -> Array:
@@ -63,11 +44,6 @@ def drawn(kind: str, *shape: int, seed: int = 0, number: int = 1) -> Array:
     """What an attack draws first in a round."""
     values: Tensor = getattr(torch, kind)(*shape, generator=generator(seed, "attack", number), dtype=torch.float64)
     return values.numpy()
-
-
-def normal(n: int, d: int, seed: int = 0) -> Array:
-    """Normal rows, all of them float32 numbers."""
-    return np.random.default_rng(seed).normal(size=(n, d)).astype(np.float32).astype(np.float64)
 
 
 def everything(malicious: int, d: int) -> dict[str, Any]:

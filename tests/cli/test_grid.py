@@ -2,65 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
-import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from agrbench.results.record import curves
-from agrbench.results.store import collect
-from tests.helpers.project import ROOT
+from tests.helpers import plugins
+from tests.helpers.commands import AGRBENCH, SMALL, agrbench, interrupt
+from tests.helpers.records import stored
 
-AGRBENCH = Path(sys.executable).with_name("agrbench")
 MEAN = "Defense(lambda round: torch.ones(len(round.view)) / 10, amplifier=None)"
-SMALL = ("--seeds", "1", "--clients", "10", "--rounds", "20", "--jobs", "1")
-
-
-def agrbench(*words: str | Path, cwd: Path, ok: int = 0) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run([AGRBENCH, *words], cwd=cwd, capture_output=True, text=True, check=False)
-    assert done.returncode == ok, done.stderr
-    assert "Traceback" not in done.stderr or "--traceback" in words
-    return done
-
-
-def records(folder: Path) -> dict[str, dict[str, Any]]:
-    return {str(path.relative_to(folder)): record for path, record in collect([folder])}
-
-
-def plugin(folder: Path, name: str, body: str) -> Path:
-    path = folder / f"{name}.py"
-    path.write_text(f'"""A rule under test."""\nimport torch\nfrom agrbench.plugins import Defense\n\n{body}\n')
-    return path
-
-
-def test_help_and_list_import_no_torch() -> None:
-    for words in (["--help"], ["list"], ["grid", "--help"], ["grid", "-d", "kurm"], ["grid", "-d", "krum(x=1)"]):
-        code = (
-            "import sys; from agrbench.cli import main\n"
-            f"try: main({words!r})\nexcept SystemExit: pass\n"
-            "sys.exit('torch' in sys.modules)"
-        )
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-        assert done.returncode == 0, words
-
-
-def test_every_command_explains_itself(tmp_path: Path) -> None:
-    for words in ([], ["grid"], ["table"], ["show"], ["list"], ["data"], ["data", "list"], ["data", "get"]):
-        assert "Usage:" in agrbench(*words, "--help", cwd=tmp_path).stdout
-
-
-def test_list_names_every_plugin_file(tmp_path: Path) -> None:
-    shown = agrbench("list", cwd=tmp_path).stdout
-    for path in [*ROOT.glob("attacks/[!_]*.py"), *ROOT.glob("defenses/[!_]*.py"), *ROOT.glob("datasets/[!_]*.py")]:
-        assert f"\n  {path.stem}" in shown
 
 
 @pytest.mark.parametrize(
@@ -111,21 +67,21 @@ def test_a_file_that_is_no_plugin_is_refused_by_name(tmp_path: Path, text: str, 
     ],
 )
 def test_a_broken_defense_costs_its_own_cells_only(tmp_path: Path, weigh: str, complaint: str) -> None:
-    mine = plugin(tmp_path, "mine", f"defense = Defense(lambda round: {weigh}, amplifier=None)")
+    mine = plugins.defense(tmp_path, "mine", f"defense = Defense(lambda round: {weigh}, amplifier=None)")
     done = agrbench("grid", "--plugin", mine, "-d", "mine", "-a", "none", *SMALL, cwd=tmp_path, ok=1)
     assert str(mine) in done.stderr
     assert complaint in done.stderr
-    found = records(tmp_path / "results")
+    found = stored(tmp_path / "results")
     assert {record["cell"]["defense"]: record["status"] for record in found.values()} == {
         "fedavg": "done",
         "mine": "failed",
     }
     assert all(record["traceback"] for record in found.values() if record["status"] == "failed")
-    mended = plugin(
+    mended = plugins.defense(
         tmp_path, "mine", "defense = Defense(lambda round: torch.ones(len(round.view)) / 10, amplifier=None)"
     )
     agrbench("grid", "--plugin", mended, "-d", "mine", "-a", "none", *SMALL, cwd=tmp_path)
-    assert {record["status"] for record in records(tmp_path / "results").values()} == {"done"}
+    assert {record["status"] for record in stored(tmp_path / "results").values()} == {"done"}
 
 
 @pytest.mark.parametrize("text", ["def (:", "x = 1\n", "1 / 0\ndefense = Defense(None)\n"])
@@ -134,7 +90,7 @@ def test_a_file_that_is_no_plugin_is_left_out_and_the_others_finish(tmp_path: Pa
     path.write_text(text)
     done = agrbench("grid", "--plugin", path, "-d", "mine", "-d", "krum", "-a", "none", *SMALL, cwd=tmp_path, ok=1)
     assert f"Left out: {path}" in done.stderr
-    assert {record["cell"]["defense"] for record in records(tmp_path / "results").values()} == {
+    assert {record["cell"]["defense"] for record in stored(tmp_path / "results").values()} == {
         "fedavg",
         "krum",
         "amp+krum",
@@ -149,7 +105,7 @@ def test_a_file_that_is_no_plugin_is_left_out_and_the_others_finish(tmp_path: Pa
     ],
 )
 def test_a_fault_anywhere_in_a_plugin_names_its_file(tmp_path: Path, body: str, complaint: str) -> None:
-    mine = plugin(tmp_path, "mine", body)
+    mine = plugins.defense(tmp_path, "mine", body)
     done = subprocess.run(
         [AGRBENCH, "grid", "--plugin", mine, "-d", "mine", "-a", "none", *SMALL],
         cwd=tmp_path, capture_output=True, text=True, check=False,
@@ -163,7 +119,7 @@ def test_a_fault_anywhere_in_a_plugin_names_its_file(tmp_path: Path, body: str, 
 def test_a_stage_whose_view_is_not_finite_is_named(tmp_path: Path) -> None:
     mine = tmp_path / "mine.py"
     mine.write_text(
-        '"""Spoil the view."""\nfrom agrbench.plugins import Stage\nfrom agrbench.rounds import Columns\n\n\n'
+        '"""Spoil the view."""\nfrom agrbench.plugins import Stage\nfrom agrbench.plugins.contract import Columns\n\n\n'
         "def mine(layout, rng, restore):\n"
         '    """Multiply by NaN."""\n'
         '    return Columns(lambda rows, out=None: rows * float("nan"), None, layout)\n\n\n'
@@ -174,7 +130,7 @@ def test_a_stage_whose_view_is_not_finite_is_named(tmp_path: Path) -> None:
 
 
 def test_a_ten_line_defense_gets_an_amplified_form_and_a_row(tmp_path: Path) -> None:
-    mine = plugin(
+    mine = plugins.defense(
         tmp_path,
         "closest",
         "def closest(round):\n"
@@ -213,7 +169,7 @@ def test_a_cell_is_the_same_alone_in_another_order_and_in_two_processes(tmp_path
     agrbench("grid", "-d", "nnm+median", "-d", "krum", "-a", "scaling", "-a", "label_flip", *SMALL, "--jobs", "1",
              "--out", "one", cwd=tmp_path)  # fmt: skip
     agrbench("grid", "-d", "amp+krum", "-a", "scaling", *SMALL, "--out", "alone", cwd=tmp_path)
-    two, one, alone = (records(tmp_path / name) for name in ("two", "one", "alone"))
+    two, one, alone = (stored(tmp_path / name) for name in ("two", "one", "alone"))
     assert set(two) == set(one) > set(alone)
     for path, record in one.items():
         assert curves(two[path]) == curves(record)
@@ -234,39 +190,21 @@ def test_killed_at_ten_random_moments_a_grid_ends_with_the_same_records(tmp_path
         time.sleep(moments.uniform(0.3, 1.0) * length)
         os.killpg(killed.pid, signal.SIGKILL)
         killed.wait()
-        records(tmp_path / "killed") if (tmp_path / "killed").exists() else None  # every file there is a whole record
+        stored(tmp_path / "killed") if (tmp_path / "killed").exists() else None  # every file there is a whole record
     agrbench(*words, "--out", "killed", cwd=tmp_path)
-    whole, resumed = records(tmp_path / "whole"), records(tmp_path / "killed")
+    whole, resumed = stored(tmp_path / "whole"), stored(tmp_path / "killed")
     assert set(whole) == set(resumed)
     for path, record in whole.items():
         assert curves(resumed[path]) == curves(record)
 
 
-def interrupt(words: list[str], folder: Path) -> None:
-    """Interrupt a command once it has a record, and check that it says how to go on."""
-    running = subprocess.Popen(
-        [AGRBENCH, *words],
-        cwd=folder,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job in the background ignores it
-    )
-    while running.poll() is None and not list((folder / "results").rglob("*.json")):
-        time.sleep(0.1)
-    os.kill(running.pid, signal.SIGINT)
-    _, told = running.communicate(timeout=60)
-    assert running.returncode == 130
-    assert f"To go on: agrbench {' '.join(words)}" in told
-
-
 def test_an_interrupted_grid_keeps_what_is_finished_and_prints_how_to_go_on(tmp_path: Path) -> None:
     interrupt(["grid", "-d", "krum", "-a", "label_flip", "--seeds", "40", "--rounds", "100"], tmp_path)
-    assert records(tmp_path / "results")
+    assert stored(tmp_path / "results")
 
 
 def test_an_edited_plugin_makes_its_records_stale_and_only_those(tmp_path: Path) -> None:
-    mine = plugin(tmp_path, "mine", f"defense = {MEAN}")
+    mine = plugins.defense(tmp_path, "mine", f"defense = {MEAN}")
     words = ("grid", "--plugin", mine, "-d", "mine", "-d", "krum", "-a", "label_flip", *SMALL)
     agrbench(*words, cwd=tmp_path)
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "results").rglob("*.json")}
@@ -294,7 +232,7 @@ def test_what_does_not_exist_is_skipped_with_its_reason_and_not_ranked(tmp_path:
     done = agrbench("grid", "-d", "krum", "-a", "label_flip", *SMALL, "--malicious", "4", cwd=tmp_path)
     assert "Skipped: krum, amp+krum: krum requires 2 * f + 2 < n, and here n=10, f=4" in done.stderr
     assert "Not ranked: krum under none" in done.stdout
-    statuses = {record["cell"]["defense"]: record["status"] for record in records(tmp_path / "results").values()}
+    statuses = {record["cell"]["defense"]: record["status"] for record in stored(tmp_path / "results").values()}
     assert statuses == {"fedavg": "done", "krum": "skipped", "amp+krum": "skipped"}
 
 
@@ -324,7 +262,7 @@ def test_the_paper_s_settings_hold_where_axes_are_given_and_the_demo_s_where_non
 
 
 def test_a_plugin_that_nothing_names_is_mentioned(tmp_path: Path) -> None:
-    mine = plugin(tmp_path, "mine", "defense = Defense(lambda round: torch.ones(10))")
+    mine = plugins.defense(tmp_path, "mine", "defense = Defense(lambda round: torch.ones(10))")
     done = agrbench("grid", "--plugin", mine, "-d", "fedavg", "-a", "none", *SMALL, cwd=tmp_path)
     assert "nothing names the plugin mine; write -a, -d or -D mine" in done.stderr
 
@@ -360,12 +298,6 @@ def test_settings_that_the_data_cannot_meet_are_refused_before_anything_is_compu
     assert not list(tmp_path.rglob("*.json"))
 
 
-def test_a_record_says_at_which_rate_it_was_trained(tmp_path: Path) -> None:
-    agrbench("grid", "-d", "fedavg", "-a", "none", *SMALL, cwd=tmp_path)
-    (path,) = tmp_path.rglob("*.json")
-    assert "trained at rate 0.5, 4810 parameters" in agrbench("show", path, cwd=tmp_path).stdout
-
-
 def test_a_start_after_the_end_warns(tmp_path: Path) -> None:
     done = agrbench("grid", "-d", "fedavg", "-a", "label_flip", "--rounds", "5", "--seeds", "1", "--clients", "10",
                     cwd=tmp_path)  # fmt: skip
@@ -386,63 +318,3 @@ def test_a_suite_file_is_read_and_its_mistakes_named(tmp_path: Path) -> None:
     ]:
         path.write_text(text)
         assert complaint in agrbench("grid", "--suite", path, cwd=tmp_path, ok=2).stderr
-
-
-def test_show_prints_a_record_and_a_command_that_gives_it_again(tmp_path: Path) -> None:
-    agrbench("grid", "-d", "krum", "-a", "scaling", *SMALL, "--rate", "0.3", cwd=tmp_path)
-    (path,) = (tmp_path / "results/digits/krum/scaling").glob("*.json")
-    shown = agrbench("show", path, cwd=tmp_path).stdout
-    command = shown.splitlines()[-1].removeprefix("again: ").split()
-    assert command[0] == "agrbench"
-    agrbench(*command[1:], cwd=tmp_path)
-    assert curves(records(tmp_path / "again")[str(path.relative_to(tmp_path / "results"))]) == curves(
-        json.loads(path.read_text())
-    )
-
-
-def test_a_record_that_is_not_there_is_named_below_the_table(tmp_path: Path) -> None:
-    agrbench("grid", "-d", "krum", "-a", "label_flip", *SMALL, "--seeds", "2", cwd=tmp_path)
-    next((tmp_path / "results/digits/krum/label_flip").glob("seed-1-*.json")).unlink()
-    assert "Not ranked: krum under label_flip: no record." in agrbench("table", cwd=tmp_path).stdout
-
-
-def test_a_damaged_record_is_named_and_the_others_kept(tmp_path: Path) -> None:
-    agrbench("grid", "-d", "krum", "-a", "none", *SMALL, cwd=tmp_path)
-    victim = next((tmp_path / "results/digits/krum").rglob("*.json"))
-    victim.write_text(victim.read_text()[:100])
-    assert str(victim.relative_to(tmp_path)) in agrbench("table", cwd=tmp_path, ok=2).stderr
-    victim.unlink()
-    assert "Nothing" not in agrbench("grid", "-d", "krum", "-a", "none", *SMALL, cwd=tmp_path).stderr
-
-
-def test_absent_data_gives_one_error_with_address_checksum_and_place(tmp_path: Path) -> None:
-    environment = {key: value for key, value in os.environ.items() if key != "AGRBENCH_DATA"}
-    environment |= {"XDG_CACHE_HOME": str(tmp_path / "cache"), "HTTPS_PROXY": "http://127.0.0.1:9"}
-    done = subprocess.run(
-        [AGRBENCH, "data", "get", "location30"], env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 2
-    for part in ("https://github.com/privacytrustlab", "927203f85a868f8e", str(tmp_path / "cache"), "--data-dir DIR"):
-        assert part in done.stderr
-
-
-def test_data_commands_find_what_is_at_hand(tmp_path: Path) -> None:
-    fetched = agrbench("data", "get", "location30", cwd=tmp_path).stdout
-    assert agrbench("data", "path", "location30", cwd=tmp_path).stdout == fetched
-    assert Path(fetched.strip()).is_file()
-    shown = agrbench("data", "list", cwd=tmp_path).stdout
-    assert "embedded, always at hand" in shown
-    assert "none stated; present" in shown
-    assert "has no files" in agrbench("data", "path", "digits", cwd=tmp_path, ok=2).stderr
-
-
-def test_damaged_data_is_refused_by_name(tmp_path: Path) -> None:
-    folder = tmp_path / "data" / "location30"
-    folder.mkdir(parents=True)
-    shutil.copy(agrbench("data", "get", "location30", cwd=tmp_path).stdout.strip(), folder)
-    damaged = folder / "dataset_location.tgz"
-    damaged.chmod(0o644)
-    damaged.write_bytes(damaged.read_bytes()[:-1000])
-    done = agrbench("data", "path", "location30", "--data-dir", tmp_path / "data", cwd=tmp_path, ok=2)
-    assert str(damaged) in done.stderr
-    assert "the publisher's 927203f85a868f8e" in done.stderr

@@ -1,5 +1,7 @@
 """What `agrbench list --long` says of each plugin, read from its source text."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 import pytest
@@ -7,6 +9,8 @@ import pytest
 from agrbench.cli import list as listing
 from agrbench.plugins.registry import Registry
 from agrbench.plugins.source import PluginSource
+from tests.helpers.commands import agrbench
+from tests.helpers.project import ROOT
 
 REGISTRY = Registry()
 RULES = [REGISTRY.entry(kind, name) for kind in ("defense", "stage") for name in REGISTRY.names(kind)]
@@ -88,3 +92,9 @@ def test_record_that_is_made_elsewhere_is_listed_by_its_first_line(tmp_path: Pat
 def test_waivers_that_are_no_literal_are_left_out(tmp_path: Path) -> None:
     body = '"""Mine."""\nWHY = {}\ndefense = Defense(lambda round: 1, waives=WHY)\n'
     assert "waives" not in listing.full(entry(tmp_path, body))
+
+
+def test_list_names_every_plugin_file(tmp_path: Path) -> None:
+    shown = agrbench("list", cwd=tmp_path).stdout
+    for path in [*ROOT.glob("attacks/[!_]*.py"), *ROOT.glob("defenses/[!_]*.py"), *ROOT.glob("datasets/[!_]*.py")]:
+        assert f"\n  {path.stem}" in shown

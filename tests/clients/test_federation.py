@@ -4,32 +4,25 @@ from __future__ import annotations
 
 import itertools
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+import agrbench
 from agrbench.cells import Cell
 from agrbench.clients.federation import Federation, federate
-from agrbench.data.examples import Examples, batch, split
+from agrbench.data.examples import Examples
 from agrbench.errors import AgrbenchError
 from agrbench.randomness import generator
-
-
-def numbered(rows: int, start: int = 0) -> Examples:
-    """Make examples whose only feature is their number."""
-    numbers = torch.arange(start, start + rows)
-    return Examples(numbers[:, None].double(), numbers % 3, 3)
+from tests.helpers.examples import counted, ids
 
 
 def federation(rows: int, root: int, clients: int, malicious: int, seed: int = 0) -> Federation:
     cell = Cell("digits", "fedavg", "none", clients=clients, malicious=malicious)
-    return federate(numbered(rows), numbered(5, 1000), root, cell, partial(generator, seed))
-
-
-def ids(examples: Examples) -> list[int]:
-    return [int(value) for value in examples.features[:, 0]]
+    return federate(counted(rows), counted(5, 1000), root, cell, partial(generator, seed))
 
 
 @given(clients=st.integers(1, 20), spare=st.integers(0, 30), root=st.integers(0, 10), seed=st.integers(0, 5))
@@ -70,33 +63,73 @@ def test_a_smaller_number_of_malicious_clients_is_a_subset() -> None:
     assert set(few) < set(many)
 
 
-@given(sizes=st.lists(st.integers(1, 6), min_size=1, max_size=5))
-def test_a_batch_holds_each_shard_and_shares_add_up_to_one(sizes: list[int]) -> None:
-    shards = [numbered(size, 10 * place) for place, size in enumerate(sizes)]
-    made = batch(shards)
-    assert made.labels.shape == (len(sizes), max(sizes))
-    for place, size in enumerate(sizes):
-        assert torch.equal(made.features[place, :size], shards[place].features)
-        assert torch.equal(made.labels[place, :size], shards[place].labels)
-        assert bool((made.share[place, size:] == 0).all())
-        # at most six equal shares are added
-        assert made.share[place].sum() == pytest.approx(1, rel=1e-12)
+def of_drawn_clients(
+    seed: int, clients: int, malicious: float | str, defense: str = "fedavg", **more: Any
+) -> Federation:
+    numbers = torch.arange(clients * 2)
+    train = Examples(numbers[:, None].double(), numbers % 2, 2)
+    cell = Cell("digits", defense, "none", seed, clients, malicious, **more)
+    return federate(train, train, 0, cell, partial(generator, seed))
 
 
-def test_splitting_keeps_every_row_once() -> None:
-    train, test = split(numbered(20), 6, generator(0, "split"))
-    assert (len(ids(train)), len(ids(test))) == (14, 6)
-    assert sorted(ids(train) + ids(test)) == list(range(20))
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.5])
+def test_each_client_is_malicious_with_the_share_s_probability_and_for_itself(share: float) -> None:
+    clients, seeds = 20, 400
+    drawn = torch.zeros(seeds, clients, dtype=torch.float64)
+    for seed in range(seeds):
+        made = of_drawn_clients(seed, clients, f"bernoulli(share={share})")
+        drawn[seed, list(made.malicious)] = 1
+        assert made.malicious == tuple(sorted(made.malicious))
+        assert sorted([*made.malicious, *made.honest]) == list(range(clients))
+    spread = (share * (1 - share)) ** 0.5
+    # five standard errors of 8000 draws, of a place's 400 draws, and of the variance of 400 counts
+    assert float(drawn.mean()) == pytest.approx(share, abs=5 * spread / (seeds * clients) ** 0.5)
+    assert (drawn.mean(0) - share).abs().max() < 5 * spread / seeds**0.5
+    assert float(drawn.sum(1).var()) == pytest.approx(clients * spread**2, rel=5 * (2 / seeds) ** 0.5)
+    # two places have nothing to do with each other: a correlation of zero has a standard error of 0.05
+    assert (torch.corrcoef(drawn.T) - torch.eye(clients)).abs().max() < 0.27
 
 
-def test_randomness_differs_by_purpose_round_and_client_and_repeats() -> None:
-    draws = {
-        float(torch.rand((), generator=generator(seed, purpose, number, client)))
-        for seed in (0, 1)
-        for purpose in ("split", "model")
-        for number in (0, 1)
-        for client in (0, 1)
-    }
-    assert len(draws) == 16
-    again = [torch.rand(3, generator=generator(1, "split", 2, 3)) for _ in range(2)]
-    assert torch.equal(*again)
+def test_the_number_of_malicious_clients_differs_between_seeds_only_where_each_is_drawn() -> None:
+    assert len({len(of_drawn_clients(seed, 20, "bernoulli(share=0.3)").malicious) for seed in range(20)}) > 3
+    assert {len(of_drawn_clients(seed, 20, 0.3).malicious) for seed in range(20)} == {6}
+
+
+def test_every_defense_and_bound_of_a_seed_meets_the_same_malicious_clients() -> None:
+    for seed in range(5):
+        made = [
+            of_drawn_clients(seed, 20, "bernoulli(share=0.3)", defense, byzantine=bound).malicious
+            for defense, bound in (("fedavg", None), ("krum", None), ("amp+krum", 2))
+        ]
+        assert made[0] == made[1] == made[2]
+
+
+def test_a_draw_without_an_honest_client_is_refused_and_not_computed() -> None:
+    for seed in range(200):
+        try:
+            made = of_drawn_clients(seed, 2, "bernoulli(share=0.7)")
+        except AgrbenchError as error:
+            assert "malicious" in str(error)
+            break
+        assert made.honest
+    else:
+        pytest.fail("two clients are both malicious in every second seed or so")
+
+
+def test_a_draw_without_a_malicious_client_is_a_run_without_attack() -> None:
+    """The server's bound is what it was, and the curve is the one of no attack."""
+    settings: dict[str, Any] = {"clients": 5, "malicious": "bernoulli(share=0.2)", "rounds": 20, "start": 10}
+    (seed, *_) = [seed for seed in range(50) if not of_drawn_clients(seed, 5, "bernoulli(share=0.2)").malicious]
+    attacked, calm = (
+        agrbench.run(Cell("digits", "krum", attack, seed, **settings)) for attack in ("label_flip", "none")
+    )
+    assert attacked["status"] == calm["status"] == "done"
+    assert attacked["accuracy"] == calm["accuracy"]
+
+
+def test_a_drawn_federation_runs_and_repeats() -> None:
+    cell = Cell("digits", "krum", "label_flip", 1, 10, "bernoulli(share=0.3)", rounds=20, start=10)
+    first, again = agrbench.run(cell), agrbench.run(cell)
+    assert first["status"] == "done"
+    assert first["accuracy"] == again["accuracy"]
+    assert first["cell"]["settings"]["malicious"] == "bernoulli"

@@ -26,14 +26,10 @@ from agrbench.plugins.registry import Registry
 from agrbench.randomness import generator
 from agrbench.results.record import curves
 from agrbench.simulation.run import Run
+from tests.helpers.examples import ids, numbered
 
 DEALT = ["iid", "dirichlet(alpha=0.1)", "dirichlet(alpha=10.0)", "shards(labels=1)", "shards(labels=3)",
          "quantity(sigma=0.5)", "quantity(sigma=3.0)"]  # fmt: skip
-
-
-def numbered(labels: Tensor, classes: int, start: int = 0, owners: Tensor | None = None) -> Examples:
-    """Make examples whose only feature is their number."""
-    return Examples(torch.arange(start, start + len(labels))[:, None].double(), labels, classes, owners)
 
 
 def mixed(rows: int, classes: int, seed: int = 0) -> Examples:
@@ -327,10 +323,6 @@ def test_a_class_without_rows_and_a_single_class_are_no_trouble(text: str) -> No
     for labels in (torch.zeros(30, dtype=torch.long), torch.arange(30) % 2 * 4):
         held = dealt(text, numbered(labels, 6), 5)
         assert sorted(torch.cat(held).tolist()) == list(range(30))
-
-
-def ids(examples: Examples) -> list[int]:
-    return [int(value) for value in examples.features[:, 0]]
 
 
 def federation(seed: int = 0, size: int = 20, **settings: Any) -> Federation:

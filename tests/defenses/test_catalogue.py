@@ -14,6 +14,7 @@ from agrbench.errors import Inapplicable
 from agrbench.plugins.registry import Registry
 from agrbench.simulation import suites
 from agrbench.simulation.grid import expand
+from tests.helpers.updates import by_size
 
 REGISTRY = Registry()
 SUITE = suites.read("catalogue")
@@ -31,11 +32,6 @@ def defined(stack: str) -> bool:
 
 
 STACKS = [stack for stack in dict.fromkeys(cell.defense for cell in CELLS) if defined(stack)]
-
-
-def by_size(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Measure an update by its entries: enough for the rules that ask."""
-    return rows.square().sum(1), -rows.abs().sum(1)
 
 
 def drawn(seed: int, scale: float = 1.0) -> Tensor:

@@ -23,26 +23,21 @@ from agrbench.plugins.stack import Loaded
 from agrbench.randomness import generator
 from agrbench.server.judge import Judge
 from agrbench.server.rounds import Round, Server
-from tests.defenses.test_defenses import (
-    FORMS,
+from tests.helpers import oracles
+from tests.helpers import oracles_coordinate as slow
+from tests.helpers.judging import (
     LARGEST_BOUND,
     SLACK,
     Evaluation,
-    as_given,
     assert_lowest,
     assert_step,
-    by_size,
     call,
     chosen_by,
     evaluations,
-    line,
     step_of,
 )
-from tests.helpers import oracles
-from tests.helpers import oracles_coordinate as slow
 from tests.helpers.oracles import Array, Shapes
-
-Form = tuple[str, str]
+from tests.helpers.updates import FORMS, Form, as_given, by_size, line
 
 LEFT_OUT = {rule: f"{rule}(impact='leave_one_out')" for rule in ("fang", "fang_lrr", "fang_err")}
 RULES = ["meamed", "norm_clipping", "rlr", "lasa", "signguard", *LEFT_OUT.values()]

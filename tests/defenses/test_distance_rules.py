@@ -21,13 +21,15 @@ from agrbench.plugins.registry import Registry
 from agrbench.randomness import generator
 from agrbench.server.judge import Judge
 from agrbench.server.rounds import Server
-from tests.defenses.test_defenses import FORMS, SLACK, ULPS, as_given, draw_layered, line
 from tests.helpers import oracles
 from tests.helpers import oracles_distance as slow
+from tests.helpers.judging import (
+    SLACK,
+    ULPS,
+    draw_layered,
+)
 from tests.helpers.oracles import Array, Shapes
-
-Form = tuple[str, str]
-EXACT = ("numpy", "float64")
+from tests.helpers.updates import EXACT, FORMS, Form, as_given, line
 
 
 def judged(

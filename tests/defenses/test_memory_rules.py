@@ -24,20 +24,13 @@ from agrbench.server.rounds import Server
 from tests.helpers import oracles
 from tests.helpers import oracles_memory as slow
 from tests.helpers.oracles import Array, Shapes
+from tests.helpers.updates import EXACT, FORMS, Form, as_given, line, normal, rays
 
 REGISTRY = Registry(())
-Form = tuple[str, str]
-FORMS = st.tuples(st.sampled_from(["torch", "numpy"]), st.sampled_from(["float32", "float64"]))
-EXACT: Form = ("numpy", "float64")
 # The package promises four digits of every distance in float32, and in float64 nine are plenty.
 SLACK = {"float32": 1e-4, "float64": 1e-9}
 # What a sum of a few dozen products may be off by, in units of the last place, relative to the products.
 ULPS = 64
-
-
-def as_given(values: Array, form: Form) -> Any:
-    array = values.astype(form[1])
-    return torch.from_numpy(array) if form[0] == "torch" else array
 
 
 def shares_of(verdict: Verdict) -> Array:
@@ -72,19 +65,6 @@ def kept_by(rows: Array, spec: str, f: int = 0, form: Form = EXACT, **more: Any)
 
 def step_of(rows: Array, spec: str, f: int = 0, **more: Any) -> Array:
     return np.asarray(agrbench.aggregate(rows, spec, f, **more), dtype=np.float64)
-
-
-def normal(n: int, d: int, seed: int = 0) -> Array:
-    return np.random.default_rng(seed).normal(size=(n, d))
-
-
-def line(*places: float) -> Array:
-    return np.array(places)[:, None]
-
-
-def rays(*degrees: float) -> Array:
-    turned = np.deg2rad(degrees)
-    return np.stack([np.cos(turned), np.sin(turned)], axis=1)
 
 
 def same(a: object, b: object) -> bool:

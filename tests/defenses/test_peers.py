@@ -19,6 +19,7 @@ import agrbench
 from agrbench.errors import AgrbenchError, Inapplicable
 from tests.helpers import oracles
 from tests.helpers.oracles import Array
+from tests.helpers.updates import line, normal32
 
 Draw = Callable[[int], Array]
 # The package promises four digits of a distance in float32; byzfl computes in float32 on tensors, whatever it is given.
@@ -56,10 +57,6 @@ def assume_clear(scores: Array, count: int) -> None:
 def bound(data: st.DataObject, rows: Array, less: int = 1) -> int:
     """Draw an `f` with `2 f + less <= n`."""
     return data.draw(st.integers(0, (len(rows) - less) // 2), label="f")
-
-
-def line(*values: float) -> Array:
-    return np.array(values, dtype=np.float64)[:, None]
 
 
 # ---------------------------------------------------------------- equal
@@ -393,15 +390,11 @@ def peers_caf(rows: Array, f: int, draw: Draw) -> Array | None:
 SEEDS = st.integers(0, 2**32 - 1)
 
 
-def normal(seed: int, n: int, width: int) -> Array:
-    return np.random.default_rng(seed).normal(size=(n, width)).astype(np.float32).astype(np.float64)
-
-
 @given(SEEDS, st.integers(3, 8), st.integers(1, 10), st.data())
 def test_peers_smea_and_caf_take_one_power_step_from_a_random_direction(
     byzfl: Any, seed: int, n: int, width: int, data: st.DataObject
 ) -> None:
-    rows = normal(seed, n, width)
+    rows = normal32(n, width, seed)
     f = data.draw(st.integers(1, (n - 1) // 2))
     sizes = np.array(peers_smea(rows, f, directions(seed)))
     assume_clear(sizes, 1)
@@ -417,7 +410,7 @@ def test_peers_smea_and_caf_take_one_power_step_from_a_random_direction(
 
 @pytest.mark.parametrize("spec", ["smea", "caf"])
 def test_the_peer_draws_smea_and_caf_from_the_global_state_and_ours_draw_nothing(byzfl: Any, spec: str) -> None:
-    rows = normal(0, 8, 30)
+    rows = normal32(8, 30, 0)
     rule = {"smea": byzfl.SMEA, "caf": byzfl.CAF}[spec](2)
     answers = set()
     for seed in range(20):
@@ -432,7 +425,7 @@ def test_the_peer_draws_smea_and_caf_from_the_global_state_and_ours_draw_nothing
 def test_smea_equals_the_peer_where_there_is_but_one_direction(
     byzfl: Any, seed: int, n: int, data: st.DataObject
 ) -> None:
-    rows = normal(seed, n, 1)
+    rows = normal32(n, 1, seed)
     f = bound(data, rows)
     spreads = [rows[list(subset)].var() for subset in itertools.combinations(range(n), n - f)]
     assume_clear(np.array(spreads), 1)
@@ -445,7 +438,7 @@ def test_caf_equals_the_peer_where_there_is_but_one_direction_and_one_step(
     byzfl: Any, seed: int, n: int, data: st.DataObject
 ) -> None:
     """After it rows without weight count there, and not here."""
-    rows = normal(seed, n, 1)
+    rows = normal32(n, 1, seed)
     f = data.draw(st.integers(1, (n - 1) // 2))
     projections = (rows - rows.mean()) ** 2
     left = float((1 - projections / projections.max()).sum())
@@ -524,7 +517,7 @@ def test_bucketing_equals_the_peer_but_for_what_is_drawn_and_in_which_order(
 
 
 def test_the_peers_buckets_are_drawn_from_the_global_state_and_ours_from_the_seed(byzfl: Any) -> None:
-    rows = normal(0, 11, 3)
+    rows = normal32(11, 3, 0)
     with patch("numpy.random.permutation", lambda rows: rows[::-1]):
         assert byzfl.Bucketing(4)(rows)[0] == pytest.approx(rows[-4:].mean(axis=0), rel=1e-12)
         assert byzfl.Bucketing(1)(rows).tolist() == rows[::-1].tolist()  # and of one row each they are not in order

@@ -20,12 +20,13 @@ from agrbench.plugins.registry import Registry
 from agrbench.results import breaking
 from agrbench.results.breaking import Level, Search
 from agrbench.results.formats import Entry
-from agrbench.results.record import Record, blank, failed
+from agrbench.results.record import Record, failed
 from agrbench.results.statistics import Sample
 from agrbench.results.store import Store
 from agrbench.results.tables.breaking import table
 from agrbench.simulation.grid import Plan
 from tests.helpers import plugins
+from tests.helpers.records import finished
 from tests.helpers.tables import headers, row
 
 REGISTRY = Registry()
@@ -142,10 +143,7 @@ def test_ten_points_in_the_mean_over_seeds_break(values: tuple[float, ...], brea
 
 
 def record(cell: Cell, percent: float) -> Record:
-    return blank(cell, REGISTRY) | {
-        "rounds": [0, 10, 20], "accuracy": [0.1, percent / 100, percent / 100], "loss": [1.0] * 3, "classes": 10,
-        "trust": {rate: [None] * 3 for rate in ("malicious_share", "precision", "recall")},
-    }  # fmt: skip
+    return finished(cell, [0.1, percent / 100, percent / 100])
 
 
 Accuracies = Mapping[tuple[str, str], Sequence[float]]
@@ -425,6 +423,3 @@ def test_the_limit_of_two_forms_of_one_rule_is_explained_once() -> None:
     notes = table([filled("median", 11), filled("amp+median", 11)]).notes
     assert any("median requires" in note for note in notes)
     assert len(set(notes)) == len(notes)
-
-
-# The command

@@ -13,20 +13,20 @@ from typing import Any
 
 import pytest
 import scipy.stats
-from click.testing import CliRunner, Result
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from agrbench.cells import Cell
-from agrbench.cli import main
 from agrbench.plugins.registry import Registry
 from agrbench.results.gate import compare
 from agrbench.results.gate.compare import BETTER, GREEN, INCOMPARABLE, RED, SAME, WORSE, Comparison, Row
-from agrbench.results.record import Record, blank, failed, skipped
+from agrbench.results.record import Record, failed, skipped
 from agrbench.results.statistics import Sample, contrast
 from agrbench.results.store import Store
 from agrbench.simulation.execution import compute
 from agrbench.simulation.grid import Grid, expand
+from tests.helpers.commands import ask
+from tests.helpers.records import fill, finished
 
 REGISTRY = Registry()
 ATTACKS = ("none", "lie", "scaling")
@@ -39,16 +39,13 @@ def made(defense: str, attack: str, seed: int, change: float = 0.0, **fields: An
     """Make a finished record; `change` points are added to its accuracy under attack."""
     level = PERCENT[defense][ATTACKS.index(attack)] + seed + change
     hit = SUCCESS[defense] / 100
-    return blank(Cell("digits", defense, attack, seed, rounds=20), REGISTRY) | {
-        "rounds": [0, 10, 20],
-        "accuracy": [0.1, level / 100, level / 100],
+    mine: dict[str, Any] = {
         "loss": [2.3, 1.5, 0.5],
-        "classes": 10,
         "success": [None, hit, hit] if attack == "scaling" else None,
-        "trust": {"malicious_share": [None] * 3, "precision": [None] * 3, "recall": [None] * 3},
         "time": {"server_s": 0.001, "round_s": 0.5, "alone": True},
-        **fields,
     }
+    cell = Cell("digits", defense, attack, seed, rounds=20)
+    return finished(cell, [0.1, level / 100, level / 100], **(mine | fields))
 
 
 def everything(
@@ -67,17 +64,6 @@ def rows_of(found: Comparison) -> dict[tuple[str, str, str | None], Row]:
 
 def red_rows(found: Comparison) -> set[tuple[str, str, str | None]]:
     return {(row.defense, row.axis, row.attack) for row in found.rows if row.red}
-
-
-def fill(folder: Path, records: Iterable[Record]) -> Path:
-    folder.mkdir(exist_ok=True)
-    for record in records:
-        Store(folder).write(record)
-    return folder
-
-
-def asked(*words: object) -> Result:
-    return CliRunner().invoke(main, ["compare", *map(str, words)])
 
 
 # What is compared
@@ -180,7 +166,7 @@ def test_one_seed_is_judged_by_the_tolerance_alone_and_it_says_so(tmp_path: Path
     base = fill(tmp_path / "base", everything([0]))
     for points, code in ((2.0, 0), (2.1, 1)):
         head = fill(tmp_path / f"head-{code}", everything([0], {("krum", "lie"): [-points]}))
-        done = asked(base, head)
+        done = ask("compare", base, head)
         assert done.exit_code == code, done.output
         assert "One seed: no interval and no p; the tolerance of 2 points alone decides." in done.output
         assert "paired t" not in done.output
@@ -324,12 +310,12 @@ def test_a_defense_that_trusts_one_more_malicious_client_turns_it_red_and_is_nam
         computed(tmp_path / name, {"mine": TRUSTING.format(more=more)}, "mine", "gaussian")
         for name, more in (("base", ""), ("again", ""), ("head", " + 1"))
     )
-    same = asked(base, again)
+    same = ask("compare", base, again)
     assert same.exit_code == 0, same.output
     assert "every difference is 0" in same.output
-    assert all(row["change"] == 0 for row in json.loads(asked(base, again, "--format", "json").output)["rows"])
+    assert all(row["change"] == 0 for row in json.loads(ask("compare", base, again, "--format", "json").output)["rows"])
 
-    done = asked(base, head)
+    done = ask("compare", base, head)
     assert done.exit_code == 1, done.output
     first = done.output.partition("\n")[0]
     assert first.startswith("Red: ")
@@ -337,7 +323,7 @@ def test_a_defense_that_trusts_one_more_malicious_client_turns_it_red_and_is_nam
     assert "mine worst loss (+" in first
     assert "fedavg" not in first
     assert "Other code in HEAD: defense mine." in done.output
-    assert asked(head, base).exit_code == 0  # what is mended is better
+    assert ask("compare", head, base).exit_code == 0  # what is mended is better
 
 
 def test_an_amplifier_that_pools_nothing_turns_it_red_and_is_named(tmp_path: Path) -> None:
@@ -348,7 +334,7 @@ def test_an_amplifier_that_pools_nothing_turns_it_red_and_is_named(tmp_path: Pat
         )
         for name, kernel in (("base", 2), ("head", 1))
     )  # fmt: skip
-    done = asked(base, head, "--format", "json")
+    done = ask("compare", base, head, "--format", "json")
     assert done.exit_code == 1, done.output
     red = [row for row in json.loads(done.output)["rows"] if row["red"]]
     assert {(row["defense"], row["axis"]) for row in red} == {("pool+cosden", "loss"), ("pool+cosden", "worst loss")}
@@ -388,12 +374,12 @@ def test_what_fails_in_head_is_lost_with_its_reason_even_on_one_seed(
         return begin(cell, REGISTRY, "out of\x1b[31m memory") if hit else record
 
     head = fill(tmp_path / "head", map(broken, everything()))
-    done = asked(fill(tmp_path / "base", everything()), head)
+    done = ask("compare", fill(tmp_path / "base", everything()), head)
     assert done.exit_code == 1, done.output
     assert "krum under lie" in done.output
     assert f"{begin.__name__}: out of?[31m memory" in done.output
-    assert asked(head, head).exit_code == 0
-    assert asked(head, tmp_path / "base").exit_code == 0
+    assert ask("compare", head, head).exit_code == 0
+    assert ask("compare", head, tmp_path / "base").exit_code == 0
 
 
 def test_what_failed_on_both_sides_is_no_regression_and_named_where_it_was_never_finished() -> None:
@@ -413,7 +399,7 @@ def test_another_protocol_is_named_and_not_compared() -> None:
 
 def test_other_settings_are_not_comparable(tmp_path: Path) -> None:
     other = [record | {"cell": record["cell"] | {"settings": {"rounds": 30}}} for record in everything()]
-    done = asked(fill(tmp_path / "base", everything()), fill(tmp_path / "head", other))
+    done = ask("compare", fill(tmp_path / "base", everything()), fill(tmp_path / "head", other))
     assert done.exit_code == 2
     assert done.output.startswith("Not comparable: nothing finished is in both BASE and HEAD")
     assert "rounds 20" in done.output
@@ -423,21 +409,21 @@ def test_other_settings_are_not_comparable(tmp_path: Path) -> None:
 @pytest.mark.parametrize("empty", ["base", "head"])
 def test_nothing_is_not_green(empty: str, tmp_path: Path) -> None:
     sides = {name: fill(tmp_path / name, [] if name == empty else everything()) for name in ("base", "head")}
-    assert asked(sides["base"], sides["head"]).exit_code == 2
+    assert ask("compare", sides["base"], sides["head"]).exit_code == 2
 
 
 def test_records_of_files_that_have_changed_since_are_named(tmp_path: Path) -> None:
     old = [record | {"source": record["source"] | {"defense": "0" * 64}} for record in everything()]
-    done = asked(fill(tmp_path / "base", old), fill(tmp_path / "head", everything()))
+    done = ask("compare", fill(tmp_path / "base", old), fill(tmp_path / "head", everything()))
     assert "Stale" not in done.output
     assert "Other code in HEAD: defense fedavg, krum, median." in done.output
-    assert "Stale in HEAD" in asked(tmp_path / "base", tmp_path / "base").output
+    assert "Stale in HEAD" in ask("compare", tmp_path / "base", tmp_path / "base").output
 
 
 def test_a_plugin_out_of_reach_is_named_until_its_file_is_given(tmp_path: Path) -> None:
     folder = computed(tmp_path / "mine", {"mine": TRUSTING.format(more="")}, "mine", "zero")
-    assert "write --plugin FILE: mine under" in asked(folder, folder).output
-    assert "--plugin" not in asked(folder, folder, "--plugin", tmp_path / "mine" / "mine.py").output
+    assert "write --plugin FILE: mine under" in ask("compare", folder, folder).output
+    assert "--plugin" not in ask("compare", folder, folder, "--plugin", tmp_path / "mine" / "mine.py").output
 
 
 # Files that are no records
@@ -482,7 +468,7 @@ def test_a_file_that_is_no_record_is_named_and_refused_and_all_others_compared(
     for name in ("base", "head"):
         fill(tmp_path / name, everything())
     hostile(tmp_path / side, kind)
-    done = asked(tmp_path / "base", tmp_path / "head", "--format", "json")
+    done = ask("compare", tmp_path / "base", tmp_path / "head", "--format", "json")
     assert done.exit_code == 2, done.output
     found = json.loads(done.output)
     assert len(found["refused"]) == 1
@@ -494,13 +480,13 @@ def test_a_file_that_is_no_record_is_named_and_refused_and_all_others_compared(
 def test_a_regression_is_red_beside_a_file_that_was_refused(tmp_path: Path) -> None:
     base, head = fill(tmp_path / "base", everything()), everything(changes={("krum", "none"): [-9, -9, -9]})
     hostile(fill(tmp_path / "head", head), "foreign")
-    assert asked(base, tmp_path / "head").exit_code == 1
+    assert ask("compare", base, tmp_path / "head").exit_code == 1
 
 
 def test_two_results_for_one_cell_on_a_side_are_named(tmp_path: Path) -> None:
     base, head = (fill(tmp_path / name, everything([0])) for name in ("base", "head"))
     fill(head / "more", [made("krum", "lie", 0, change=-50.0)])
-    done = asked(base, head)
+    done = ask("compare", base, head)
     assert done.exit_code == 2
     assert "are one cell with different results" in done.output
 
@@ -512,7 +498,7 @@ def test_what_is_not_there_or_of_another_kind_is_a_sentence(names: tuple[str, st
     for name in ("base", "head"):
         fill(tmp_path / name, everything([0]))
     (tmp_path / "head" / "file.json").write_text("{}")
-    done = asked(*(tmp_path / name for name in names))
+    done = ask("compare", *(tmp_path / name for name in names))
     assert done.exit_code == 2
     assert done.output.startswith("Error: ")
 
@@ -524,7 +510,7 @@ def test_markdown_holds_nothing_that_a_browser_obeys(tmp_path: Path) -> None:
     cell = Cell("digits", "<script>|x", "none", 0, rounds=20).as_json()
     strange = [made("krum", "none", 0) | {"cell": cell}]
     records = everything([0]) + strange
-    done = asked(fill(tmp_path / "base", records), fill(tmp_path / "head", records), "--format", "github")
+    done = ask("compare", fill(tmp_path / "base", records), fill(tmp_path / "head", records), "--format", "github")
     assert done.exit_code == 0, done.output
     assert "&lt;script&gt;\\|x" in done.output
     assert "<script>" not in done.output
@@ -534,7 +520,7 @@ def test_every_format_holds_the_verdict_and_every_row(tmp_path: Path) -> None:
     base = fill(tmp_path / "base", everything())
     head = fill(tmp_path / "head", everything(changes={("median", "lie"): [-50.0, -50.1, -50.2]}))
     count = len(compare.compare_records(everything(), everything()).rows)
-    plain, github = (asked(base, head, "--format", form) for form in ("plain", "github"))
+    plain, github = (ask("compare", base, head, "--format", form) for form in ("plain", "github"))
     for done in (plain, github):
         assert done.exit_code == 1
         assert done.output.lstrip("*").startswith("Red: ")
@@ -542,7 +528,7 @@ def test_every_format_holds_the_verdict_and_every_row(tmp_path: Path) -> None:
     lines = [line for line in github.output.splitlines() if line.startswith("| ")]
     assert len(lines) == count + 1
     assert "WORSE" in lines[1]  # what is red stands first
-    whole = json.loads(asked(base, head, "--format", "json").output)
+    whole = json.loads(ask("compare", base, head, "--format", "json").output)
     assert whole["verdict"] == "red"
     assert len(whole["rows"]) == count
 

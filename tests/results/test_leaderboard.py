@@ -7,7 +7,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,11 @@ from agrbench.errors import AgrbenchError
 from agrbench.plugins.registry import Registry
 from agrbench.results.leaderboard import page as leaderboard
 from agrbench.results.leaderboard import publish
-from agrbench.results.record import Record, blank, failed, skipped
+from agrbench.results.record import Record, failed, skipped
 from agrbench.results.store import Store, collect, place, read, write_packed
 from agrbench.simulation import suites
 from tests.helpers.project import ROOT
+from tests.helpers.records import fill, finished
 
 BOARD = ROOT / "leaderboard"
 REGISTRY = Registry()
@@ -33,30 +34,23 @@ PERCENT = {"fedavg": (90, 40, 70), "krum": (85, 80, 82), "median": (88, 86, 60)}
 
 def made(defense: str, attack: str, seed: int = 0, registry: Registry = REGISTRY) -> Record:
     level = PERCENT.get(defense, (80, 80, 80))[ATTACKS.index(attack)] / 100
-    return blank(Cell("digits", defense, attack, seed, clients=20, rounds=25), registry) | {
-        "rounds": [0, 10, 20, 25],
-        "accuracy": [0.1, level, level, level],
-        "loss": [2.3, 1.5, 1.0, 0.5],
-        "classes": 10,
-        "training": {"rate": 0.5, "parameters": 650},
-        "trust": {"malicious_share": [None] * 4, "precision": [None] * 4, "recall": [None] * 4},
-        "time": {"server_s": 0.002 if defense == "krum" else 0.001, "round_s": 0.5, "alone": True},
-        "environment": {
+    return finished(
+        Cell("digits", defense, attack, seed, clients=20, rounds=25),
+        [0.1, level, level, level],
+        rounds=[0, 10, 20, 25],
+        registry=registry,
+        loss=[2.3, 1.5, 1.0, 0.5],
+        training={"rate": 0.5, "parameters": 650},
+        time={"server_s": 0.002 if defense == "krum" else 0.001, "round_s": 0.5, "alone": True},
+        environment={
             "agrbench": "0.1.0", "torch": "2.13.0", "numpy": "2.0", "python": "3.11", "cpu": "some processor",
             "threads": 1, "device": "cpu",
         },
-    }  # fmt: skip
+    )  # fmt: skip
 
 
 def everything() -> list[Record]:
     return [made(defense, attack) for defense in PERCENT for attack in ATTACKS]
-
-
-def fill(folder: Path, records: Iterable[Record]) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    for record in records:
-        Store(folder).write(record)
-    return folder
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
 
@@ -18,24 +18,15 @@ from agrbench.results import statistics as inference
 from agrbench.results.metrics import Group
 from agrbench.results.record import Record, blank, failed
 from agrbench.results.statistics import Sample
+from tests.helpers.records import measured as made
+from tests.helpers.records import sample
 
 REGISTRY = Registry()
-ROUNDS = [0, 10, 20, 30, 40]  # 40 rounds are attacked from round 10 on: four evaluations count
-
-
-def made(defense: str, attack: str, seed: int, accuracy: Sequence[float], **change: Any) -> Record:
-    cell = Cell("digits", defense, attack, seed, rounds=40)
-    curves = {"rounds": ROUNDS, "accuracy": list(accuracy), "loss": [1.0] * len(ROUNDS), "classes": 10}
-    return blank(cell, REGISTRY) | curves | change
 
 
 def grouped(*records: Record) -> Group:
     (group,) = metrics.groups(records)
     return group
-
-
-def sample(*values: float) -> Sample:
-    return Sample(tuple(range(len(values))), values)
 
 
 # Losses
@@ -75,7 +66,12 @@ def test_the_parts_of_the_loss_add_up_for_any_accuracy(values: list[float]) -> N
 def test_means_run_over_the_evaluated_rounds_from_the_first_attacked_one_on(start: int | None, wanted: float) -> None:
     def record(defense: str, attack: str, accuracy: list[float]) -> Record:
         cell = Cell("digits", defense, attack, 0, rounds=40, start=start)
-        return blank(cell, REGISTRY) | {"rounds": ROUNDS, "accuracy": accuracy, "loss": accuracy, "classes": 10}
+        return blank(cell, REGISTRY) | {
+            "rounds": [0, 10, 20, 30, 40],
+            "accuracy": accuracy,
+            "loss": accuracy,
+            "classes": 10,
+        }
 
     group = grouped(record("fedavg", "none", [0.0] * 5), record("krum", "label_flip", [9.0, -1.0, -2.0, -3.0, -4.0]))
     assert metrics.loss(group, "krum", "label_flip").values == (wanted,)

@@ -6,7 +6,6 @@ import itertools
 import math
 import statistics
 from collections.abc import Sequence
-from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -15,12 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agrbench.results import statistics as inference
-from agrbench.results.statistics import Sample
-
-
-def sample(*values: float) -> Sample:
-    return Sample(tuple(range(len(values))), values)
-
+from tests.helpers.oracles_statistics import flips
+from tests.helpers.records import sample
 
 # Intervals and tests
 
@@ -163,16 +158,6 @@ def test_the_bootstrap_interval_agrees_with_all_resamples_there_are(values: tupl
 def test_the_bootstrap_repeats_itself() -> None:
     values = sample(0.5, 1.5, 0.25, 3.0, 1.0, 0.125)
     assert inference.interval(values) == inference.interval(values)
-
-
-def flips(values: Sequence[float]) -> float:
-    """Count, in exact arithmetic, the signs under which the sum is at least as far from 0 as it is."""
-    exact = [Fraction(value) for value in values]
-    sums = [Fraction(0)]
-    for value in exact:
-        sums = [each + sign * value for each in sums for sign in (1, -1)]
-    seen = abs(sum(exact, Fraction(0)))
-    return sum(abs(each) >= seen for each in sums) / len(sums)
 
 
 SIGNED = st.lists(st.integers(-4, 4), min_size=6, max_size=8).filter(lambda v: len(set(v)) > 1)

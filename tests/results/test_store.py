@@ -23,10 +23,11 @@ from agrbench.cli import show
 from agrbench.errors import AgrbenchError, RecordError
 from agrbench.plugins.registry import Registry
 from agrbench.results import formats, metrics
-from agrbench.results.record import Record, blank, curves, failed, skipped
+from agrbench.results.record import Record, curves, failed, skipped
 from agrbench.results.store import Store, collect, read
 from agrbench.results.tables import tables
 from agrbench.results.tables.matrix import METRICS
+from tests.helpers.records import finished
 
 REGISTRY = Registry()
 CELL = Cell("digits", "amp(kernel=3)+krum", "label_flip", seed=1, rounds=20)
@@ -34,15 +35,14 @@ CELL = Cell("digits", "amp(kernel=3)+krum", "label_flip", seed=1, rounds=20)
 
 def made(cell: Cell = CELL, level: float = 0.75) -> Record:
     """Make a finished record of three evaluations."""
-    return blank(cell, REGISTRY) | {
-        "rounds": [0, 10, 20],
-        "accuracy": [0.1, level, level],
-        "loss": [2.5, 1.5, 0.5],
-        "classes": 10,
-        "trust": {"malicious_share": [None, 0.25, 0.5], "precision": [None, 1.0, 1.0], "recall": [None, 0.5, 0.5]},
-        "time": {"server_s": 0.001, "round_s": 0.01, "alone": True},
-        "environment": {"threads": 1, "device": "cpu"},
-    }
+    return finished(
+        cell,
+        [0.1, level, level],
+        loss=[2.5, 1.5, 0.5],
+        trust={"malicious_share": [None, 0.25, 0.5], "precision": [None, 1.0, 1.0], "recall": [None, 0.5, 0.5]},
+        time={"server_s": 0.001, "round_s": 0.01, "alone": True},
+        environment={"threads": 1, "device": "cpu"},
+    )
 
 
 def put(folder: Path, content: object, name: str | None = None) -> Path:

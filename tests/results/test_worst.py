@@ -29,8 +29,11 @@ from agrbench.results.formats import Table
 from agrbench.results.record import Record, failed, skipped
 from agrbench.results.tables import tables
 from agrbench.simulation import suites
-from tests.results.test_metrics import flips, made
-from tests.results.test_tables import fill, headers, row, without
+from tests.helpers.oracles_statistics import flips
+from tests.helpers.records import fill
+from tests.helpers.records import measured as made
+from tests.helpers.tables import headers, row
+from tests.helpers.triad import without
 
 REGISTRY = Registry()
 KEYS = [

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+import agrbench
 from agrbench import amplify
 from agrbench.errors import AgrbenchError, Inapplicable
 from agrbench.layout import Layout
@@ -26,6 +27,7 @@ from agrbench.plugins.contract import Columns
 from agrbench.plugins.registry import Registry
 from agrbench.server import amplifier
 from agrbench.server.amplifier import Patches
+from agrbench.threads import using
 from tests.helpers import oracles_amplifier as oracle
 
 Shapes = list[tuple[int, ...]]
@@ -828,3 +830,15 @@ def test_patches_know_the_patch_of_each_coordinate(case: Case) -> None:
     assert [(layer.rows, layer.columns) for layer in patches.shapes.layers] == [
         (ceil(len(matrix) / case.kernel), ceil(len(matrix[0]) / case.kernel)) for matrix in oracle.folded(case.shapes)
     ]
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("shape", [(8, 6), (7, 6), (8, 5), (1, 2), (900, 700)])
+def test_patches_have_the_same_maxima_however_many_threads_share_an_operation(
+    shape: tuple[int, int], dtype: torch.dtype, threads: int
+) -> None:
+    rows = torch.randn(3, shape[0] * shape[1], generator=torch.Generator().manual_seed(1)).to(dtype)
+    expected = torch.nn.functional.max_pool2d(rows.view(3, 1, *shape), 2, ceil_mode=True)
+    with using(threads):
+        assert torch.equal(agrbench.amplify(rows, [shape]), expected.flatten(1))

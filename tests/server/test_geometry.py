@@ -427,3 +427,37 @@ def test_a_right_angle_has_its_textbook_numbers() -> None:
     half = measured.mixed(torch.tensor([[0.5, 0.5, 0.0], [0.0, 0.0, 1.0]]), lambda: torch.empty(0))
     assert half.distances[0, 1].item() == pytest.approx(4.5**2 + 2**2, rel=1e-14)  # exact but for a few roundings
     assert half.cosines[0, 1].item() == pytest.approx(-1.5 / math.hypot(1.5, 2), rel=1e-14)  # likewise
+
+
+# ---------------------------------------------------------------- near rows
+
+
+@pytest.mark.parametrize("apart", [1e-3, 1e-9, 1e-30])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_rows_that_differ_in_their_smallest_entries_alone_are_measured_to_four_digits(
+    apart: float, dtype: torch.dtype
+) -> None:
+    rows = torch.ones(5, 400, dtype=dtype)
+    rows[:, 7:9] = apart * torch.tensor([[1.0, 1], [2, 1], [2, 1], [-1, 3], [1, 5]], dtype=dtype)
+    exact = rows.double()[:, 7:9] / apart
+    truth = (exact[:, None] - exact).square().sum(2)
+    measured = Geometry(lambda: rows).distances / apart**2
+    assert torch.allclose(measured, truth, rtol=2e-4, atol=0)  # squared: twice the error of a distance
+    assert measured[1, 2] == 0
+
+
+def test_a_group_of_near_rows_among_others_is_measured_by_its_own_differences() -> None:
+    rng = torch.Generator().manual_seed(1)
+    rows = torch.randn(12, 3000, generator=rng)
+    near = torch.tensor([1, 4, 5, 10])
+    rows[near] = rows[3] + 1e-5 * torch.randn(4, 3000, generator=rng)
+    exact = rows.double()
+    truth = (exact[:, None] - exact).square().sum(2)
+    assert torch.allclose(Geometry(lambda: rows).distances, truth, rtol=2e-4, atol=0)
+
+
+def test_short_numbers_are_multiplied_as_longer_ones() -> None:
+    rows = torch.randn(6, 5000, generator=torch.Generator().manual_seed(2)).bfloat16()
+    wide = rows.double()
+    gram = Geometry(lambda: rows).gram
+    assert torch.allclose(gram, wide @ wide.T, rtol=0, atol=1e-5 * 5000)

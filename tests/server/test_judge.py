@@ -24,6 +24,7 @@ from agrbench.simulation.run import Run
 from agrbench.threads import using
 from tests.helpers import oracles
 from tests.helpers.oracles import Array, Shapes
+from tests.helpers.updates import by_size, normal
 
 Write = Callable[[str, str], str]
 
@@ -56,15 +57,6 @@ def plugin(tmp_path: Path) -> Write:
 def judge(spec: str, width: int, *plugins: str, layout: Shapes | None = None, seed: int = 0) -> Judge:
     layers = Layout.read([(1, width)] if layout is None else layout, width)
     return Judge(Registry(plugins).stack(spec), layers, partial(generator, seed))
-
-
-def normal(n: int, d: int, seed: int = 0) -> Array:
-    return np.random.default_rng(seed).normal(size=(n, d))
-
-
-def by_size(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Measure an update by its entries: enough for the rules that ask."""
-    return rows.square().sum(1), -rows.abs().sum(1)
 
 
 def assert_close(step: Array, expected: Array, rows: Array) -> None:

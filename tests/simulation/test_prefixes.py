@@ -18,6 +18,7 @@ from agrbench.server.judge import Outcome
 from agrbench.simulation.log import Log
 from agrbench.simulation.prefixes import Tree
 from agrbench.simulation.run import simulate
+from tests.helpers import plugins
 
 SMALL: dict[str, Any] = {"clients": 10, "rounds": 20, "start": 10}
 ATTACKS = ["none", "scaling", "mimic(warmup=3)", "model_replacement(rounds='first')", "label_flip", "min_max"]
@@ -48,18 +49,6 @@ def simulated(record: dict[str, Any]) -> dict[str, Any]:
     return {name: record[name] for name in REPEATED if name in record}
 
 
-def plugin(folder: Path, name: str, text: str) -> Path:
-    path = folder / f"{name}.py"
-    path.write_text(text)
-    return path
-
-
-def attack(folder: Path, name: str, body: str) -> Path:
-    return plugin(
-        folder, name, f'"""Attack, under test."""\nimport os\nfrom agrbench.plugins import Attack\n\n{body}\n'
-    )
-
-
 @pytest.mark.parametrize(
     ("defense", "settings"),
     [
@@ -73,7 +62,7 @@ def attack(folder: Path, name: str, body: str) -> Path:
     ],
 )
 def test_every_branch_is_the_run_alone_bit_for_bit(tmp_path: Path, defense: str, settings: dict[str, Any]) -> None:
-    registry = Registry([plugin(tmp_path, "banish", BANISH)])
+    registry = Registry([plugins.write(tmp_path, "banish", BANISH)])
     tree = Tree(registry)
     for each in [*random.Random(0).sample(ATTACKS, len(ATTACKS)), "none"]:
         one = cell(defense, each, **settings)
@@ -119,7 +108,7 @@ def test_an_attack_that_never_comes_shares_every_round(settings: dict[str, Any])
 
 
 def test_an_attack_that_fails_costs_its_own_cell(tmp_path: Path) -> None:
-    bad = attack(
+    bad = plugins.attack(
         tmp_path,
         "bad",
         "attack = Attack(forge=lambda insider: insider.clean.mul_(0) / 0 if insider.number < 13 else 1 / 0)",
@@ -137,7 +126,7 @@ def test_an_attack_that_fails_costs_its_own_cell(tmp_path: Path) -> None:
 
 def test_a_defense_that_fails_before_the_attack_costs_every_cell_for_the_same_reason(tmp_path: Path) -> None:
     text = '"""Fail."""\nfrom agrbench.plugins import Defense\n\ndefense = Defense(lambda round: [][round.number])\n'
-    tree = Tree(Registry([plugin(tmp_path, "frail", text)]))
+    tree = Tree(Registry([plugins.write(tmp_path, "frail", text)]))
     for each in ("none", "min_max"):
         with pytest.raises(PluginError, match="weigh raised IndexError"):
             tree.simulate(cell("frail", each))
@@ -151,7 +140,7 @@ def test_what_never_meets_is_refused_before_a_round_is_played() -> None:
 
 
 def test_an_attack_that_writes_into_what_it_is_shown_reaches_no_other_cell(tmp_path: Path) -> None:
-    rude = attack(
+    rude = plugins.attack(
         tmp_path,
         "rude",
         "def spoil(examples):\n    examples.features.zero_()\n    examples.labels.zero_()\n    return examples\n\n\n"
@@ -184,7 +173,7 @@ def test_a_branch_s_clock_goes_on_from_where_its_trunk_stopped(monkeypatch: pyte
 
 
 def test_what_other_branches_wait_for_is_not_in_a_cell_s_peak_of_memory(tmp_path: Path) -> None:
-    hoard = plugin(
+    hoard = plugins.write(
         tmp_path,
         "hoard",
         '"""Keep 200 MB."""\nimport torch\nfrom agrbench.plugins import Defense\n\n\n'

@@ -16,6 +16,7 @@ from agrbench.errors import Inapplicable, PluginError
 from agrbench.plugins.registry import Registry
 from agrbench.results.record import curves
 from agrbench.simulation.run import Run
+from tests.helpers import plugins
 
 SMALL: dict[str, Any] = {"clients": 10, "rounds": 20, "start": 10}
 
@@ -24,14 +25,8 @@ def run(defense: str, attack: str, plugins: tuple[Path, ...] = (), **settings: A
     return agrbench.run(Cell("digits", defense, attack, **{**SMALL, **settings}), plugins=plugins)
 
 
-def plugin(folder: Path, name: str, text: str) -> Path:
-    path = folder / f"{name}.py"
-    path.write_text(text)
-    return path
-
-
 def evil(folder: Path, rows: str) -> Path:
-    return plugin(
+    return plugins.write(
         folder,
         "evil",
         f'"""Send rows that no honest client sends."""\nfrom agrbench.plugins import Attack\n\n'
@@ -119,7 +114,7 @@ def test_rejected_rows_are_counted_and_honest_ones_apart(tmp_path: Path) -> None
 
 
 def test_a_rule_that_is_no_longer_defined_takes_empty_steps(tmp_path: Path) -> None:
-    rule = plugin(
+    rule = plugins.write(
         tmp_path,
         "needs_ten",
         '"""Need ten rows."""\nimport torch\nfrom agrbench.plugins import Defense\n\n'
@@ -132,7 +127,7 @@ def test_a_rule_that_is_no_longer_defined_takes_empty_steps(tmp_path: Path) -> N
 
 
 def test_excluded_clients_are_heard_no_more(tmp_path: Path) -> None:
-    rule = plugin(
+    rule = plugins.write(
         tmp_path,
         "banish",
         '"""Ban the first row that is left."""\nimport torch\nfrom agrbench.plugins import Defense\n'
@@ -227,7 +222,7 @@ def test_any_number_of_malicious_clients_runs(malicious: int) -> None:
 
 
 def test_adaptive_attacks_see_what_the_whole_stack_would_do(tmp_path: Path) -> None:
-    curious = plugin(
+    curious = plugins.write(
         tmp_path,
         "curious",
         '"""Ask the stack before every round and send the honest update."""\nfrom agrbench.plugins import Attack\n\n\n'
@@ -273,7 +268,7 @@ def test_records_hold_only_finite_numbers_or_nan_that_becomes_null() -> None:
 
 @pytest.mark.parametrize("defense", ["amp+fang", "amp+median", "nnm+krum", "sample+fltrust"])
 def test_a_convolutional_model_runs_through_every_kind_of_stack(tmp_path: Path, defense: str) -> None:
-    conv = plugin(
+    conv = plugins.write(
         tmp_path,
         "conv",
         '"""Digits for a small convolutional network."""\nfrom torch import nn\n'

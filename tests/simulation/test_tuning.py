@@ -6,20 +6,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
 from agrbench.cells import Cell
-from agrbench.cli import main
 from agrbench.data.examples import Examples
 from agrbench.plugins.registry import Registry
 from agrbench.simulation import tuning
 from agrbench.simulation.preparation import load, prepare
 from agrbench.simulation.run import simulate
 from agrbench.simulation.tuning import Trial, best, held_out, tune
-
-CELL = Cell("digits", "fedavg", "none", clients=5, rounds=10, start=10)
 
 
 def dataset(folder: Path, name: str, test: str) -> Registry:
@@ -81,66 +77,3 @@ def test_threads_are_as_before() -> None:
     before = torch.get_num_threads()
     list(tune(Cell("digits", "fedavg", "none", clients=5, rounds=10, threads=before + 1), [0.1], Registry()))
     assert torch.get_num_threads() == before
-
-
-def test_the_command_prints_every_rate_and_marks_the_best() -> None:
-    done = CliRunner().invoke(
-        main, ["tune", "digits", "--clients", "5", "--rounds", "10", "--rate", "0.001", "--rate", "0.5"]
-    )
-    assert done.exit_code == 0
-    assert "Learning rates: digits, 5 clients, 10 rounds, seed 0\n" in done.stdout
-    lines = [line.split() for line in done.stdout.splitlines()]
-    assert [line[0] for line in lines if line and line[0][0] == "0"] == ["0.001", "0.5"]
-    assert next(line for line in lines if line[:1] == ["0.5"])[1] == "*"
-
-
-def test_an_unknown_dataset_is_refused() -> None:
-    done = CliRunner().invoke(main, ["tune", "digit"])
-    assert (done.exit_code, done.stdout) == (2, "")
-    assert "did you mean digits" in done.stderr
-
-
-def test_wrong_rates_are_refused_before_any_run() -> None:
-    done = CliRunner().invoke(main, ["tune", "digits", "--rounds", "10", "--rate", "0.2", "--rate", "-1"])
-    assert (done.exit_code, done.stdout) == (2, "")
-    assert "rate is -1.0; write a number above 0" in done.stderr
-
-
-def test_a_schedule_that_names_a_rate_is_refused() -> None:
-    done = CliRunner().invoke(main, ["tune", "digits", "--schedule", "sgd(rate=0.7)"])
-    assert done.exit_code == 2
-    assert "write the rates to try as --rate" in done.stderr
-
-
-def test_what_was_tried_is_printed_when_a_later_rate_fails(tmp_path: Path) -> None:
-    path = tmp_path / "frail.py"
-    path.write_text(
-        "from agrbench.datasets import digits\n"
-        "from agrbench.clients.models import mlp\n"
-        "from agrbench.plugins import Dataset, Source\n"
-        "built = []\n"
-        "def model(shape, classes):\n"
-        "    built.append(shape)\n"
-        "    if len(built) > 1:\n"
-        "        raise RuntimeError('broken')\n"
-        "    return mlp(8)(shape, classes)\n"
-        "dataset = Dataset(digits.load, model=model, rate=0.5, root_size=100, source=Source('CC BY 4.0'))\n"
-    )
-    words = [
-        "tune",
-        "frail",
-        "--plugin",
-        str(path),
-        "--clients",
-        "5",
-        "--rounds",
-        "10",
-        "--rate",
-        "0.1",
-        "--rate",
-        "0.5",
-    ]
-    done = CliRunner().invoke(main, words)
-    assert done.exit_code == 2
-    assert "\n0.1 *" in done.stdout
-    assert "frail.py: model raised RuntimeError: broken" in done.stderr

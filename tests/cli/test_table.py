@@ -1,0 +1,75 @@
+"""`agrbench table`: every metric in every format, and records that are missing, damaged or unfinished."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from agrbench.cli import main
+from agrbench.results import formats, metrics
+from agrbench.results.formats import Table
+from agrbench.results.record import Record, failed
+from agrbench.results.tables import tables
+from agrbench.results.tables.matrix import METRICS
+from tests.helpers.commands import SMALL, agrbench
+from tests.helpers.records import REGISTRY, fill
+from tests.helpers.triad import cell, everything
+
+# Accuracy in percent after rounds 10 and 20, both attacked; a further point is lost per seed where it says so.
+
+
+def table(records: list[Record], metric: str = "triad") -> Table:
+    (made,) = tables(metrics.groups(records), metric)
+    return made
+
+
+def text(records: list[Record], metric: str, form: str) -> str:
+    return formats.write(tables(metrics.groups(records), metric), form)
+
+
+@pytest.mark.parametrize("metric", ["triad", *sorted(METRICS)])
+@pytest.mark.parametrize("form", formats.FORMATS)
+def test_every_metric_can_be_printed_in_every_format(metric: str, form: str, tmp_path: Path) -> None:
+    folder = fill(tmp_path / "records", everything())
+    done = CliRunner().invoke(main, ["table", str(folder), "--metric", metric, "--format", form])
+    assert done.exit_code == 0, done.output
+    assert done.output == text(everything(), metric, form) + "\n"
+
+
+@pytest.mark.parametrize("kind", ["empty", "unfinished", "absent"])
+def test_results_without_a_finished_record_end_in_a_sentence(kind: str, tmp_path: Path) -> None:
+    folder = tmp_path / "records"
+    if kind != "absent":
+        folder.mkdir()
+    if kind == "unfinished":
+        fill(folder, [failed(cell("krum", "none", 0), REGISTRY, "out of memory")])
+    done = CliRunner().invoke(main, ["table", str(folder)])
+    assert done.exit_code == 2
+    assert done.output.startswith("Error: ")
+    assert "Traceback" not in done.output
+    assert ("no such folder" if kind == "absent" else "no finished record there; run `agrbench grid`") in done.output
+
+
+def test_a_damaged_record_ends_in_a_sentence(tmp_path: Path) -> None:
+    folder = fill(tmp_path / "records", everything())
+    (folder / "notes.json").write_text("{")
+    done = CliRunner().invoke(main, ["table", str(folder)])
+    assert done.exit_code == 2
+    assert "notes.json: not JSON" in done.output
+
+
+def test_a_record_that_is_not_there_is_named_below_the_table(tmp_path: Path) -> None:
+    agrbench("grid", "-d", "krum", "-a", "label_flip", *SMALL, "--seeds", "2", cwd=tmp_path)
+    next((tmp_path / "results/digits/krum/label_flip").glob("seed-1-*.json")).unlink()
+    assert "Not ranked: krum under label_flip: no record." in agrbench("table", cwd=tmp_path).stdout
+
+
+def test_a_damaged_record_is_named_and_the_others_kept(tmp_path: Path) -> None:
+    agrbench("grid", "-d", "krum", "-a", "none", *SMALL, cwd=tmp_path)
+    victim = next((tmp_path / "results/digits/krum").rglob("*.json"))
+    victim.write_text(victim.read_text()[:100])
+    assert str(victim.relative_to(tmp_path)) in agrbench("table", cwd=tmp_path, ok=2).stderr
+    victim.unlink()
+    assert "Nothing" not in agrbench("grid", "-d", "krum", "-a", "none", *SMALL, cwd=tmp_path).stderr
