@@ -20,7 +20,7 @@ from agrbench.server.scores import smallest
 def {name}(round: Round, *, dropped: int | None = None) -> Tensor:
     """Drop the `dropped` rows (by default `f`) with the largest sum of distances to all others: `(rows,)`."""
     sums = round.geometry.distances.sqrt().sum(1)
-    return smallest(sums, len(sums) - (round.byzantine if dropped is None else dropped))
+    return smallest(sums, round.n - (round.byzantine if dropped is None else dropped))
 
 
 defense = Defense(
@@ -33,8 +33,8 @@ ATTACK = '''"""{title}: send the clean update reversed (write the idea and, in b
 
 from torch import Tensor
 
-from agrbench.plugins import Attack
 from agrbench.clients.insider import Insider
+from agrbench.plugins import Attack
 
 
 def {name}(insider: Insider, *, strength: float = 2.0) -> Tensor:
@@ -77,12 +77,12 @@ DATASET = '''"""{title}: two moons of points, made here (write what it is and, i
 import torch
 from sklearn.datasets import make_moons
 
-from agrbench.data.examples import Examples
+from agrbench.data import Examples
 from agrbench.plugins import Dataset, Source
 
 
 def load(*, rows: int = 600) -> tuple[Examples, Examples]:
-    """Give `rows` training and a fifth as many test examples `(rows, 2)`, the same every time."""
+    """Return `rows` training and a fifth as many test examples `(rows, 2)`, the same every time."""
     points, sides = make_moons(rows + rows // 5, noise=0.1, random_state=0)
     everything = Examples(torch.from_numpy(points).float(), torch.from_numpy(sides), 2)
     places = torch.arange(len(sides))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from agrbench.cells import PROTOCOL, Cell
@@ -11,36 +13,55 @@ from agrbench.plugins.registry import Registry
 from agrbench.specs import LARGEST
 
 SCHEMA = 1
+NULL = type(None)
 
 Record = dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Field:
+    """A field of a record: the types of its value, the value before anything is measured, and whether it must repeat.
+
+    A field that repeats is simulated, so two runs of one cell agree on it bit for bit; the others are timed or told.
+    """
+
+    types: tuple[type, ...]
+    blank: Any
+    repeats: bool = False
+
+
+FIELDS: Mapping[str, Field] = {
+    "schema": Field((int,), SCHEMA),
+    "protocol": Field((int,), PROTOCOL),
+    "status": Field((str,), "done", repeats=True),
+    "reason": Field((str, NULL), None),
+    "cell": Field((dict,), {}),
+    "rounds": Field((list,), [], repeats=True),
+    "accuracy": Field((list,), [], repeats=True),
+    "loss": Field((list,), [], repeats=True),
+    "success": Field((list, NULL), None, repeats=True),
+    "success_untriggered": Field((list, NULL), None, repeats=True),
+    "classes": Field((int, NULL), None),
+    "training": Field((dict, NULL), None),
+    "shared_rounds": Field((int,), 0),
+    "trust": Field((dict,), {"malicious_share": [], "precision": [], "recall": []}, repeats=True),
+    "rejected": Field((int,), 0, repeats=True),
+    "rejected_honest": Field((int,), 0, repeats=True),
+    "empty_steps": Field((int,), 0, repeats=True),
+    "time": Field((dict,), {"server_s": 0.0, "round_s": 0.0, "alone": False}),
+    "peak_bytes": Field((int,), 0),
+    "source": Field((dict,), {}),
+    "environment": Field((dict,), {}),
+    "traceback": Field((str, NULL), None),
+}
+"""The fields, in the order in which a record is written: a new one is added here."""
+OPTIONAL = {"training"}  # records made before the field existed lack it
+
+
 def blank(cell: Cell, registry: Registry) -> Record:
     """Return a new record for a cell, with nothing measured."""
-    return {
-        "schema": SCHEMA,
-        "protocol": PROTOCOL,
-        "status": "done",
-        "reason": None,
-        "cell": cell.as_json(),
-        "rounds": [],
-        "accuracy": [],
-        "loss": [],
-        "success": None,
-        "success_untriggered": None,
-        "classes": None,
-        "training": None,
-        "shared_rounds": 0,
-        "trust": {"malicious_share": [], "precision": [], "recall": []},
-        "rejected": 0,
-        "rejected_honest": 0,
-        "empty_steps": 0,
-        "time": {"server_s": 0.0, "round_s": 0.0, "alone": False},
-        "peak_bytes": 0,
-        "source": registry.sources(cell),
-        "environment": {},
-        "traceback": None,
-    }
+    known = {"cell": cell.as_json(), "source": registry.sources(cell)}
+    return {name: copy.deepcopy(field.blank) for name, field in FIELDS.items()} | known
 
 
 def skipped(cell: Cell, registry: Registry, reason: str) -> Record:
@@ -55,27 +76,16 @@ def failed(cell: Cell, registry: Registry, reason: str, trace: str | None = None
 
 def curves(record: Mapping[str, Any]) -> dict[str, Any]:
     """Return the part of a record that must repeat bit for bit: everything simulated, nothing timed."""
-    return {name: record.get(name) for name in REPEATED}
-
-
-NULL = type(None)
-FIELDS: dict[str, tuple[type, ...]] = {
-    "protocol": (int,), "status": (str,), "reason": (str, NULL), "traceback": (str, NULL), "classes": (int, NULL),
-    "rounds": (list,), "accuracy": (list,), "loss": (list,), "success": (list, NULL), "trust": (dict,),
-    "success_untriggered": (list, NULL), "shared_rounds": (int,), "rejected": (int,), "rejected_honest": (int,),
-    "empty_steps": (int,), "time": (dict,), "peak_bytes": (int,), "source": (dict,), "environment": (dict,),
-}  # fmt: skip
-REPEATED = (
-    "status", "rounds", "accuracy", "loss", "success", "success_untriggered", "trust", "rejected", "rejected_honest",
-    "empty_steps",
-)  # fmt: skip
+    return {name: record.get(name) for name, field in FIELDS.items() if field.repeats}
 
 
 def check(record: Record) -> None:
     """Check the type and range of every field; readers of the record rely on it."""
-    for name, types in FIELDS.items():
+    for name, field in FIELDS.items():
+        if name in OPTIONAL and name not in record:
+            continue
         value = record[name]
-        if type(value) not in types or (type(value) is int and not _number(value)):
+        if type(value) not in field.types or (type(value) is int and not _number(value)):
             raise ValueError(f"{name} is of the wrong type or size")
     if record["status"] not in ("done", "failed", "skipped"):
         raise ValueError(f"status is {record['status']!r}")

@@ -18,7 +18,6 @@ from agrbench.specs import LARGEST
 
 RECORDS = "records"
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
-KNOWN = ("schema", "cell", "training", *FIELDS)  # whatever else a file says stays behind
 MACHINE = ("agrbench", "torch", "numpy", "python", "cpu", "threads", "device")
 CLOSE = 0.02  # in accuracy, the mean over measured rounds
 LONGEST = 200  # letters of a version or a processor's name
@@ -151,7 +150,7 @@ def _take(
         if there["source"] == registry.sources(cell):
             raise RecordError(f"{path}: {place} is the same cell with another result; remove one of them")
         outcome.replaced.append(place)
-    known[place] = {name: record[name] for name in KNOWN if name in record}
+    known[place] = {name: record[name] for name in FIELDS if name in record}  # whatever else it says is left out
     outcome.copied += 1
 
 
