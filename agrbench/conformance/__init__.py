@@ -1,9 +1,9 @@
-"""What every plugin must satisfy, tried on inputs that Hypothesis draws: `agrbench check`, and the same from Python.
+"""What every plugin must satisfy, tested on inputs drawn by Hypothesis: `agrbench check`, and the same from Python.
 
     claims("nearest.py")                                         what a plugin claims; claim.verify() tries to refute it
     laws.scaling(Case("krum", [[0, 1], [2, 3], [4, 4]]), power=3)                          one property on one case
 
-A printed counterexample is such a call: it raises `Violation` and says how.
+A printed counterexample is a call like the second one: it raises `Violation`, whose message says what went wrong.
 """
 
 from __future__ import annotations

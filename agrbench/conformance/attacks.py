@@ -1,4 +1,4 @@
-"""What every attack must satisfy: each property is a function of a scene that raises where it is violated."""
+"""The laws of attacks: each is a function of a scene that raises `Violation` if the scene breaks it."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ LONG = 12  # rounds shown to an attack that remembers: mimic watches for ten
 
 
 def shape(scene: Scene) -> None:
-    """Forge one row of floats a malicious client, one number a parameter."""
+    """Forge one row of floats per malicious client, with one entry per parameter."""
     rows = scene.forge()
     if not rows.is_floating_point():
         raise Violation(f"the rows are of {rows.dtype}")
 
 
 def finite(scene: Scene) -> None:
-    """Forge finite numbers from honest updates of ordinary size."""
+    """Forge finite rows when the honest updates are of ordinary size."""
     if not scene.forge().isfinite().all():
         raise Violation(f"the rows are {few(scene.forge())}")
 
 
 def untouched(scene: Scene) -> None:
-    """Change no honest update, and nothing else that it is shown."""
+    """Leave the honest updates, the clients' own examples and every other input unchanged."""
     names = ("honest", "clean", "poisoned", "model", "previous")
     before = {name: getattr(scene, name).clone() for name in names}
     shard = scene.shard()
@@ -42,7 +42,7 @@ def untouched(scene: Scene) -> None:
 
 
 def determinism(scene: Scene) -> None:
-    """Forge and poison the same twice, from the same randomness and memory."""
+    """Forge and poison identically twice, given the same randomness and memory."""
     first, second = _played(scene, 3), _played(scene, 3)
     for number, (one, other) in enumerate(zip(first, second, strict=True), start=1):
         if not torch.equal(one, other):
@@ -53,7 +53,7 @@ def determinism(scene: Scene) -> None:
 
 
 def within(scene: Scene) -> None:
-    """Keep to the constraint that it declares."""
+    """Forge only rows that satisfy the constraint declared in within=."""
     declared = scene.loaded.record.within
     assert declared is not None
     memory: dict[str, object] = {}
@@ -64,7 +64,7 @@ def within(scene: Scene) -> None:
 
 
 def moves(scene: Scene) -> None:
-    """Move the mean of all updates, or change the examples, within 12 rounds."""
+    """Move the mean of all updates within 12 rounds, or change the examples."""
     shard = scene.shard()
     poisoned = scene.poison(shard)
     if len(poisoned.labels) != len(shard.labels) or not (
@@ -78,12 +78,12 @@ def moves(scene: Scene) -> None:
 
 
 def poisons(scene: Scene) -> None:
-    """Poison into examples of the same shape and dtype, and of the same classes."""
+    """Return poisoned examples of the same shape, dtype and classes as the originals."""
     _check(scene.poison(scene.shard()), scene.shard(), "poisoned")
 
 
 def triggers(scene: Scene) -> None:
-    """Stamp each example, as a copy, and label all as one target class."""
+    """Stamp a copy of every example, and label all copies with one target class."""
     trigger, shard = scene.loaded.record.trigger, scene.shard()
     assert trigger is not None
     stamped = trigger(shard)
@@ -110,7 +110,7 @@ def _check(made: Examples, given: Examples, how: str) -> None:
 
 
 def _played(scene: Scene, rounds: int) -> list[Tensor]:
-    """Forge round after round; the second time on only where the attack remembers something."""
+    """Forge in up to `rounds` rounds, or in one if the attack remembers nothing."""
     memory: dict[str, object] = {}
     rows = [scene.forge(memory, 1)]
     while memory and len(rows) < rounds:

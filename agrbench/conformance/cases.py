@@ -1,4 +1,4 @@
-"""One round as a stack sees it, small enough to print: what the properties of defenses and stages are tried on."""
+"""One round as a stack sees it, small enough to print: the input on which laws of defenses and stages are tested."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ ASKED = ("root", "evaluate", "gradients", "model", "previous", "sizes")
 
 
 class Violation(AssertionError):
-    """Say in a sentence how a property was violated."""
+    """A property is violated; the message says how, in one sentence."""
 
 
 class Silent(Exception):
-    """Say that a property does not speak of this case: where a nudge turns the verdict, rounding may too."""
+    """A property does not apply to this case, because a nudge changes the verdict and rounding may do so too."""
 
 
 def require(condition: object) -> None:
-    """Leave a case out of which a property does not speak."""
+    """Reject a case to which a property does not apply."""
     if not condition:
         raise Silent("the property does not speak of this case: a nudge of the updates turns the verdict")
 
@@ -41,8 +41,8 @@ class Case:
     """A stack and what it is shown in one round.
 
     `updates` are `(clients, parameters)`, rows of numbers or a tensor; `layout` lists the layers' shapes (by default
-    one layer). `root` is the server's own update, which is also its model, and around which it measures the loss of an
-    update; `previous` is the last step (by default both are zeros). `sizes` says how many examples each client has.
+    one layer). `root` is the server's own update; it also serves as the model, and as the point from which the loss of
+    an update is measured. `previous` is the last step (by default both are zeros). `sizes` counts examples per client.
     """
 
     stack: str
@@ -73,21 +73,21 @@ class Case:
         return torch.as_tensor(value, dtype=getattr(torch, self.dtype))
 
     def but(self, **changes: Any) -> Case:
-        """Change some of it."""
+        """Return a copy with these changes."""
         return replace(self, **changes)
 
     @cached_property
     def scale(self) -> float:
-        """Give the largest entry of all that the stack may see."""
+        """Return the largest absolute entry of everything that the stack may see."""
         return float(max(part.abs().max() for part in (self.updates, self.root, self.previous)))
 
     def judge(self) -> Judge:
-        """Make the judge of a new run."""
+        """Return the judge of a new run."""
         stack = registry.of(self.plugins).stack(self.stack)
         return Judge(stack, Layout.read(self.layout, self.updates.shape[1]), partial(generator, self.seed))
 
     def outcome(self, judge: Judge | None = None, number: int = 1, excluded: Sequence[int] = ()) -> Outcome:
-        """Show the round to a judge."""
+        """Show the round to a judge, by default a new one; raise `Violation` if it combines no update."""
         judge = judge or self.judge()
         judge.stack.check(len(self.updates), self.byzantine)
         outcome = judge.step(self.updates, self.byzantine, self.server(), number, excluded)
@@ -96,15 +96,15 @@ class Case:
         return outcome
 
     def step(self) -> Tensor:
-        """Give the step of a new run's first round: `(parameters,)`."""
+        """Return the step of a new run's first round: `(parameters,)`."""
         return self.outcome().step
 
     def server(self) -> Server:
-        """Offer everything that a rule may ask for."""
+        """Return a server that offers everything a rule may ask for."""
         return Server(**{name: partial(self._ask, name, None) for name in ASKED})
 
     def trusts(self) -> bool:
-        """Say whether the stack asks for what only the server knows."""
+        """Return whether the stack asks for anything that only the server knows."""
         asked: set[str] = set()
         judge = self.judge()
         judge.step(self.updates, self.byzantine, Server(**{name: partial(self._ask, name, asked) for name in ASKED}), 1)
@@ -120,25 +120,25 @@ class Case:
         return self.root if name == "model" else getattr(self, name)
 
     def columns(self, restore: bool = False) -> Columns:
-        """Lay the column stage out that `stack` names alone."""
+        """Return the columns of the column stage, the only part that `stack` names."""
         stage = registry.of(self.plugins).stage(self.stack)
         assert stage.record.columns is not None
         return stage.record.columns(self.shapes, generator(self.seed, "stage"), restore)
 
     @property
     def shapes(self) -> Layout:
-        """Read the layout."""
+        """Return the layout as a `Layout`."""
         return Layout.read(self.layout, self.updates.shape[1])
 
 
 def closeness(root: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Measure updates by how near they come to the server's own: a loss and an accuracy, each `(k,)`."""
+    """Measure updates by their distance from the server's own: a loss and an accuracy, each `(k,)`."""
     apart = rows - root.to(rows)
     return apart.square().sum(1), -apart.abs().amax(1)
 
 
 def softmax_regression(parameters: int) -> Gradients:
-    """Give the gradients of a two-class softmax regression at zero, cut to so many parameters."""
+    """Return the gradients of a two-class softmax regression at zero, cut to `parameters` entries."""
     size = -(-parameters // 2)
 
     def of(features: Tensor, labels: Tensor) -> Tensor:
@@ -148,7 +148,7 @@ def softmax_regression(parameters: int) -> Gradients:
 
 
 def literal(value: Any, indent: str = "    ") -> str:
-    """Write a value as Python; a case without what is zero or a default, a row a line."""
+    """Write a value as Python, one row per line; a case omits its zeros and defaults."""
     if isinstance(value, Tensor):
         return literal(value.tolist())
     if isinstance(value, list) and value and isinstance(value[0], list):

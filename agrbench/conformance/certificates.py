@@ -1,4 +1,4 @@
-"""A certificate: every property of a plugin tried, its waivers, and how far its steps can be moved."""
+"""Certificates: all properties of a plugin tested, its waivers, and how far its steps can be moved."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from agrbench.errors import PluginError, SpecError
 from agrbench.progress import progress
 
 EXAMPLES = 100
-SMALLEST = (2, 5)  # how many sizes a counterexample is looked for in before it is taken as it is
+SMALLEST = (2, 5)  # numbers of smallest sizes to search again, for a counterexample with few clients
 Status = Literal["holds", "waived", "violated"]
 
 
@@ -40,7 +40,7 @@ class Claim:
         return self.property.name
 
     def verify(self, examples: int = EXAMPLES) -> None:
-        """Try to refute it.
+        """Try to refute the claim.
 
         Raises:
             Violation: it does not hold; the message ends with the smallest counterexample as runnable Python.
@@ -50,7 +50,7 @@ class Claim:
             raise Violation(f"{self.subject.spec} violates {self}: {found.why}\n\n{python(self.property, found)}")
 
     def refute(self, examples: int = EXAMPLES) -> Counterexample | None:
-        """Search for a counterexample, a small one first among few clients once there is any."""
+        """Search for a counterexample; if there is one, prefer one with few clients."""
         found = self._search(self.inputs, examples)
         if found is not None and isinstance(self.inputs, Draws):
             for sizes in SMALLEST:
@@ -70,7 +70,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class Finding:
-    """What came of one property: the reason for a waiver, or how it is violated and Python that shows it."""
+    """The result for one property: the reason for its waiver, or how it is violated and Python that shows it."""
 
     property: Property
     verdict: Status
@@ -80,7 +80,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Certificate:
-    """All that was found of one plugin, and the coefficients of its forms."""
+    """Everything found about one plugin, and the coefficients of its forms."""
 
     subject: Subject
     findings: tuple[Finding, ...]
@@ -89,7 +89,7 @@ class Certificate:
 
     @property
     def violated(self) -> bool:
-        """Say whether any property is."""
+        """Return whether any property is violated."""
         return any(finding.verdict == "violated" for finding in self.findings)
 
 
@@ -97,7 +97,7 @@ def claims(named: str | Path, plugins: tuple[str, ...] = ()) -> list[Claim]:
     """List the properties that a spec or a plugin file claims: all of its kind that apply and are not waived.
 
     Raises:
-        AgrbenchError: it names no plugin, or waives what is no property.
+        AgrbenchError: it names no plugin, or waives a property that does not exist.
     """
     return [
         claim
@@ -108,25 +108,25 @@ def claims(named: str | Path, plugins: tuple[str, ...] = ()) -> list[Claim]:
 
 
 def every(subject: Subject) -> list[Claim]:
-    """List the properties of a plugin's kind that apply to it, waived ones included."""
+    """List the properties of a plugin's kind that apply to it, including waived ones."""
     inputs, waives = inputs_of(subject), waived(subject)
     table = table_of(subject).values()
     return [Claim(subject, each, inputs) for each in table if each.name in waives or each.inputs(inputs) is not None]
 
 
 def table_of(subject: Subject) -> Mapping[str, Property]:
-    """Find the table of a plugin's kind."""
+    """Return the properties of a plugin's kind by name."""
     if subject.kind == "stage":
         return COLUMNS if subject.records[0].columns else ROWS
     return {"defense": DEFENSE, "attack": ATTACK, "dataset": DATASET}[subject.kind]
 
 
 def inputs_of(subject: Subject) -> Any:
-    """Make what a plugin's properties are tried on; a row stage is tried before plain averaging.
+    """Return the inputs on which a plugin's properties are tested; a row stage is tested before plain averaging.
 
     Raises:
-        DataError: it is a dataset whose files are not at hand.
-        Inapplicable: it is a stack that is defined nowhere.
+        DataError: it is a dataset whose files are missing.
+        Inapplicable: it is a stack that is defined for no number of clients tried.
     """
     if subject.kind == "attack":
         return Scenes(subject.spec, subject.plugins)
@@ -139,10 +139,10 @@ def inputs_of(subject: Subject) -> Any:
 
 
 def waived(subject: Subject) -> dict[str, str]:
-    """Collect what its parts waive, each with the reason.
+    """Return the properties that a subject's parts waive, each with the reason.
 
     Raises:
-        PluginError: there is no such property.
+        PluginError: a waived property does not exist.
     """
     known = set(chain(DEFENSE, ROWS, COLUMNS, ATTACK, DATASET, ELSEWHERE))
     found: dict[str, str] = {}
@@ -157,7 +157,7 @@ def waived(subject: Subject) -> dict[str, str]:
 
 
 def certify(subject: Subject, examples: int = EXAMPLES, quiet: bool = False) -> Certificate:
-    """Try every property, and measure how far steps can be moved."""
+    """Test every property that is not waived, and measure how far steps can be moved."""
     waives, claimed, forms = waived(subject), every(subject), _forms(subject)
     found, measures = [], []
     with progress(f"checking {subject.spec}", len(claimed) + len(forms), quiet) as report:
@@ -186,7 +186,7 @@ def difference_from(subject: Subject, other: str, examples: int = EXAMPLES) -> F
 
 
 def python(broken: Property, found: Counterexample) -> str:
-    """Write a counterexample as Python that raises where it is run."""
+    """Write a counterexample as Python that raises when it runs."""
     module = broken.call.partition(".")[0]
     subject = next(iter(found.inputs.values()))
     imports = [module] if isinstance(subject, str) else [type(subject).__name__, module]
@@ -209,7 +209,7 @@ def _tried(claim: Claim, examples: int) -> Finding:
 
 
 def _forms(subject: Subject) -> list[str]:
-    """List the stacks whose coefficients are measured: a defense, and its amplified form if it has one."""
+    """List the stacks whose coefficients are measured: a defense and, if it has one, its amplified form."""
     if subject.kind != "defense":
         return []
     return [subject.spec] if "amplified" in waived(subject) else [subject.spec, f"amp+{subject.spec}"]

@@ -1,7 +1,7 @@
-"""How far some clients may move a step: the robustness coefficient, searched for, beside what is proven.
+"""Robustness coefficients: search for how far some clients can move a step, and compare with proven bounds.
 
 A rule is (f, kappa)-robust (Allouah et al., AISTATS 2023) if for any `n - f` of the rows, called honest,
-`|step - their mean|^2 <= kappa mean_i |g_i - their mean|^2`. What is found is a lower bound of kappa.
+`|step - their mean|^2 <= kappa mean_i |g_i - their mean|^2`. A value found by search is a lower bound of kappa.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from agrbench.plugins import registry
 from agrbench.server.ranks import middle
 
 STRENGTHS = (1.0, 1e2, 1e4, 1e6)
-GROWTH = 1e3  # of a coefficient as the strength grows a hundredfold; without limit it grows by 1e4
-LONGER = 3  # so many times the examples: a coefficient is climbed, not drawn
+GROWTH = 1e3  # of a coefficient when the strength grows a hundredfold; an unlimited one grows by 1e4
+LONGER = 3  # factor on the number of examples: a coefficient is maximized, not just sampled
 LIMITLESS = "it grows with the square of how far they lie"
-ROUNDING = 1e-9  # of the largest entry: a step this near to a mean is that mean
+ROUNDING = 1e-9  # of the largest entry: a step this close to a mean counts as equal
 SPREAD = torch.tensor([[3, -1, 2, 0], [-2, 4, 0, 1], [1, 2, -3, -1], [0, -2, 1, 3], [2, 0, -1, -4], [-1, 1, 4, 2],
                        [-3, -4, 1, 0], [4, 3, -2, 1], [-4, -3, -2, -2]], dtype=torch.float64)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Measure:
-    """What was found of a stack's coefficient: the largest value and its case; `how` it grows without limit, if so."""
+    """The largest coefficient found for a stack, and its case; `how` says how it grows without limit, if it does."""
 
     stack: str
     clients: int
@@ -47,7 +47,7 @@ class Measure:
 
 
 def coefficient(case: Case, honest: Sequence[int] | None = None) -> float:
-    """Give `|step - mean|^2 / mean_i |g_i - mean|^2` of these honest rows, by default the largest of all `n - f`."""
+    """Return `|step - mean|^2 / mean_i |g_i - mean|^2` of these honest rows, by default the most of any `n - f`."""
     n, f, step = len(case.updates), case.byzantine, case.step().double()
     chosen = [list(honest)] if honest is not None else [list(rows) for rows in combinations(range(n), n - f)]
     sets = case.updates.double()[torch.tensor(chosen)]
@@ -59,7 +59,7 @@ def coefficient(case: Case, honest: Sequence[int] | None = None) -> float:
 
 
 def bounded(case: Case) -> None:
-    """Come as near to every honest mean as is proven."""
+    """Stay within the proven robustness coefficient, whichever n - f clients are honest."""
     proven, proof = bound(registry.of(case.plugins).stack(case.stack), len(case.updates), case.byzantine)
     found = coefficient(case)
     _climb(found)
@@ -68,7 +68,7 @@ def bounded(case: Case) -> None:
 
 
 def measure(spec: str, plugins: tuple[str, ...], examples: int) -> Measure | None:
-    """Drive the coefficient up; `None` where no client may be malicious."""
+    """Maximize the coefficient by search; return `None` if no client may be malicious."""
     draws = Draws.of(spec, plugins)
     pair = draws.standing()
     if pair is None:
@@ -96,13 +96,13 @@ def measure(spec: str, plugins: tuple[str, ...], examples: int) -> Measure | Non
 
 
 def _climb(value: float) -> None:
-    """Tell Hypothesis, where it draws, that a larger coefficient is wanted."""
+    """Ask Hypothesis, if it is drawing, for a larger coefficient."""
     if currently_in_test_context():
         target(math.log(min(max(value, 1e-30), 1e30)))
 
 
 def _growing(spec: str, plugins: tuple[str, ...], n: int, f: int) -> dict[str, list[Case]]:
-    """Make cases of growing strength, the malicious rows first: far from the honest, or in the view's blind spot."""
+    """Make cases of growing strength whose malicious rows are far from the honest or in the view's blind spot."""
     honest = SPREAD.repeat(-(-(n - f) // len(SPREAD)), 1)[: n - f]
     made = {
         f"with rows far away {LIMITLESS}": [
@@ -119,7 +119,7 @@ def _growing(spec: str, plugins: tuple[str, ...], n: int, f: int) -> dict[str, l
 
 
 def _blind(see: Callable[[Tensor], Tensor], honest: Tensor, place: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
-    """Give a row at a place among the honest views, and where it may fall unseen."""
+    """Return a row at a place among the honest views, and the entries that can be lowered unseen."""
     seen, elsewhere = unseen_by(see, honest)
     shown = see(torch.arange(1.0, 5.0, dtype=honest.dtype)[None])[0].long() - 1
     low = seen.minimum(honest.amin()).index_copy(0, shown, place(see(honest)))

@@ -1,4 +1,4 @@
-"""What every column stage must satisfy: each property is a function of a case that raises where it is violated."""
+"""The laws of column stages: each is a function of a case that raises `Violation` if the case breaks it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from agrbench.conformance.laws import close, few
 
 
 def shape(case: Case) -> None:
-    """Map rows to as many features as its layout says, in the updates' dtype, and alike into `out`."""
+    """Map each row to the declared number of features, in the updates' dtype, identically when writing into out=."""
     columns = case.columns()
     view = columns.view(case.updates)
     expected = len(case.updates), columns.layout.parameters
@@ -21,14 +21,14 @@ def shape(case: Case) -> None:
 
 
 def finite(case: Case) -> None:
-    """Show finite numbers, whatever of 1e-30 to 1e15 the updates hold."""
+    """Return a finite view of updates from 1e-30 to 1e15."""
     view = case.columns().view(case.updates)
     if not view.isfinite().all():
         raise Violation(f"the view is {few(view)}")
 
 
 def untouched(case: Case) -> None:
-    """Change nothing that it is given."""
+    """Leave the updates unchanged."""
     before = case.updates.clone()
     for restore in (False, True):
         case.columns(restore).view(case.updates)
@@ -37,14 +37,14 @@ def untouched(case: Case) -> None:
 
 
 def determinism(case: Case) -> None:
-    """Show the same twice, from the same randomness."""
+    """Return the same view twice, given the same randomness."""
     one, other = case.columns().view(case.updates), case.columns().view(case.updates)
     if not torch.equal(one, other):
         raise Violation(f"the view is {few(one)}, and again {few(other)}")
 
 
 def rowwise(case: Case) -> None:
-    """Show each row as it would be shown alone."""
+    """Map each row as it would be mapped alone."""
     columns = case.columns()
     together = columns.view(case.updates)
     for row, seen in zip(case.updates, together, strict=True):
@@ -55,7 +55,7 @@ def rowwise(case: Case) -> None:
 
 
 def scaling(case: Case, power: int) -> None:
-    """Show c times the view of c times the updates, c from 1e-12 to 1e12."""
+    """Scale the view by c, 1e-12 to 1e12, when the updates are scaled by c."""
     columns, factor = case.columns(), 10.0**power
     one, other = factor * columns.view(case.updates), columns.view(factor * case.updates)
     if not close(one, other, factor * case.scale):
@@ -65,7 +65,7 @@ def scaling(case: Case, power: int) -> None:
 
 
 def covers(case: Case) -> None:
-    """Give every coordinate a feature, or -1, and every feature a coordinate."""
+    """Assign every coordinate a feature, or -1, and every feature at least one coordinate."""
     columns = case.columns()
     if columns.feature_of is None:
         return
@@ -75,7 +75,7 @@ def covers(case: Case) -> None:
 
 
 def restored(case: Case) -> None:
-    """Have a restored form too, as wide as the updates."""
+    """Offer a restored form, as wide as the updates."""
     view = case.columns(restore=True).view(case.updates)
     if view.shape != case.updates.shape:
         raise Violation(f"the restored view is {tuple(view.shape)}, the updates {tuple(case.updates.shape)}")

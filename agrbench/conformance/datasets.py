@@ -1,4 +1,4 @@
-"""What every dataset must satisfy: each property is a function of a dataset that raises where it is violated."""
+"""The laws of datasets: each is a function of a dataset's spec that raises `Violation` if the dataset breaks it."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from agrbench.plugins.registry import Registry
 from agrbench.plugins.stack import Loaded, blame
 from agrbench.simulation.preparation import load
 
-LARGEST = 100.0  # a feature larger than this was not scaled: pixels from 0 to 255, prices, years
-SLACK = 0.01  # of the test rows: what chance makes of recurrences
+LARGEST = 100.0  # a larger feature was not scaled: pixels from 0 to 255, prices, years
+SLACK = 0.01  # of the test rows: repetitions that chance may add
 
 
 def offline(dataset: str, plugins: tuple[str, ...] = ()) -> None:
-    """Load without the network, once the files are at hand."""
+    """Load without using the network once the files are present."""
     loaded = _loaded(dataset, plugins)
     with _unplugged():
         load(loaded)
 
 
 def shape(dataset: str, plugins: tuple[str, ...] = ()) -> None:
-    """Give training and test features of one shape, floats, each with a whole label."""
+    """Load training and test features of one shape, as floats, with one integer label per example."""
     train, test = _data(dataset, plugins)
     for part in (train, test):
         made = part.features.shape[1:], part.features.dtype, part.labels.dtype, part.classes
@@ -48,7 +48,7 @@ def shape(dataset: str, plugins: tuple[str, ...] = ()) -> None:
 
 
 def finite(dataset: str, plugins: tuple[str, ...] = ()) -> None:
-    """Give finite features of ordinary size, at most 100, that are not all the same."""
+    """Load finite features between -100 and 100 that are not all equal."""
     for name, part in _parts(dataset, plugins):
         low, high = (float(end) for end in torch.aminmax(part.features))
         if not -LARGEST <= low < high <= LARGEST:
@@ -56,7 +56,7 @@ def finite(dataset: str, plugins: tuple[str, ...] = ()) -> None:
 
 
 def labels(dataset: str, plugins: tuple[str, ...] = ()) -> None:
-    """Give labels from 0 to one less than there are classes, each class among the training examples."""
+    """Load labels from 0 to one less than the number of classes, with every class among the training examples."""
     for name, part in _parts(dataset, plugins):
         low, high = (int(end) for end in torch.aminmax(part.labels))
         if low < 0 or high >= part.classes:
@@ -67,7 +67,7 @@ def labels(dataset: str, plugins: tuple[str, ...] = ()) -> None:
 
 
 def disjoint(dataset: str, plugins: tuple[str, ...] = ()) -> None:
-    """Repeat training rows among the test rows no more often than among the training rows."""
+    """Repeat training rows among the test rows at most twice as often as among the training rows, plus 1%."""
     train, test = (_keys(part) for part in _data(dataset, plugins))
     seen = set(train)
     again = sum(key in seen for key in test) / len(test)
@@ -77,7 +77,7 @@ def disjoint(dataset: str, plugins: tuple[str, ...] = ()) -> None:
 
 
 def determinism(dataset: str, plugins: tuple[str, ...] = ()) -> None:
-    """Load the same twice."""
+    """Load the same examples every time."""
     again = load(_loaded(dataset, plugins))
     for (name, one), other in zip(_parts(dataset, plugins), again, strict=True):
         if not torch.equal(one.features, other.features) or not torch.equal(one.labels, other.labels):
@@ -85,7 +85,7 @@ def determinism(dataset: str, plugins: tuple[str, ...] = ()) -> None:
 
 
 def trains(dataset: str, plugins: tuple[str, ...] = ()) -> None:
-    """Name a model that gives a finite score a class, and a root set that leaves training examples over."""
+    """Declare a model with one finite score per class, a positive rate and a root set smaller than the training set."""
     loaded = _loaded(dataset, plugins)
     train, _ = _data(dataset, plugins)
     few = train.take(torch.arange(min(4, len(train.labels))))
@@ -103,10 +103,10 @@ def trains(dataset: str, plugins: tuple[str, ...] = ()) -> None:
 
 
 def require(dataset: str, plugins: tuple[str, ...] = ()) -> None:
-    """Refuse a dataset whose files are not at hand.
+    """Refuse a dataset whose files are missing.
 
     Raises:
-        DataError: the message says how to come by them.
+        DataError: a file is missing; the message says how to get it.
     """
     for item in _loaded(dataset, plugins).record.source.needed:
         if files.find(item) is None:
@@ -117,9 +117,9 @@ def require(dataset: str, plugins: tuple[str, ...] = ()) -> None:
         with _unplugged():
             _data(dataset, plugins)
     except DataError:
-        raise  # of one of several files that may serve
+        raise  # none of several alternative files is present
     except Exception:
-        return  # a fault for the properties to find
+        return  # the properties will report this fault
 
 
 def _loaded(dataset: str, plugins: tuple[str, ...]) -> Loaded[Dataset]:
@@ -145,7 +145,7 @@ def _keys(part: Examples) -> list[bytes]:
 
 @contextmanager
 def _unplugged() -> Iterator[None]:
-    """Let nothing look up a host or connect."""
+    """Refuse every host lookup and connection."""
 
     def refuse(*_: Any, **__: Any) -> Any:
         raise Violation("load asks for the network although its files are at hand")

@@ -1,7 +1,7 @@
-"""What every defense must satisfy, and what most do: each law is a function of a case that raises where it is broken.
+"""The laws of defenses and row stages: each is a function of a case that raises `Violation` if the case breaks it.
 
-A law on a continuous quantity speaks of clear cases: those in which a nudge of the updates hardly moves the step. Where
-a nudge turns the verdict, rounding may too.
+A law about a continuous quantity applies to clear cases only: those in which a nudge of the updates hardly moves the
+step. If a nudge changes the verdict, rounding may change it too.
 """
 
 from __future__ import annotations
@@ -16,28 +16,28 @@ from agrbench.conformance.cases import Case, Violation, require
 from agrbench.randomness import generator
 from agrbench.server.judge import Judge
 
-EXACT = 1e-5  # of the largest entry: far more than rounding makes of float64, far less than any mistake
+EXACT = 1e-5  # of the largest entry: far above the rounding of float64, far below any mistake
 NUDGE = 1e-8
-NEIGHBOURS = 32  # nudges that all give the same where nothing ties
-OUTCOMES = 256  # nudges of which one gives each outcome of a tie: some give an outcome once in 25 times
-LONG = 14  # rounds shown to a rule that remembers: the slowest of ours judges from the twelfth on
+NEIGHBOURS = 32  # nudges that must all agree for a case to be clear
+OUTCOMES = 256  # nudges that must reach every outcome of a tie: some outcomes occur once in 25 nudges
+LONG = 14  # rounds shown to a rule that remembers: our slowest rule judges from the twelfth on
 
 
 def shape(case: Case) -> None:
-    """Give one number a parameter, in the updates' dtype."""
+    """Return a step with one entry per parameter, in the updates' dtype."""
     step = case.step()
     if step.shape != case.updates[0].shape or step.dtype != case.updates.dtype:
         raise Violation(f"the step is {tuple(step.shape)} of {step.dtype}, the updates {_form(case.updates)}")
 
 
 def finite(case: Case) -> None:
-    """Give finite numbers, whatever of 1e-30 to 1e15 the updates hold, rows of zeros and equal rows among them."""
+    """Return a finite step for updates from 1e-30 to 1e15, rows of zeros and equal rows included."""
     if not case.step().isfinite().all():
         raise Violation(f"the step is {few(case.step())}")
 
 
 def length(case: Case) -> None:
-    """Give a step no longer than all updates, the server's own and the last step together."""
+    """Return a step no longer than the summed lengths of all updates, the server's update and the last step."""
     parts = [*case.updates.double(), case.root.double(), case.previous.double()]
     longest = sum(float(torch.linalg.vector_norm(part)) for part in parts)
     found = float(torch.linalg.vector_norm(case.step().double()))
@@ -46,7 +46,7 @@ def length(case: Case) -> None:
 
 
 def untouched(case: Case) -> None:
-    """Change nothing that it is given."""
+    """Leave every input unchanged."""
     parts = {"updates": case.updates, "root": case.root, "previous": case.previous, "sizes": case.sizes}
     before = {name: part.clone() for name, part in parts.items()}
     judge = case.judge()
@@ -58,14 +58,14 @@ def untouched(case: Case) -> None:
 
 
 def determinism(case: Case) -> None:
-    """Give the same bits twice."""
+    """Return a bit-identical step when run twice on the same input."""
     first, second = case.step(), case.step()
     if not torch.equal(first, second):
         raise Violation(f"the step is {few(first)}, and again {few(second)}")
 
 
 def permutation(case: Case, order: Sequence[int]) -> None:
-    """Give the same step in whatever order the clients stand."""
+    """Return the same step for every order of the clients."""
     step, other = case.step(), _ordered(case, order).step()
     if not close(step, other, case.scale):
         require(is_clear(case))
@@ -73,7 +73,7 @@ def permutation(case: Case, order: Sequence[int]) -> None:
 
 
 def ties(case: Case, order: Sequence[int]) -> None:
-    """Where clients tie exactly, give a step that a nudge may give: the pick lies in the tie set, in any order."""
+    """Break exact ties, in any order of the clients, only as some tiny change of the updates would break them."""
     other = _ordered(case, order).step()
     if close(case.step(), other, case.scale):
         return
@@ -86,7 +86,7 @@ def ties(case: Case, order: Sequence[int]) -> None:
 
 
 def scaling(case: Case, power: int) -> None:
-    """Give c times the step for c times all that it is shown, c from 1e-12 to 1e12."""
+    """Scale the step by c, 1e-12 to 1e12, when the updates, the server's update and the last step are scaled by c."""
     factor = 10.0**power
     scaled = case.but(updates=factor * case.updates, root=factor * case.root, previous=factor * case.previous)
     step, other = factor * case.step(), scaled.step()
@@ -98,7 +98,7 @@ def scaling(case: Case, power: int) -> None:
 
 
 def translation(case: Case, shift: Sequence[float]) -> None:
-    """Move with the updates when they, the server's own and the last step are all moved alike."""
+    """Shift the step by v when the updates, the server's update and the last step are all shifted by v."""
     by = torch.as_tensor(shift, dtype=case.updates.dtype)
     moved = case.but(updates=case.updates + by, root=case.root + by, previous=case.previous + by)
     step, other = case.step() + by, moved.step()
@@ -108,7 +108,7 @@ def translation(case: Case, shift: Sequence[float]) -> None:
 
 
 def unanimity(case: Case) -> None:
-    """Give what all clients send alike."""
+    """Return the common update when all clients send the same one."""
     agreed = case.but(updates=case.updates[:1].expand_as(case.updates).clone())
     if not close(agreed.step(), case.updates[0], agreed.scale):
         raise Violation(
@@ -117,7 +117,7 @@ def unanimity(case: Case) -> None:
 
 
 def hull(case: Case) -> None:
-    """Stay, coordinate by coordinate, between the smallest and the largest update."""
+    """Keep each coordinate of the step between the smallest and the largest value that the clients send there."""
     step, room = case.step(), EXACT * float(case.updates.abs().max())
     low, high = case.updates.amin(0) - room, case.updates.amax(0) + room
     outside = ((step < low) | (step > high)).nonzero().flatten().tolist()
@@ -127,14 +127,14 @@ def hull(case: Case) -> None:
 
 
 def amplified(case: Case) -> None:
-    """Give the same step amplified with patches of one entry, which show linear layers as they are."""
+    """Return the same step behind amp(kernel=1), whose patches of one entry show linear layers unchanged."""
     step, other = case.step(), case.but(stack=f"amp(kernel=1)+{case.stack}").step()
     if not close(step, other, case.scale):
         raise Violation(f"the step is {few(step)}, and {few(other)} after amp(kernel=1)")
 
 
 def memory(case: Case) -> None:
-    """Go on from a copy of its memory as it would have gone on: nothing is remembered elsewhere."""
+    """Continue from a copy of its memory exactly as from the original; keep no state elsewhere."""
     probe, judge = case.judge(), case.judge()
     _play(case, probe, 1, 3)
     rounds = LONG if any(probe.memories.values()) else 3
@@ -148,9 +148,9 @@ def memory(case: Case) -> None:
 
 
 def resists(case: Case) -> None:
-    """Come closer to the honest mean than plain averaging does, under a blatant attack by the last f clients.
+    """Come closer to the honest mean than plain averaging does, under a blatant attack by f clients.
 
-    A rule that remembers is shown 14 rounds, in which the clients move on.
+    A rule that remembers is shown 14 rounds, whose updates vary.
     """
     judge = case.judge()
     case.outcome(judge)
@@ -167,7 +167,7 @@ def resists(case: Case) -> None:
 
 
 def heard(case: Case) -> None:
-    """Give every client a share in some row."""
+    """Let every client contribute to at least one output row."""
     mute = (case.outcome().weights == 0).nonzero().flatten().tolist()
     if mute:
         require(case.updates.any(1).all())
@@ -175,7 +175,7 @@ def heard(case: Case) -> None:
 
 
 def agreement(case: Case, other: str) -> None:
-    """Give the same step as another rule."""
+    """Return the same step as another rule."""
     step, differs = case.step(), case.but(stack=other).step()
     if not close(step, differs, case.scale):
         require(is_clear(case) and is_clear(case.but(stack=other)))
@@ -183,7 +183,7 @@ def agreement(case: Case, other: str) -> None:
 
 
 def _play(case: Case, judge: Judge, first: int, last: int) -> list[Tensor]:
-    """Play rounds `first` to `last - 1`; the clients' updates go round among them."""
+    """Play rounds `first` to `last - 1`, rotating the updates among the clients and rescaling them."""
     return [
         case.but(updates=case.updates.roll(number, 1) * (1 + number % 3)).outcome(judge, number).step
         for number in range(first, last)
@@ -191,7 +191,7 @@ def _play(case: Case, judge: Judge, first: int, last: int) -> list[Tensor]:
 
 
 def _moved_on(case: Case, number: int) -> Tensor:
-    """Swap the honest clients' deviations from their mean, and let the others vary in strength."""
+    """Rotate the honest clients' deviations from their mean, and vary the strength of the others."""
     honest = len(case.updates) - case.byzantine
     mean = case.updates[:honest].mean(0)
     swapped = mean + (case.updates[:honest] - mean).roll(number - 1, 0)
@@ -209,13 +209,13 @@ def _nudged(case: Case, number: int) -> Case:
 
 
 def is_clear(case: Case) -> bool:
-    """Say whether nudges hardly move the step."""
+    """Return whether nudges hardly move the step."""
     step = case.step()
     return all(close(step, _nudged(case, number).step(), case.scale) for number in range(NEIGHBOURS))
 
 
 def close(one: Tensor, other: Tensor, scale: float) -> bool:
-    """Say whether two vectors differ by rounding only, at this scale."""
+    """Return whether two vectors differ only by rounding, at this scale."""
     return bool(((one - other).abs() <= EXACT * scale).all())
 
 
@@ -224,6 +224,6 @@ def _form(rows: Tensor) -> str:
 
 
 def few(values: Tensor) -> str:
-    """Write a few of the numbers."""
+    """Write the first few numbers."""
     shown = ", ".join(f"{value:.6g}" for value in values.flatten()[:8].tolist())
     return f"[{shown}{', ...' if values.numel() > 8 else ''}]"

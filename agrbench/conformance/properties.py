@@ -1,4 +1,4 @@
-"""Which properties a plugin of each kind has: a name, a function that raises where it is violated, inputs to try."""
+"""The properties of each kind of plugin: a name, a function that raises if it is violated, and inputs to try."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 from agrbench.conformance import attacks, coefficients, columns, datasets, laws, strategies
 from agrbench.conformance.strategies import Cases, Draws, Strategy
 
-FEW = 4  # clients of whom the nearest two do not tie for certain
+FEW = 4  # clients: of three, the nearest two always tie
 
 
 @dataclass(frozen=True)
 class Property:
-    """One property: `check(**inputs)` raises where it is violated, and the first line of its docstring says it.
+    """One property: `check(**inputs)` raises if it is violated, and the first line of its docstring states it.
 
-    `inputs(draws)` are the inputs to try, `None` where it does not apply; `share` of the examples are tried.
+    `inputs(draws)` returns the inputs to try, or `None` if it does not apply; `share` of the examples are tried.
     """
 
     name: str
@@ -26,12 +26,12 @@ class Property:
 
     @property
     def says(self) -> str:
-        """Say what it claims."""
+        """Return the property's statement."""
         return (self.check.__doc__ or "").partition("\n")[0].rstrip(".")
 
     @property
     def call(self) -> str:
-        """Name the function as a reader imports it."""
+        """Return the function's name as a reader imports it."""
         module = self.check.__module__.rpartition(".")[2]
         return f"{module}.{self.check.__name__}"
 
@@ -49,14 +49,14 @@ def _alone(of: Callable[[Draws], Cases | None]) -> Callable[[Draws], Strategy | 
 
 
 def _clear(draws: Draws) -> Cases:
-    """Draw cases in which nothing ties for certain: not the nearest two of three, not the cosines on a line."""
+    """Draw cases that contain no inevitable tie, such as the nearest two of three rows, or cosines on a line."""
     return draws.whole(20, strategies.LAYOUTS[1:], FEW)
 
 
 def _tied(draws: Draws) -> Cases:
-    """Draw cases in which much ties, of few clients in two columns, none of them 0, so that nudges reach all outcomes.
+    """Draw cases with many ties, small enough for nudges to reach all outcomes: few clients, two columns, no zeros.
 
-    A row of zeros has no direction, and every nudge gives it one.
+    A row of zeros has no direction, but every nudge of it has one.
     """
     cases = draws.smallest(FEW, FEW).whole(2, strategies.LAYOUTS[1:2], FEW)
     return cases.map(lambda case: case.but(updates=case.updates + 3))
@@ -113,4 +113,4 @@ DATASET = _table(
     )
 )  # fmt: skip
 ELSEWHERE = ("regrouped", "rehearsed")
-"""What may be waived and is no property: the grid asks for it."""
+"""What may be waived although it is no property: the planning of a grid reads it."""

@@ -23,7 +23,7 @@ def write(certificates: Sequence[Certificate], form: str) -> str:
 
 
 def as_data(certificate: Certificate) -> dict[str, Any]:
-    """Give a certificate as plain values."""
+    """Return a certificate as plain values."""
     subject = certificate.subject
     return {
         "kind": subject.kind,
@@ -44,7 +44,7 @@ def as_data(certificate: Certificate) -> dict[str, Any]:
 
 
 def difference(spec: str, other: str, found: Finding, form: str) -> str:
-    """Write on what two rules differ."""
+    """Write how two rules differ, if they do."""
     if form == "json":
         differs = found.verdict == "violated"
         data = {"spec": spec, "against": other, "differs": differs, "why": found.why or None,
@@ -84,7 +84,7 @@ def _github(certificate: Certificate) -> str:
 
 
 def sentence(measure: Measure) -> str:
-    """Say what was found of a coefficient, and what is proven."""
+    """State the coefficient that was found, and the bound that is proven."""
     where = f"{measure.stack}, {measure.clients} clients, {measure.byzantine} malicious"
     proven = "no bound is proven here"
     if measure.bound is not None:
@@ -95,7 +95,7 @@ def sentence(measure: Measure) -> str:
 
 
 def python(measure: Measure) -> str:
-    """Write the case of a coefficient as Python that prints it."""
+    """Write a coefficient's case as Python that prints the coefficient."""
     honest = "" if measure.honest is None else f", honest={list(measure.honest)}"
     return "\n".join([
         "from agrbench.conformance import Case, coefficients", "",

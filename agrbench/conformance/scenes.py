@@ -1,4 +1,4 @@
-"""One round as colluding clients see it, small enough to print: what the properties of attacks are tried on."""
+"""One round as colluding clients see it, small enough to print: the input on which laws of attacks are tested."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from agrbench.randomness import generator
 
 ROWS, CLASSES = 24, 3
 MOST = 5  # malicious clients
-APART = 4  # columns, in which whole numbers hardly add up to the same by chance
+APART = 4  # columns: sums of whole numbers hardly coincide in all of them by chance
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,8 +32,8 @@ class Scene:
     """An attack and what its clients see.
 
     `honest` are the honest updates, `clean` what the malicious clients would send if they were honest, and `poisoned`
-    what their poisoned data taught; `model` and `previous` are vectors (by default zeros). The server averages.
-    `images` says that the examples to poison are images and not tables; their values follow from `seed`.
+    what they learned from poisoned data; `model` and `previous` are vectors (by default zeros). The server averages.
+    `images` makes the examples to poison images instead of tables; `seed` determines their values.
     """
 
     attack: str
@@ -61,12 +61,12 @@ class Scene:
         return torch.as_tensor(value, dtype=getattr(torch, self.dtype))
 
     def but(self, **changes: Any) -> Scene:
-        """Change some of it."""
+        """Return a copy with these changes."""
         return replace(self, **changes)
 
     @property
     def loaded(self) -> Loaded[Attack]:
-        """Load the attack."""
+        """Return the attack, loaded."""
         return registry.of(self.plugins).attack(self.attack)
 
     @property
@@ -75,7 +75,7 @@ class Scene:
         return len(self.clean)
 
     def insider(self, memory: Memory, number: int = 1) -> Insider:
-        """Show it to the attack."""
+        """Return what the attack sees of the round."""
         return Insider(
             malicious=self.malicious,
             clients=self.malicious + len(self.honest),
@@ -93,7 +93,7 @@ class Scene:
         return torch.cat([self.honest, rows.to(self.honest)]).mean(0)
 
     def forge(self, memory: Memory | None = None, number: int = 1) -> Tensor:
-        """Ask for the rows that the malicious clients send: `(malicious, parameters)`."""
+        """Return the rows that the malicious clients send: `(malicious, parameters)`."""
         insider = self.insider({} if memory is None else memory, number)
         return forge(self.loaded, insider, self.honest.shape[1])
 
@@ -104,7 +104,7 @@ class Scene:
         return Examples(torch.rand(ROWS, *shape, generator=rng), torch.arange(ROWS) % CLASSES, CLASSES)
 
     def poison(self, shard: Examples) -> Examples:
-        """Ask for the poisoned examples."""
+        """Return the poisoned examples."""
         record = self.loaded.record
         if record.poison is None:
             return shard
@@ -113,18 +113,18 @@ class Scene:
 
 
 class Scenes:
-    """Strategies for the scenes of one attack."""
+    """Strategies that draw scenes of one attack."""
 
     def __init__(self, spec: str, plugins: tuple[str, ...]) -> None:
         self.spec, self.plugins = spec, plugins
         self.record = registry.of(plugins).attack(spec).record
 
     def whole(self) -> Any:
-        """Draw small whole numbers, of fewer malicious clients than honest ones."""
+        """Draw small whole numbers, with fewer malicious clients than honest ones."""
         return self._drawn(whole, LAYOUTS)
 
     def apart(self) -> Any:
-        """Draw updates that differ, and their means too, in some column: whole numbers at random from a seed."""
+        """Draw updates of random whole numbers, wide enough that they and their means differ in some column."""
         return self._drawn(
             lambda shape, largest: st.integers(0, 1 << 16).map(
                 lambda seed: np.random.default_rng(seed).integers(1, largest, size=shape).astype(float)

@@ -1,4 +1,4 @@
-"""Search for an input that violates a property, and make it small: Hypothesis, in the same way every time."""
+"""Search for an input that violates a property and shrink it, by Hypothesis, in the same way every time."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from agrbench.conformance.cases import Silent, literal
 from agrbench.conformance.strategies import Strategy
 
 PHASES = (Phase.generate, Phase.target, Phase.shrink)
-PATIENCE = 400  # inputs tried to make a counterexample smaller
+PATIENCE = 400  # inputs tried to shrink a counterexample
 
 
 @dataclass(frozen=True)
 class Counterexample:
-    """The smallest input found that violates a property, and how."""
+    """The smallest input found that violates a property, and how it does."""
 
     inputs: dict[str, Any]
     why: str
 
 
-@threads.using(1)  # inputs are tiny: a second one would only be waited for
+@threads.using(1)  # inputs are tiny: a second thread would only cause waiting
 def search(
     check: Callable[..., None], inputs: Strategy, examples: int, patience: int = PATIENCE
 ) -> Counterexample | None:
-    """Try a property on so many inputs; give the smallest that violates it, or `None`."""
+    """Try a property on `examples` inputs; return the smallest that violates it, or `None`."""
     found: list[Counterexample] = []
     tried = 0
 
@@ -44,10 +44,10 @@ def search(
         tried += bool(found)
         assume(tried <= patience)
         try:
-            check(**copy.deepcopy(drawn))  # which a plugin may spoil
+            check(**copy.deepcopy(drawn))  # a plugin may overwrite its inputs
         except Silent:
             assume(False)
-        except Exception as error:  # whatever a plugin raises is a violation, told in its own words
+        except Exception as error:  # any exception of a plugin is a violation, with its message as the reason
             found.append(Counterexample(drawn, str(error) or type(error).__name__))
             raise
 

@@ -1,4 +1,4 @@
-"""What the laws are tried on: small whole numbers where a law is exact, the whole range of floats where it is not."""
+"""Draw the cases on which laws are tested: small whole numbers, whose rounding is negligible, or extreme floats."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ LAYOUTS: tuple[Shapes, ...] = (*LINEAR, ((2, 1, 2, 2), (2,)))
 EXTREMES = [0.0, 1.0, -1.0, 1e15, -1e15, 1e-30, -1e-30, 3e-20, -2e-12, 7e-8, 1e-3, -40.0, 1e6, -3e10]
 STANDING = (11, 2)  # the smallest for which Bulyan is defined with two malicious rows
 SQUARE: Shapes = ((2, 2),)
-SIZES = 9  # numbers of clients that are tried: the smallest for which the stack is defined
+SIZES = 9  # how many numbers of clients are tried, from the smallest for which the stack is defined
 MOST = 65
 
 
 def legal(stack: Stack) -> list[tuple[int, int]]:
-    """List numbers of clients and bounds for which a stack is defined, the smallest numbers that have any."""
+    """List `(clients, bound)` for which a stack is defined, for the smallest numbers of clients that have any."""
     found: list[tuple[int, int]] = []
     for n in range(1, MOST):
         found += [(n, f) for f in range((n + 1) // 2) if is_defined(stack, n, f)]
@@ -37,7 +37,7 @@ def legal(stack: Stack) -> list[tuple[int, int]]:
 
 
 def bound(stack: Stack, n: int, f: int) -> tuple[float | None, str]:
-    """Give what is proven of a stack's robustness coefficient, and by whom."""
+    """Return the proven bound on a stack's robustness coefficient, `None` if there is none, and its sources."""
     rule = stack.defense.record
     proven = rule.bound(n, f) if rule.bound else None
     proofs = [rule.proof]
@@ -49,7 +49,7 @@ def bound(stack: Stack, n: int, f: int) -> tuple[float | None, str]:
 
 
 def is_defined(stack: Stack, n: int, f: int) -> bool:
-    """Say whether a stack is defined for so many clients and the bound."""
+    """Return whether a stack is defined for `n` clients and the bound `f`."""
     try:
         stack.check(n, f)
     except Inapplicable:
@@ -58,17 +58,17 @@ def is_defined(stack: Stack, n: int, f: int) -> bool:
 
 
 class Draws:
-    """Strategies for the cases of one stack."""
+    """Strategies that draw cases of one stack."""
 
     def __init__(self, spec: str, plugins: tuple[str, ...], pairs: list[tuple[int, int]]) -> None:
         self.spec, self.plugins, self.pairs = spec, plugins, pairs
 
     @classmethod
     def of(cls, spec: str, plugins: tuple[str, ...], *others: str) -> Draws:
-        """Draw where the stack and all others are defined.
+        """Draw numbers of clients and bounds for which the stack and all others are defined.
 
         Raises:
-            Inapplicable: that is nowhere, at least not for few clients.
+            Inapplicable: there are none, at least not for few clients.
         """
         stacks = [registry.of(plugins).stack(each) for each in (spec, *others)]
         pairs = [pair for pair in legal(stacks[0]) if all(is_defined(each, *pair) for each in stacks[1:])]
@@ -78,7 +78,7 @@ class Draws:
         return cls(spec, plugins, pairs)
 
     def smallest(self, sizes: int, least: int = 1) -> Draws:
-        """Draw the smallest numbers of clients only, from `least` on where there are such."""
+        """Draw only the `sizes` smallest numbers of clients, from `least` on if there are any."""
         every = sorted({n for n, _ in self.pairs})
         kept = [n for n in every if n >= least][:sizes] or every
         return Draws(self.spec, self.plugins, [(n, f) for n, f in self.pairs if n in kept])
@@ -87,7 +87,7 @@ class Draws:
         return Case(self.spec, rows, f, layout, seed=draw(st.integers(0, 3)), plugins=self.plugins, **more)
 
     def whole(self, largest: int = 20, layouts: Sequence[Shapes] = LAYOUTS, least: int = 1) -> Cases:
-        """Draw small whole numbers in float64, of at least so many clients where the stack is defined for them."""
+        """Draw small whole numbers in float64, for at least `least` clients if the stack is defined for that many."""
         pairs = [(n, f) for n, f in self.pairs if n >= least] or self.pairs
 
         @st.composite
@@ -100,7 +100,7 @@ class Draws:
         return case()
 
     def agreeing(self) -> Cases:
-        """Draw whole numbers where all clients agree on no coordinate, on the first, or on all."""
+        """Draw whole numbers such that all clients agree on no coordinate, on the first, or on all."""
 
         def agree(pair: tuple[Case, int]) -> Case:
             case, agreed = pair
@@ -111,7 +111,7 @@ class Draws:
         return st.tuples(self.whole(layouts=LAYOUTS[1:]), st.sampled_from([0, 1, 99])).map(agree)
 
     def standing(self) -> tuple[int, int] | None:
-        """Choose the numbers for which coefficients are measured: 11 clients, 2 of them malicious, if it may be."""
+        """Choose the numbers for which coefficients are measured: 11 clients, 2 of them malicious, if allowed."""
         pairs = [(n, f) for n, f in self.pairs if f]
         if not pairs:
             return None
@@ -122,18 +122,18 @@ class Draws:
         )
 
     def proven(self) -> Cases | None:
-        """Draw cases at which a coefficient is proven; `None` where there is no proof."""
+        """Draw cases for which a coefficient is proven; return `None` if there is no proof."""
         pair = self.standing()
         if pair is None or bound(registry.of(self.plugins).stack(self.spec), *pair)[0] is None:
             return None
         return self.at(*pair, SQUARE)
 
     def at(self, n: int, f: int, layout: Shapes) -> Cases:
-        """Draw whole numbers for so many clients."""
+        """Draw whole numbers for `n` clients and the bound `f`."""
         return whole((n, width(layout)), 3).map(lambda rows: Case(self.spec, rows, f, layout, plugins=self.plugins))
 
     def extreme(self) -> Cases:
-        """Draw entries from 1e-30 to 1e15 and zeros, in float32 or float64, rows of zeros and equal rows among them."""
+        """Draw zeros and entries from 1e-30 to 1e15 in float32 or float64, rows of zeros and equal rows included."""
 
         @st.composite
         def case(draw: st.DrawFn) -> Case:
@@ -147,7 +147,7 @@ class Draws:
         return case()
 
     def attacked(self) -> Cases | None:
-        """Draw honest updates that mostly agree, and last as many as may be malicious, far away in the same place."""
+        """Draw honest updates that mostly agree, followed by `f` equal malicious ones far away."""
         pairs = [(n, f) for n, f in self.pairs if f]
         pairs = [(n, f) for n, f in pairs if f > 1 and n > 2 * f] or pairs
 

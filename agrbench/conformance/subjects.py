@@ -1,4 +1,4 @@
-"""What is certified: a plugin or a stack, named by a spec or a plugin file. Nothing here imports torch."""
+"""Subjects of certificates: a plugin or a stack, named by a spec or a plugin file. This module imports no torch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from agrbench.plugins.source import exports, parse
 
 @dataclass(frozen=True)
 class Subject:
-    """A plugin, or a stack, that is certified; `plugins` are the files it may come from."""
+    """A plugin or a stack to be certified; `plugins` are the files it may come from."""
 
     kind: str
     spec: str
@@ -25,7 +25,7 @@ class Subject:
 
     @cached_property
     def records(self) -> list[Any]:
-        """Load the records of all parts."""
+        """Load the records of all its parts."""
         known = registry.of(self.plugins)
         if self.kind == "defense":
             stack = known.stack(self.spec)
@@ -34,7 +34,7 @@ class Subject:
 
 
 def subjects(named: str, plugins: tuple[str, ...] = ()) -> list[Subject]:
-    """Find what a spec or a plugin file names: one plugin, or one of each kind that has the name.
+    """Find what a spec or a plugin file names: one plugin, or one of each kind with that name.
 
     Raises:
         AgrbenchError: there is none, or the file cannot be read.
