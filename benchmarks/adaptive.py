@@ -2,9 +2,9 @@
 
     python benchmarks/adaptive.py
 
-One run a stack, unattacked, with the suite's settings; in three of its rounds both attacks forge their rows from the
-same updates, the stack answers on copies of its memory, and damage is the distance of its step from the honest mean.
-Prints a table and the number of stacks on which `adaptive` does at least as much damage in every one of the rounds.
+Each stack plays one unattacked run with the suite's settings. In three of its rounds both attacks forge rows from the
+same updates, and the stack responds on copies of its memory; damage is the distance of its step from the honest mean.
+Prints a table and the number of stacks on which `adaptive` does at least as much damage in all three rounds.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def damages(cell: Cell, registry: Registry) -> list[tuple[float, float]]:
-    """Play a run unattacked and measure both attacks in some of its rounds."""
+    """Play an unattacked run, and measure both attacks in some of its rounds."""
     run = Run(cell, registry)
     attacks = [registry.attack(name) for name in ATTACKS]
     for attack in attacks:

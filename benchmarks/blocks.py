@@ -1,8 +1,8 @@
-"""How many clients should step at once: milliseconds a client's step of the released schedule, beside a plain module's.
+"""How many clients should step at once? Milliseconds per client and step, released schedule, next to a plain module.
 
 python benchmarks/blocks.py [THREADS]
 
-Both sides take ten steps a repetition; the least and the first decile say what the machine can do while others use it.
+Both sides take ten steps per repetition. The least time and the first decile are robust to other load on the machine.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ EPOCHS, STEPS = 10, 400
 
 
 def main(threads: int) -> None:
-    """Print milliseconds a client's step by the number of clients that step at once."""
+    """Print milliseconds per client and step, by the number of clients that step at once."""
     torch.set_num_threads(threads)
     rng = torch.Generator().manual_seed(0)
     features = (torch.rand(ROWS, FEATURES, generator=rng) < 0.12).float()
     shard = Examples(features, torch.randint(CLASSES, (ROWS,), generator=rng), CLASSES)
     model = learner(mlp(*HIDDEN), (FEATURES,), CLASSES, rng)
-    local_training.BLOCK = 1 << 40  # all in one
+    local_training.BLOCK = 1 << 40  # all clients in one block
     rows = []
     for clients in (1, 2, 4, 16):
         trainer = Trainer(model, [shard] * clients, Schedule("adam", RATE, epochs=EPOCHS))
@@ -47,7 +47,7 @@ def main(threads: int) -> None:
 
 
 def plain(shard: Examples) -> Callable[[], None]:
-    """Give the steps of a module and its optimizer, as a textbook has them."""
+    """Return a function that takes textbook steps of a module with its optimizer."""
     module = mlp(*HIDDEN)((FEATURES,), CLASSES)
     optimizer = torch.optim.Adam(module.parameters(), RATE)
 
@@ -61,7 +61,7 @@ def plain(shard: Examples) -> Callable[[], None]:
 
 
 def milliseconds(work: Callable[[], object], steps: int) -> tuple[float, float, float]:
-    """Give the least, the first decile and the median of a step of one client, of which the work is so many."""
+    """Return the least, first decile and median milliseconds per client and step of `work`, which takes `steps`."""
     work()
     spent = []
     for _ in range(max(STEPS // steps, 20)):

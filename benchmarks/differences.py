@@ -1,9 +1,10 @@
-"""How often published code chooses otherwise than the rule's paper, on random updates without and with an attack.
+"""How often does published code deviate from the rule's paper, on random updates without and with an attack?
 
 python benchmarks/differences.py [DRAWS]
 
-Updates are standard normal; with attack the last fifth of them is forged by min_max. Steps differ that are a millionth
-of their length apart, choices that keep other rows. Wrong versions that no package offers are written out below.
+Updates are standard normal; with an attack, min_max forges the last fifth of them. Steps differ if they are more than a
+millionth of their length apart, choices if they keep different rows. Wrong versions that no package offers are written
+out below.
 """
 
 from __future__ import annotations
@@ -27,13 +28,13 @@ Array = NDArray[Any]
 Rule = Callable[[Array, int], Array]
 Measure = Callable[[Array, Array, Array], float]
 
-ROWS, FEW, WIDTH = 20, 10, 100  # few where subsets are enumerated
-MALICIOUS = 5  # one row in so many, which is also the server's bound
+ROWS, FEW, WIDTH = 20, 10, 100  # few if subsets are enumerated
+MALICIOUS = 5  # one row in this many is malicious; the server's bound is the same
 LAYERS = [(5, 10), (5, 10)]
 
 
 class Case(NamedTuple):
-    """One rule beside another; `rare` takes one draw in so many, `measure` says what else there is to tell."""
+    """One rule and another to compare; `rare` divides the number of draws, `measure` compares them further."""
 
     rule: str
     other: str
@@ -45,7 +46,7 @@ class Case(NamedTuple):
 
 
 def main(draws: int) -> None:
-    """Print what differs, in percent of the draws."""
+    """Print how often rules differ, in percent of the draws."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     np.random.seed(0)  # noqa: NPY002 - byzfl draws from the global state
@@ -75,12 +76,12 @@ def updates(rows: int, times: int, attacked: bool) -> list[Array]:
 
 @cache
 def answers(rule: Rule, rows: int, times: int, attacked: bool) -> list[Array]:
-    """Ask a rule about all of them, each a copy that it may spoil."""
+    """Apply a rule to copies of all draws, which it may overwrite."""
     return [rule(drawn.copy(), rows // MALICIOUS) for drawn in updates(rows, times, attacked)]
 
 
 def compared(case: Case, times: int, attacked: bool) -> tuple[float, float | None]:
-    """Give the percentage of draws in which the two differ, and the mean measure."""
+    """Return the percentage of draws in which the two differ, and the mean measure."""
     given = case.rows, times, attacked
     triples = list(zip(updates(*given), answers(case.ours, *given), answers(case.theirs, *given), strict=True))
     measured = None if case.measure is None else float(np.mean([case.measure(*triple) for triple in triples]))
@@ -94,7 +95,7 @@ def differ(ours: Array, theirs: Array) -> bool:
 
 
 def cases() -> list[Case]:
-    """List what is compared."""
+    """List the comparisons."""
     byzfl = peer()
     found = []
     for rule, theirs in (("krum", byzfl.Krum), ("multi_krum", byzfl.MultiKrum)):
@@ -142,24 +143,24 @@ def peer() -> Any:
 
 
 def of(rule: Callable[[int], Any], unit: float = 1.0) -> Rule:
-    """Ask a rule of byzfl, made for a bound, in a unit so many times as large."""
+    """Wrap a byzfl rule made for a bound; it sees rows divided by `unit`, and its result is multiplied back."""
     return lambda rows, f: rule(f)(rows / unit) * unit
 
 
 def on_tensors(rule: Callable[[int], Any]) -> Rule:
-    """Ask a rule of byzfl in float32."""
+    """Wrap a byzfl rule to see tensors instead of arrays."""
     return lambda rows, f: np.asarray(rule(f)(torch.from_numpy(rows)))
 
 
 @cache
 def step(spec: str) -> Rule:
-    """Ask ours for the step."""
+    """Wrap our rule to return its step."""
     return lambda rows, f: agrbench.aggregate(rows, spec, f, LAYERS)
 
 
 @cache
 def choice(spec: str) -> Rule:
-    """Ask ours who is kept."""
+    """Wrap our rule to return which rows it keeps."""
     return lambda rows, f: np.asarray(agrbench.weigh(rows, spec, f, LAYERS).weights) != 0
 
 
@@ -173,34 +174,34 @@ def last_kept(rows: Array, ours: Array, theirs: Array) -> float:
 
 
 def counting_itself(rule: str) -> Rule:
-    """Sum over one neighbour fewer, the row's own 0 being one of them: what a bound larger by one says."""
+    """Sum over one neighbour fewer, because the row's own 0 is counted: the same as a bound larger by one."""
     count = {"krum": "", "multi_krum": f"(m={ROWS - ROWS // MALICIOUS})"}[rule]
     return lambda rows, f: agrbench.aggregate(rows, rule + count, f + 1)
 
 
 def lowest(scores: Array, count: int) -> Array:
-    """Mark the lowest scores."""
+    """Mark the `count` lowest scores."""
     kept = np.zeros(len(scores), dtype=bool)
     kept[np.argsort(scores, kind="stable")[:count]] = True
     return kept
 
 
 def bulyan_at_once(rows: Array, f: int) -> Array:
-    """Take the `n - 2f` rows of the lowest Krum scores, not scored anew as rows leave."""
+    """Take the `n - 2f` rows of the lowest Krum scores, without rescoring as rows leave."""
     chosen = rows[choice(f"multi_krum(m={len(rows) - 2 * f})")(rows, f)]
     nearest = np.abs(chosen - np.median(chosen, axis=0)).argsort(axis=0, kind="stable")[: len(rows) - 4 * f]
     return np.asarray(np.take_along_axis(chosen, nearest, axis=0).mean(axis=0))
 
 
 def dnc_by_a_column(rows: Array, f: int) -> Array:
-    """Project on the first entries of all right singular vectors, which are a column of `Vh`, where a row is meant."""
+    """Project on a column of `Vh`, the first entries of all right singular vectors, although a row is meant."""
     centred = rows - rows.mean(axis=0)
     vh = torch.linalg.svd(torch.from_numpy(centred)).Vh.numpy()
     return lowest((centred @ vh[:, 0]) ** 2, len(rows) - f)
 
 
 def lasa_as_released(rows: Array) -> tuple[Array, Array]:
-    """Clip to the lower middle norm, keep who is strictly within one deviation, or all, and average what is sparse."""
+    """Clip to the lower middle norm, sparsify, and average rows strictly within one deviation, or all if none is."""
     norms = np.linalg.norm(rows, axis=1, keepdims=True)
     sparse = rows * np.minimum(1, np.sort(norms, axis=0)[(len(rows) - 1) // 2] / norms)
     least = np.sort(np.abs(sparse), axis=1)[:, [-int(WIDTH * (1 - 0.3))]]
@@ -216,7 +217,7 @@ def within(values: Array) -> Array:
 
 
 def signguard_as_released(rows: Array, f: int) -> Array:
-    """Scale features by their maximum, seed mean shift in bins, and leave out who lies in no cluster."""
+    """Scale features by their maximum, seed mean shift in bins, and leave out rows that belong to no cluster."""
     norms, signs = np.linalg.norm(rows, axis=1), np.sign(rows)
     shares = np.stack([(signs == sign).mean(axis=1) for sign in (1, 0, -1)], axis=1)
     features = shares / (shares.max(axis=0) + 1e-8)

@@ -1,8 +1,9 @@
-"""Twenty trials of the same code on other seeds: how often is the gate red for nothing? And how often on a regression?
+"""How often is the gate red in twenty trials of the same code on other seeds, and how often on a planted regression?
 
-`python benchmarks/gate_trials.py FOLDER [SEEDS]` computes a small grid with `2 * 20 * SEEDS` seeds (default 3) into
-FOLDER, as ordinary records, and splits them into twenty pairs of BASE and HEAD, `SEEDS` seeds a side, each seed once.
-Then a regression is planted, krum's records in the place of median's, and looked for on the same seeds.
+`python benchmarks/gate_trials.py FOLDER [SEEDS]` computes a small grid with `2 * 20 * SEEDS` seeds (SEEDS is 3 by
+default) into FOLDER, as ordinary records, and splits them into twenty pairs of BASE and HEAD with `SEEDS` seeds a side;
+each seed is used once. Then a regression is planted, by replacing median's records with krum's, and looked for on equal
+seeds.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ SETTINGS = {"clients": 20, "rounds": 20, "start": 10}
 DEFENSES = ("fedavg", "cosden", "krum", "median")
 ATTACKS = ("none", "ipm", "min_max", "scaling")
 PLANTED, FOR = "krum", "median"
-NUMBERS = (3, 5, 8, 12)  # of seeds on which the planted regression is looked for
+NUMBERS = (3, 5, 8, 12)  # how many seeds the planted regression is looked for on
 
 
 def main(folder: Path, each: int) -> None:
@@ -41,7 +42,7 @@ def main(folder: Path, each: int) -> None:
 
 
 def split(records: Iterable[Record], each: int, seeds: int) -> list[list[Record]]:
-    """Deal records out by seed, so many seeds a part."""
+    """Split records by seed, `each` seeds per part."""
     parts: list[list[Record]] = [[] for _ in range(seeds // each)]
     for record in records:
         place = record["cell"]["seed"] // each
@@ -58,7 +59,7 @@ def tell(what: str, pairs: Iterable[tuple[Sequence[Record], Sequence[Record]]]) 
 
 
 def planted(records: Sequence[Record]) -> list[Record]:
-    """Give one defense, in both forms, the records of another."""
+    """Replace one defense's records, in both forms, by another's."""
     theirs = {FOR: PLANTED, f"amp+{FOR}": f"amp+{PLANTED}"}
     found = []
     for name, other in theirs.items():

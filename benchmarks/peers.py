@@ -1,9 +1,9 @@
-"""How fast the rules are beside byzfl 0.0.11 and torch: 50 updates of a layer of 784 x 1024 in float32, 15 malicious.
+"""How fast are the rules compared with byzfl 0.0.11 and torch? 50 updates of a 784 x 1024 layer, float32, 15 malicious.
 
     python benchmarks/peers.py [THREADS] [REPETITIONS] [WORD]
 
-Both sides take turns in one process on the same updates, and each repetition gives one ratio of their times. Last come
-the machine's ceilings, measured in the same run. `WORD` leaves only the rows that hold it.
+Both sides take turns in one process on the same updates, and each repetition yields one ratio of their times. The last
+rows are the machine's ceilings, measured in the same run. `WORD` keeps only the rules whose name contains it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Call = Callable[[], object]
 
 
 class Pair(NamedTuple):
-    """What is measured beside what, and how many times as fast it is meant to be."""
+    """Two calls to compare, with their names, and how many times as fast ours should be."""
 
     ours: str
     theirs: str
@@ -47,7 +47,7 @@ def main(threads: int, repetitions: int, word: str) -> None:
 
 
 def rows(threads: int = 2, repetitions: int = 7, word: str = "") -> Iterator[tuple[str, str, str, str]]:
-    """Give a row for each pair, and the machine's ceilings."""
+    """Yield a row for each pair, then the machine's ceilings."""
     torch.set_num_threads(threads)
     rng = torch.Generator().manual_seed(0)
     updates = torch.randn(WIDTH, generator=rng) + torch.randn(CLIENTS, WIDTH, generator=rng)
@@ -67,7 +67,7 @@ def rows(threads: int = 2, repetitions: int = 7, word: str = "") -> Iterator[tup
 
 
 def pairs(updates: Tensor) -> list[Pair]:
-    """List what is measured."""
+    """List the pairs to measure."""
     byzfl = peer()
 
     def ours(spec: str) -> Call:
@@ -102,7 +102,7 @@ def pairs(updates: Tensor) -> list[Pair]:
 
 
 def compared(pair: Pair, repetitions: int) -> list[float]:
-    """Give milliseconds of both, and the ratio: medians, then its least and most."""
+    """Return the median milliseconds of both, then the median, smallest and largest ratio."""
     pair.run(), pair.beside()
     times = [(seconds(pair.run), seconds(pair.beside)) for _ in range(repetitions)]
     ratios = [theirs / ours for ours, theirs in times]
@@ -117,7 +117,7 @@ def seconds(call: Call) -> float:
 
 
 def ceilings(updates: Tensor) -> dict[str, float]:
-    """Measure what no kernel can beat: reading the updates, and multiplying large matrices."""
+    """Measure the limits of any kernel: reading the updates, and multiplying large matrices."""
     read = quickest(updates.sum, 10)
     return {
         "reading the updates once, ms": 1e3 * read,

@@ -1,8 +1,8 @@
-"""Measure all that docs/performance.md says, and write it: `python benchmarks/performance.py`.
+"""Measure everything in docs/performance.md, and write that page: `python benchmarks/performance.py`.
 
-Every script of this folder with a function `rows`, tests aside, gives rows `(what, measured, goal, remark)`, each in a
-process of its own, so that none finds the threads or the memory of another. Run it on a quiet
-machine: the page says how busy it was.
+Every script of this folder with a function `rows`, tests aside, yields rows `(what, measured, goal, remark)`. Each runs
+in a separate process, unaffected by another's threads and memory. Run this on a quiet machine: the page says how busy
+it was.
 """
 
 from __future__ import annotations
@@ -60,20 +60,20 @@ def main() -> None:
 
 
 def scripts() -> list[str]:
-    """Name the scripts that give rows."""
+    """List the names of the scripts that yield rows."""
     paths = sorted(path for path in HERE.glob("*.py") if not path.stem.startswith("test_"))
     return [path.stem for path in paths if "\ndef rows(" in path.read_text()]
 
 
 def measured(name: str) -> list[Row]:
-    """Measure a script's rows in a process of its own."""
+    """Measure a script's rows in a separate process."""
     print(f"{name} ...", file=sys.stderr, flush=True)
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(rows_of, name).result()
 
 
 def rows_of(name: str) -> list[Row]:
-    """Ask a script for its rows."""
+    """Return a script's rows."""
     module: Any = importlib.import_module(name)
     return list(module.rows())
 

@@ -1,9 +1,9 @@
-"""What the grid gains as a tree: the demo's cells run from beginning to end, beside the same cells as branches.
+"""What does sharing prefixes gain? The demo's cells run from beginning to end, next to the same cells as branches.
 
 python benchmarks/prefixes.py [STACKS [REPEATS]]
 
-Cell by cell, the two take turns in one process and one thread; of a cell's repeats the median counts. The range is that
-of the trunks: a defense under every attack of the demo, one seed.
+The ways take turns on each cell, in one process and one thread; the median of a cell's repeats counts. The range is
+over trunks: a trunk is a defense under every attack of the demo, with one seed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def main(stacks: int | None, repeats: int) -> None:
 
 
 def rows(stacks: int | None = None, repeats: int = 3) -> Iterator[tuple[str, str, str, str]]:
-    """Give the ratio of seconds, and what stops it: what would remain if all that is shared were taken off."""
+    """Yield the ratio of seconds, and its limits: the ratios if all shared work were free."""
     torch.set_num_threads(1)
     registry = Registry()
     (demo,) = suites.choose("demo", [], [], [], 1, {})
@@ -40,7 +40,7 @@ def rows(stacks: int | None = None, repeats: int = 3) -> Iterator[tuple[str, str
         trunks.setdefault(cell.trunk, []).append(cell)
     stems = list(trunks.values())[:stacks]
     cells = [cell for mine in stems for cell in mine]
-    simulate(cells[0], registry)  # what is loaded once
+    simulate(cells[0], registry)  # warm up: some things load only once
     dataset = registry.dataset(cells[0].dataset)
     prepared = prepare(cells[0], dataset, load(dataset))
     ways: dict[str, Callable[[Cell], dict[str, Any]]] = {
@@ -75,7 +75,7 @@ def rows(stacks: int | None = None, repeats: int = 3) -> Iterator[tuple[str, str
 
 
 def timed(run: Callable[[Cell], dict[str, Any]], cell: Cell) -> tuple[dict[str, Any], float]:
-    """Run a cell, and take the seconds."""
+    """Run a cell; return its result and the seconds it took."""
     began = time.perf_counter()
     return run(cell), time.perf_counter() - began
 

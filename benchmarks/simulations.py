@@ -1,9 +1,9 @@
-"""Whole simulations of LOCATION30, beside a plain PyTorch loop over clients and beside the machine's own limits.
+"""How fast are whole simulations of LOCATION30, next to a plain PyTorch loop over clients and the machine's limits?
 
 python benchmarks/simulations.py [THREADS [REPEATS]]
 
-The loop is what one writes first: a module and an optimizer a client, one client after the other, and for Fang's rule
-one evaluation a client. Both train the same clients, take turns, and end at the same accuracy.
+The loop is what one writes first: one module and one optimizer per client, one client after another, and one evaluation
+per client for Fang's rule. Both train the same clients, take turns, and reach the same accuracy.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from agrbench.threads import each, finish, using
 RELEASED = {"schedule": "adam(epochs=2,batches=5)", "model": "mlp(512,1024)"}
 PRODUCTS = ("aten::mm", "aten::bmm", "aten::addmm", "aten::baddbmm", "aten::addmv_", "aten::mv")
 ROUNDS, SIDE = 3, 2048
-CLIENTS = 8  # that a thread goes through: with their optimizer state more than a cache holds
+CLIENTS = 8  # per thread: with their optimizer state they exceed a cache
 
 Call = Callable[[], object]
 
 
 class Plain:
-    """A federation of modules and optimizers, one a client."""
+    """A federation with one module and one optimizer per client."""
 
     def __init__(self, data: Federation, cell: Cell, rate: float) -> None:
         self.data, self.schedule, self.fang = data, Schedule.of(cell, rate), cell.defense == "fang"
@@ -51,14 +51,14 @@ class Plain:
         self.optimizers = [optimizer(module.parameters(), self.schedule.rate) for module in self.modules]
 
     def round(self) -> None:
-        """Train client by client and step by the mean of those that are kept."""
+        """Train client by client, and step by the mean of the updates kept."""
         updates = torch.stack([self.train(client) for client in range(len(self.modules))])
         if self.fang:
             updates = updates[self.trusted(updates)]
         self.model = self.model + updates.mean(0)
 
     def train(self, client: int) -> Tensor:
-        """Train one client's module from the global model on."""
+        """Train one client's module from the global model, and return its update."""
         module, optimizer, shard = self.modules[client], self.optimizers[client], self.data.shards[client]
         vector_to_parameters(self.model.clone(), module.parameters())
         for _ in range(self.schedule.epochs):
@@ -70,7 +70,7 @@ class Plain:
 
     @torch.no_grad()
     def trusted(self, updates: Tensor) -> Tensor:
-        """Keep what is among the lowest losses and among the highest accuracies on the root set."""
+        """Return the rows among both the lowest losses and the highest accuracies on the root set."""
         losses, accuracies = zip(*(self.score(self.model + row, self.data.root) for row in updates), strict=True)
         low = set(torch.tensor(losses).argsort()[: self.keep].tolist())
         high = set(torch.tensor(accuracies).argsort(descending=True, stable=True)[: self.keep].tolist())
@@ -78,7 +78,7 @@ class Plain:
 
     @torch.no_grad()
     def score(self, model: Tensor, examples: Examples) -> tuple[float, float]:
-        """Measure one model."""
+        """Return a model's loss and accuracy."""
         vector_to_parameters(model, self.scratch.parameters())
         logits = self.scratch(examples.features)
         hits = (logits.argmax(1) == examples.labels).float().mean()
@@ -91,7 +91,7 @@ def main(threads: int, repeats: int) -> None:
 
 
 def rows(threads: int = 2, repeats: int = 5) -> Iterator[tuple[str, str, str, str]]:
-    """Give the ratio of seconds a round, beside what it would be if ours took no more than its kernels."""
+    """Yield the ratio of seconds per round, with what it would be if ours took no more time than its kernels."""
     torch.set_num_threads(threads)
     registry = Registry()
     best = fastest()
@@ -117,18 +117,18 @@ def rows(threads: int = 2, repeats: int = 5) -> Iterator[tuple[str, str, str, st
 
 
 def turns(sides: list[Callable[[], None]], repeats: int) -> list[list[float]]:
-    """Let sides take turns; give each one's seconds a round."""
+    """Let the sides take turns; return each one's seconds per round."""
     spent: list[list[float]] = [[] for _ in sides]
     for _ in range(repeats + 1):
         for side, mine in zip(sides, spent, strict=True):
             began = time.perf_counter()
             side()
             mine.append((time.perf_counter() - began) / ROUNDS)
-    return [mine[1:] for mine in spent]  # the first allocates
+    return [mine[1:] for mine in spent]  # the first repeat allocates
 
 
 def harness(run: Run) -> None:
-    """Play rounds, and measure."""
+    """Play rounds of a run, and measure its model."""
     for number in range(run.played + 1, run.played + ROUNDS + 1):
         run.round(number)
     run.played += ROUNDS
@@ -136,14 +136,14 @@ def harness(run: Run) -> None:
 
 
 def loop(plain: Plain) -> None:
-    """Play rounds, and measure."""
+    """Play rounds of the plain loop, and measure its model."""
     for _ in range(ROUNDS):
         plain.round()
     plain.score(plain.model, plain.data.test)
 
 
 def limits(cell: Cell, prepared: Prepared, best: float, threads: int, theirs: float) -> str:
-    """Say how many times as fast as the loop's seconds a round can be of which nothing but its kernels takes time."""
+    """Describe how many times as fast as the loop a round could be if nothing but its kernels took time."""
     data, learner = prepared
     schedule = Schedule.of(cell, 1.0)
     weights, first = learner.layout.parameters, learner.layout.layers[0].size
@@ -167,7 +167,7 @@ def limits(cell: Cell, prepared: Prepared, best: float, threads: int, theirs: fl
 
 
 def one_client(rows: int, shapes: list[tuple[int, int]]) -> tuple[list[Call], list[Call]]:
-    """Give the products of a client's step, forward and backward, and its step of Adam, on memory of its own."""
+    """Return the products of a client's step, forward and backward, and its Adam step, on separate memory."""
     sizes = [above * below for above, below in shapes]
     parameter, gradient = torch.rand(sum(sizes), requires_grad=True), torch.rand(sum(sizes))
     pieces = zip(torch.split(parameter.detach(), sizes), torch.split(gradient, sizes), shapes, strict=True)
@@ -185,7 +185,7 @@ def one_client(rows: int, shapes: list[tuple[int, int]]) -> tuple[list[Call], li
 
 
 def side_by_side(rows: int, shapes: list[tuple[int, int]], threads: int, steps: int) -> float:
-    """Give the seconds of a step where each thread goes through clients, and takes so many steps with each."""
+    """Return the seconds per step if each thread takes one client after another, and `steps` steps with each."""
     clients = [[call for part in one_client(rows, shapes) for call in part] for _ in range(CLIENTS * threads)]
 
     def work(calls: list[Call]) -> None:
@@ -201,7 +201,7 @@ def side_by_side(rows: int, shapes: list[tuple[int, int]], threads: int, steps: 
 
 
 def quickest(call: Call, times: int = 100) -> float:
-    """Give the seconds of a call, the first decile of many."""
+    """Return the seconds of a call: the first decile of `times` calls."""
     spent = []
     for _ in range(times):
         began = time.perf_counter()
@@ -211,13 +211,13 @@ def quickest(call: Call, times: int = 100) -> float:
 
 
 def fastest() -> float:
-    """Give the operations a second of a large product."""
+    """Return the operations per second of a large product."""
     left, right, out = (torch.rand(SIDE, SIDE) for _ in range(3))
     return 2 * SIDE**3 / quickest(partial(torch.mm, left, right, out=out), 10)
 
 
 def shares(registry: Registry, threads: int) -> tuple[str, str, str, str]:
-    """Measure how much of a full-batch simulation with its evaluations matrix products take, and how fast they are."""
+    """Measure the share and the speed of matrix products in a full-batch simulation, evaluations included."""
     cell = Cell("location30", "fedavg", "none", rounds=10**6, threads=threads)
     run = Run(cell, registry)
     run.play(10)

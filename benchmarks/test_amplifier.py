@@ -1,4 +1,4 @@
-"""Time the kernels of a round, in groups whose ratios mean something: `pytest benchmarks --benchmark-enable`."""
+"""Time the kernels of a round, in groups with meaningful ratios: `pytest benchmarks --benchmark-enable`."""
 
 from __future__ import annotations
 

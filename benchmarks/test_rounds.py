@@ -1,4 +1,4 @@
-"""Time every stack of `agrbench bench`, a group a size: `pytest benchmarks/test_rounds.py --benchmark-enable`."""
+"""Time the stacks of `agrbench bench`, one group per size: `pytest benchmarks/test_rounds.py --benchmark-enable`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from agrbench.threads import using
 
 REGISTRY = Registry()
 SIZES = sizes((20, 50), (25_000, 250_000), 0.2)
-SLOW = ("fedinv", "signguard", "smea")  # `agrbench bench` has them
+SLOW = ("fedinv", "signguard", "smea")  # timed by `agrbench bench` only
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""How much memory a round of 1,000 clients takes: 600-1024-100 (that of Purchase100), amp+cosden, nobody attacks.
+"""How much memory does a round of 1,000 clients take? 600-1024-100 (Purchase100's model), amp+cosden, unattacked.
 
 python benchmarks/thousand.py [CLIENTS]
 """
@@ -15,7 +15,7 @@ from agrbench import machine
 
 GOAL = 8  # GiB
 DATA = "synthetic(shape=(600,),classes=100,rows={rows},test=1000)"
-SHARD = 80  # examples a client
+SHARD = 80  # examples per client
 ROOT = 2000  # more than any default root set
 
 
@@ -25,7 +25,7 @@ def main(clients: int) -> None:
 
 
 def rows(clients: int = 1000) -> Iterator[tuple[str, str, str, str]]:
-    """Simulate one round, and give the peak of the whole process beside what the updates themselves take."""
+    """Simulate one round; yield the peak memory of the whole process, and the size of the updates alone."""
     cell = agrbench.Cell(
         DATA.format(rows=clients * SHARD + ROOT), "amp+cosden", "none", clients=clients, rounds=1, model="mlp(1024)",
         threads=machine.cores(),

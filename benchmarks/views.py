@@ -1,12 +1,13 @@
-"""What a pooled view shows of an attack, and what its controls show.
+"""What does a pooled view show of an attack, and what do its controls show?
 
     python benchmarks/views.py digits
     python benchmarks/views.py location30 --clients 50
 
-In rounds 10, 20 and 30 of an unattacked, undefended run each attack forges its rows from the round's updates, and every
-view of all rows is compared by cosines: honest clients with each other, honest with malicious ones, and how often, of
-an honest and a malicious client, CosDen prefers the honest one: by the sum of its cosines to the nearest `n // 2 + 1`,
-itself included (50: the view tells nothing apart, 0: it prefers the malicious). Means over the rounds, one seed.
+In rounds 10, 20 and 30 of an unattacked, undefended run, each attack forges its rows from the round's updates. Every
+view of all rows is described by three numbers: the mean cosine of honest clients with each other, that of honest with
+malicious clients, and how often CosDen prefers the honest one of an honest and a malicious client (50 %: the view does
+not separate them, 0 %: it prefers the malicious). CosDen's score is the sum of a row's cosines to its nearest
+`n // 2 + 1` rows, itself included. Printed are means over the rounds, with one seed.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def main(dataset: str, clients: int) -> None:
 
 
 def attacked(run: Run) -> Iterator[Tensor]:
-    """Play rounds unattacked, and give what would have been sent in some of them."""
+    """Play unattacked rounds, and yield the updates that an attack would send in some of them."""
     for number in range(1, max(ROUNDS) + 1):
         if number in ROUNDS:
             updates = run.clean.train(run.state.model).clone()
@@ -61,7 +62,7 @@ def attacked(run: Run) -> Iterator[Tensor]:
 
 
 def compared(view: Tensor, malicious: Tensor) -> list[float]:
-    """Give two mean cosines, and the share of pairs of an honest and a malicious client that prefer the honest one."""
+    """Return two mean cosines, and the share of pairs of an honest and a malicious client won by the honest one."""
     cosines = Geometry(lambda: view).cosines
     bad = torch.zeros(len(view), dtype=torch.bool).index_fill(0, malicious, True)
     scores = cosines.topk(len(view) // 2 + 1).values.sum(1)
