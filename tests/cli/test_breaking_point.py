@@ -17,7 +17,6 @@ from agrbench.simulation import suites
 from tests.helpers.commands import agrbench, interrupt, invoke
 from tests.helpers.records import stored
 
-
 SMALL = ("--clients", "6", "--seeds", "1", "--jobs", "1")
 WHOLE = ("-D", "digits", "-d", "median", "-a", "gaussian", "-a", "zero", *SMALL, "--rounds", "20", "--start", "10")
 
