@@ -13,7 +13,7 @@ import torch
 from agrbench.cells import Cell
 from agrbench.errors import Inapplicable, PluginError
 from agrbench.plugins.registry import Registry
-from agrbench.results.record import REPEATED
+from agrbench.results.record import FIELDS
 from agrbench.server.judge import Outcome
 from agrbench.simulation.log import Log
 from agrbench.simulation.prefixes import Tree
@@ -46,7 +46,7 @@ def cell(defense: str, attack: str, **settings: Any) -> Cell:
 
 def simulated(record: dict[str, Any]) -> dict[str, Any]:
     """Keep what must repeat bit for bit."""
-    return {name: record[name] for name in REPEATED if name in record}
+    return {name: record[name] for name, field in FIELDS.items() if field.repeats and name in record}
 
 
 @pytest.mark.parametrize(
@@ -143,10 +143,22 @@ def test_an_attack_that_writes_into_what_it_is_shown_reaches_no_other_cell(tmp_p
     rude = plugins.attack(
         tmp_path,
         "rude",
-        "def spoil(examples):\n    examples.features.zero_()\n    examples.labels.zero_()\n    return examples\n\n\n"
-        "def forge(insider):\n    insider.model.zero_()\n    insider.previous.zero_()\n    insider.honest.zero_()\n"
-        "    return insider.poisoned\n\n\n"
-        "attack = Attack(poison=lambda shard, rng, attacker: spoil(shard), forge=forge, trigger=spoil)",
+        """
+        def spoil(examples):
+            examples.features.zero_()
+            examples.labels.zero_()
+            return examples
+
+
+        def forge(insider):
+            insider.model.zero_()
+            insider.previous.zero_()
+            insider.honest.zero_()
+            return insider.poisoned
+
+
+        attack = Attack(poison=lambda shard, rng, attacker: spoil(shard), forge=forge, trigger=spoil)
+        """,
     )
     registry = Registry([rude])
     tree = Tree(registry)
@@ -176,12 +188,21 @@ def test_what_other_branches_wait_for_is_not_in_a_cell_s_peak_of_memory(tmp_path
     hoard = plugins.write(
         tmp_path,
         "hoard",
-        '"""Keep 200 MB."""\nimport torch\nfrom agrbench.plugins import Defense\n\n\n'
-        "def hoard(round):\n"
-        '    """Average."""\n'
-        "    if 'kept' not in round.memory:\n        round.memory['kept'] = torch.ones(50_000_000)\n"
-        "    return torch.ones(len(round.view)).bool()\n\n\n"
-        "defense = Defense(hoard)\n",
+        '''
+        """Keep 200 MB."""
+        import torch
+        from agrbench.plugins import Defense
+
+
+        def hoard(round):
+            """Average."""
+            if 'kept' not in round.memory:
+                round.memory['kept'] = torch.ones(50_000_000)
+            return torch.ones(len(round.view)).bool()
+
+
+        defense = Defense(hoard)
+        ''',
     )
     tree = Tree(Registry([hoard]))
     first, second = (tree.simulate(cell("hoard", each, clients=4, rounds=10))["peak_bytes"] for each in ("none", "ipm"))
