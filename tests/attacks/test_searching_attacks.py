@@ -22,7 +22,7 @@ from agrbench.randomness import generator
 from agrbench.results.record import curves
 from agrbench.results.store import Store
 from agrbench.simulation.grid import plan
-from tests.helpers import oracles
+from tests.helpers import oracles, plugins
 from tests.helpers import oracles_attacks as slow
 from tests.helpers.forging import forge
 from tests.helpers.oracles import Array, Shapes
@@ -470,15 +470,22 @@ def test_adaptive_without_an_evaluation_is_refused(evaluations: int) -> None:
 
 @pytest.mark.parametrize("stack", ["centered_clipping", "foolsgold", "bucketing+median", "nnm+fldetector", "flame"])
 def test_a_stack_is_not_changed_by_being_asked(stack: str, tmp_path: Path) -> None:
-    file = tmp_path / "ask_often.py"
-    file.write_text(
-        '"""Search through the stack, and behave."""\n'
-        "from agrbench.attacks.adaptive import adaptive\n"
-        "from agrbench.plugins import Attack\n\n\n"
-        "def forge(insider):\n"
-        "    assert adaptive(insider, evaluations=3).shape == insider.clean.shape\n"
-        "    return insider.clean\n\n\n"
-        "attack = Attack(forge=forge, rehearses=True)\n"
+    file = plugins.write(
+        tmp_path,
+        "ask_often",
+        '''
+        """Search through the stack, and behave."""
+        from agrbench.attacks.adaptive import adaptive
+        from agrbench.plugins import Attack
+
+
+        def forge(insider):
+            assert adaptive(insider, evaluations=3).shape == insider.clean.shape
+            return insider.clean
+
+
+        attack = Attack(forge=forge, rehearses=True)
+        ''',
     )
     settings: dict[str, Any] = {"clients": 10, "malicious": 2, "rounds": 14, "start": 10}
     asked, calm = (agrbench.run(Cell("digits", stack, attack, **settings), (file,)) for attack in ("ask_often", "none"))

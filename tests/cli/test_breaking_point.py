@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from agrbench.cells import Cell
 from agrbench.cli import main
 from agrbench.simulation import suites
+from tests.helpers import plugins
 from tests.helpers.commands import agrbench, interrupt, invoke
 from tests.helpers.records import stored
 
@@ -129,13 +130,21 @@ def test_the_records_serve_tables_and_grids(whole: Whole) -> None:
 
 
 def test_a_failed_run_leaves_its_row_unknown_with_the_reason_and_exit_code_1(tmp_path: Path) -> None:
-    path = tmp_path / "boom.py"
-    path.write_text(
-        '"""An attack that fails."""\nfrom agrbench.plugins import Attack\n\n\n'
-        "def boom(insider):\n"
-        '    """Fail."""\n'
-        '    raise RuntimeError("the fuse is wet")\n\n\n'
-        "attack = Attack(forge=boom)\n"
+    path = plugins.write(
+        tmp_path,
+        "boom",
+        '''
+        """An attack that fails."""
+        from agrbench.plugins import Attack
+
+
+        def boom(insider):
+            """Fail."""
+            raise RuntimeError("the fuse is wet")
+
+
+        attack = Attack(forge=boom)
+        ''',
     )
     # Of four clients Krum tolerates none that is malicious, so that no attack is asked for.
     done = agrbench("breaking-point", "--plugin", path, "-D", "digits", "-d", "krum", "-a", "boom", "--clients", "4",

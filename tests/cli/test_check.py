@@ -64,11 +64,17 @@ def test_command_refuses_in_one_sentence(words: list[str], said: str, tmp_path: 
 
 
 def test_dataset_that_misses_one_of_several_files_that_may_serve_is_refused_and_not_judged(tmp_path: Path) -> None:
-    path = tmp_path / "own.py"
-    path.write_text(
-        '"""Own."""\nfrom agrbench.errors import DataError\nfrom agrbench.plugins import Dataset, Source\n'
-        "def load():\n    raise DataError('neither a.bin nor b.bin is at hand')\n"
-        "dataset = Dataset(load, model='mlp(4)', rate=0.1, root_size=4, source=Source('here'))\n"
+    path = plugins.write(
+        tmp_path,
+        "own",
+        '''
+        """Own."""
+        from agrbench.errors import DataError
+        from agrbench.plugins import Dataset, Source
+        def load():
+            raise DataError('neither a.bin nor b.bin is at hand')
+        dataset = Dataset(load, model='mlp(4)', rate=0.1, root_size=4, source=Source('here'))
+        ''',
     )
     done = CliRunner().invoke(main, ["check", str(path)])
     assert done.exit_code == 2
@@ -77,10 +83,14 @@ def test_dataset_that_misses_one_of_several_files_that_may_serve_is_refused_and_
 
 
 def test_unknown_waiver_is_refused_with_the_nearest_property(tmp_path: Path) -> None:
-    path = tmp_path / "own.py"
-    path.write_text(
-        '"""Own."""\nfrom agrbench.plugins import Defense\n'
-        "defense = Defense(lambda round: round.norms * 0 + 1, waives={'scalling': 'why'})\n"
+    path = plugins.write(
+        tmp_path,
+        "own",
+        '''
+        """Own."""
+        from agrbench.plugins import Defense
+        defense = Defense(lambda round: round.norms * 0 + 1, waives={'scalling': 'why'})
+        ''',
     )
     with pytest.raises(AgrbenchError, match="'scalling', which is no property; did you mean scaling"):
         claims(path)

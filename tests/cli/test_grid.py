@@ -117,13 +117,22 @@ def test_a_fault_anywhere_in_a_plugin_names_its_file(tmp_path: Path, body: str, 
 
 
 def test_a_stage_whose_view_is_not_finite_is_named(tmp_path: Path) -> None:
-    mine = tmp_path / "mine.py"
-    mine.write_text(
-        '"""Spoil the view."""\nfrom agrbench.plugins import Stage\nfrom agrbench.plugins.contract import Columns\n\n\n'
-        "def mine(layout, rng, restore):\n"
-        '    """Multiply by NaN."""\n'
-        '    return Columns(lambda rows, out=None: rows * float("nan"), None, layout)\n\n\n'
-        "stage = Stage(columns=mine)\n"
+    mine = plugins.write(
+        tmp_path,
+        "mine",
+        '''
+        """Spoil the view."""
+        from agrbench.plugins import Stage
+        from agrbench.plugins.contract import Columns
+
+
+        def mine(layout, rng, restore):
+            """Multiply by NaN."""
+            return Columns(lambda rows, out=None: rows * float("nan"), None, layout)
+
+
+        stage = Stage(columns=mine)
+        ''',
     )
     done = agrbench("grid", "--plugin", mine, "-d", "mine+krum", "-a", "none", *SMALL, cwd=tmp_path, ok=1)
     assert f"{mine}: view raised ValueError: the view must be finite" in done.stderr
@@ -133,10 +142,14 @@ def test_a_ten_line_defense_gets_an_amplified_form_and_a_row(tmp_path: Path) -> 
     mine = plugins.defense(
         tmp_path,
         "closest",
-        "def closest(round):\n"
-        '    """Keep the row nearest to all others."""\n'
-        "    return torch.nn.functional.one_hot(round.geometry.distances.sum(1).argmin(), len(round.view)).bool()\n\n\n"
-        "defense = Defense(closest, family='distance')",
+        '''
+        def closest(round):
+            """Keep the row nearest to all others."""
+            return torch.nn.functional.one_hot(round.geometry.distances.sum(1).argmin(), len(round.view)).bool()
+
+
+        defense = Defense(closest, family='distance')
+        ''',
     )
     shown = agrbench("grid", "--plugin", mine, "-d", "closest", "-a", "label_flip", *SMALL, cwd=tmp_path).stdout
     assert "closest" in shown

@@ -7,6 +7,7 @@ from pathlib import Path
 from click.testing import CliRunner
 
 from agrbench.cli import main
+from tests.helpers import plugins
 
 
 def test_the_command_prints_every_rate_and_marks_the_best() -> None:
@@ -39,18 +40,21 @@ def test_a_schedule_that_names_a_rate_is_refused() -> None:
 
 
 def test_what_was_tried_is_printed_when_a_later_rate_fails(tmp_path: Path) -> None:
-    path = tmp_path / "frail.py"
-    path.write_text(
-        "from agrbench.datasets import digits\n"
-        "from agrbench.clients.models import mlp\n"
-        "from agrbench.plugins import Dataset, Source\n"
-        "built = []\n"
-        "def model(shape, classes):\n"
-        "    built.append(shape)\n"
-        "    if len(built) > 1:\n"
-        "        raise RuntimeError('broken')\n"
-        "    return mlp(8)(shape, classes)\n"
-        "dataset = Dataset(digits.load, model=model, rate=0.5, root_size=100, source=Source('CC BY 4.0'))\n"
+    path = plugins.write(
+        tmp_path,
+        "frail",
+        """
+        from agrbench.datasets import digits
+        from agrbench.clients.models import mlp
+        from agrbench.plugins import Dataset, Source
+        built = []
+        def model(shape, classes):
+            built.append(shape)
+            if len(built) > 1:
+                raise RuntimeError('broken')
+            return mlp(8)(shape, classes)
+        dataset = Dataset(digits.load, model=model, rate=0.5, root_size=100, source=Source('CC BY 4.0'))
+        """,
     )
     words = [
         "tune",

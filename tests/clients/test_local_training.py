@@ -24,6 +24,7 @@ from agrbench.plugins.registry import Registry
 from agrbench.randomness import generator
 from agrbench.simulation.run import Run
 from agrbench.threads import using
+from tests.helpers import plugins
 
 SGD = Schedule("sgd", 0.3)
 ADAM = Schedule("adam", 0.01, epochs=2, batches=3)
@@ -455,11 +456,20 @@ def test_asking_what_the_server_would_do_changes_nothing(tmp_path: Path, schedul
     """The server's root update has an optimizer state, too, and an attacker may ask as often as it likes."""
     models = []
     for times in (0, 3):
-        path = tmp_path / f"asks_{times}.py"
-        path.write_text(
-            '"""Ask, and send the clean update reversed."""\nfrom agrbench.plugins import Attack\n\n'
-            f"def forge(insider):\n    for _ in range({times}):\n        insider.respond(insider.clean)\n"
-            "    return -insider.clean\n\nattack = Attack(forge=forge)\n"
+        path = plugins.write(
+            tmp_path,
+            f"asks_{times}",
+            f'''
+            """Ask, and send the clean update reversed."""
+            from agrbench.plugins import Attack
+
+            def forge(insider):
+                for _ in range({times}):
+                    insider.respond(insider.clean)
+                return -insider.clean
+
+            attack = Attack(forge=forge)
+            ''',
         )
         cell = Cell("digits", "fltrust", path.stem, clients=4, malicious=1, rounds=20, start=10, schedule=schedule)
         run = Run(cell, Registry([path]))
@@ -491,10 +501,16 @@ def test_poisoned_training_does_not_reach_an_honest_client_s_optimizer(
     tmp_path: Path, schedule: str, poisoned: str
 ) -> None:
     """Where nothing moves the model, honest clients learn the same under an attack as without one."""
-    path = tmp_path / "still.py"
-    path.write_text(
-        '"""Take nothing from anybody."""\nimport torch\nfrom agrbench.plugins import Defense\n\n'
-        "defense = Defense(lambda round: torch.zeros(len(round.view)), amplifier=None)\n"
+    path = plugins.write(
+        tmp_path,
+        "still",
+        '''
+        """Take nothing from anybody."""
+        import torch
+        from agrbench.plugins import Defense
+
+        defense = Defense(lambda round: torch.zeros(len(round.view)), amplifier=None)
+        ''',
     )
     for seed in range(4):  # the first client is malicious in some of them
         learned = []

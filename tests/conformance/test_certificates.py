@@ -142,10 +142,14 @@ def test_faulty_attack_is_found(broken: str, tmp_path: Path) -> None:
 
 
 def test_attack_that_poisons_labels_beyond_the_classes_is_found(tmp_path: Path) -> None:
-    path = tmp_path / "own.py"
-    path.write_text(
-        '"""Own."""\nfrom agrbench.plugins import Attack\n'
-        "attack = Attack(poison=lambda shard, rng, attacker: shard._replace(labels=shard.labels + 1))\n"
+    path = plugins.write(
+        tmp_path,
+        "own",
+        '''
+        """Own."""
+        from agrbench.plugins import Attack
+        attack = Attack(poison=lambda shard, rng, attacker: shard._replace(labels=shard.labels + 1))
+        ''',
     )
     failed = [str(claim) for claim in claims(path) if claim.refute(10)]
     assert failed == ["poisons"]
@@ -170,18 +174,26 @@ BROKEN_DATA = {
 
 @pytest.mark.parametrize("broken", BROKEN_DATA)
 def test_faulty_dataset_is_found(broken: str, tmp_path: Path) -> None:
-    path = tmp_path / "own.py"
-    path.write_text(
-        '"""Own."""\nimport socket as network\nimport torch\nfrom agrbench.data.examples import Examples\n'
-        "from agrbench.plugins import Dataset, Source\n"
-        "x, y = torch.rand(40, 3, generator=torch.Generator().manual_seed(0)), torch.arange(40) % 2\n"
-        "z = Examples(torch.rand(9, 3, generator=torch.Generator().manual_seed(1)), y[:9], 2)\n"
-        "def made(train, test=z, socket=False, model='mlp(4)', root=4):\n"
-        "    if socket:\n        network.create_connection(('localhost', 9))\n"
-        "    return train, test\n"
-        f"def load():\n    return made({BROKEN_DATA[broken]})\n"
-        f"dataset = Dataset(load, model='mlp(4)', rate=0.1, root_size={40 if broken == 'trains' else 4}, "
-        "source=Source('mine'))\n"
+    size = 40 if broken == "trains" else 4
+    path = plugins.write(
+        tmp_path,
+        "own",
+        f'''
+        """Own."""
+        import socket as network
+        import torch
+        from agrbench.data.examples import Examples
+        from agrbench.plugins import Dataset, Source
+        x, y = torch.rand(40, 3, generator=torch.Generator().manual_seed(0)), torch.arange(40) % 2
+        z = Examples(torch.rand(9, 3, generator=torch.Generator().manual_seed(1)), y[:9], 2)
+        def made(train, test=z, socket=False, model='mlp(4)', root=4):
+            if socket:
+                network.create_connection(('localhost', 9))
+            return train, test
+        def load():
+            return made({BROKEN_DATA[broken]})
+        dataset = Dataset(load, model='mlp(4)', rate=0.1, root_size={size}, source=Source('mine'))
+        ''',
     )
     found = {str(claim) for claim in claims(path) if claim.refute()}
     assert broken in found

@@ -20,13 +20,13 @@ from agrbench.plugins import Attack
 def write(folder: Path, name: str, text: str) -> Path:
     """Write a plugin file; its text may be indented like the test that holds it."""
     path = folder / f"{name}.py"
-    path.write_text(dedent(text), encoding="utf-8")
+    path.write_text(dedent(text).lstrip("\n"), encoding="utf-8")
     return path
 
 
 def defense(folder: Path, name: str, body: str) -> Path:
     """Write a plugin file that imports torch and `Defense` and then says `body`."""
-    return write(folder, name, f"{DEFENSE}{dedent(body)}\n")
+    return write(folder, name, f"{DEFENSE}{dedent(body).strip()}\n")
 
 
 def rule(folder: Path, name: str, body: str) -> Path:
@@ -36,7 +36,7 @@ def rule(folder: Path, name: str, body: str) -> Path:
 
 def attack(folder: Path, name: str, body: str) -> Path:
     """Write a plugin file that imports `Attack` and then says `body`."""
-    return write(folder, name, f"{ATTACK}{dedent(body)}\n")
+    return write(folder, name, f"{ATTACK}{dedent(body).strip()}\n")
 
 
 def faulty(name: str, folder: Path) -> str:

@@ -23,6 +23,7 @@ from agrbench.results.leaderboard import publish
 from agrbench.results.record import Record, failed, skipped
 from agrbench.results.store import Store, collect, place, read, write_packed
 from agrbench.simulation import suites
+from tests.helpers import plugins
 from tests.helpers.project import ROOT
 from tests.helpers.records import fill, finished
 
@@ -145,8 +146,15 @@ def test_what_is_incomplete_is_named_with_its_reason_and_not_ranked(mine: Path, 
 
 
 def test_a_plugin_of_an_author_counts_where_its_file_is_given(mine: Path, board: Path) -> None:
-    file = mine.parent / "nearest.py"
-    file.write_text("from agrbench.defenses import fedavg\n\ndefense = fedavg.defense\n")
+    file = plugins.write(
+        mine.parent,
+        "nearest",
+        """
+        from agrbench.defenses import fedavg
+
+        defense = fedavg.defense
+        """,
+    )
     registry = Registry([file])
     fill(mine, [made("nearest", attack, registry=registry) for attack in ATTACKS])
     refused = published(mine, board)

@@ -29,8 +29,12 @@ def evil(folder: Path, rows: str) -> Path:
     return plugins.write(
         folder,
         "evil",
-        f'"""Send rows that no honest client sends."""\nfrom agrbench.plugins import Attack\n\n'
-        f"attack = Attack(forge=lambda insider: {rows})\n",
+        f'''
+        """Send rows that no honest client sends."""
+        from agrbench.plugins import Attack
+
+        attack = Attack(forge=lambda insider: {rows})
+        ''',
     )
 
 
@@ -117,8 +121,13 @@ def test_a_rule_that_is_no_longer_defined_takes_empty_steps(tmp_path: Path) -> N
     rule = plugins.write(
         tmp_path,
         "needs_ten",
-        '"""Need ten rows."""\nimport torch\nfrom agrbench.plugins import Defense\n\n'
-        "defense = Defense(lambda round: torch.ones(len(round.view)), requires=lambda n, f: n >= 10)\n",
+        '''
+        """Need ten rows."""
+        import torch
+        from agrbench.plugins import Defense
+
+        defense = Defense(lambda round: torch.ones(len(round.view)), requires=lambda n, f: n >= 10)
+        ''',
     )
     record = run("needs_ten", "evil", (rule, evil(tmp_path, "insider.clean * float('nan')")))
     assert record["empty_steps"] == 11
@@ -130,13 +139,21 @@ def test_excluded_clients_are_heard_no_more(tmp_path: Path) -> None:
     rule = plugins.write(
         tmp_path,
         "banish",
-        '"""Ban the first row that is left."""\nimport torch\nfrom agrbench.plugins import Defense\n'
-        "from agrbench.plugins.contract import Verdict\n\n\n"
-        "def banish(round):\n"
-        '    """Count the rows."""\n'
-        "    round.memory.setdefault('rows', []).append(round.clients)\n"
-        "    return Verdict(torch.ones(len(round.view)) / len(round.view), exclude=round.clients[:1])\n\n\n"
-        "defense = Defense(banish)\n",
+        '''
+        """Ban the first row that is left."""
+        import torch
+        from agrbench.plugins import Defense
+        from agrbench.plugins.contract import Verdict
+
+
+        def banish(round):
+            """Count the rows."""
+            round.memory.setdefault('rows', []).append(round.clients)
+            return Verdict(torch.ones(len(round.view)) / len(round.view), exclude=round.clients[:1])
+
+
+        defense = Defense(banish)
+        ''',
     )
     simulated = Run(Cell("digits", "banish", "none", **SMALL), Registry([rule]))
     for number in (1, 2, 3):
@@ -225,12 +242,19 @@ def test_adaptive_attacks_see_what_the_whole_stack_would_do(tmp_path: Path) -> N
     curious = plugins.write(
         tmp_path,
         "curious",
-        '"""Ask the stack before every round and send the honest update."""\nfrom agrbench.plugins import Attack\n\n\n'
-        "def forge(insider):\n"
-        '    """Keep the answer to the rows that will be sent."""\n'
-        "    insider.memory.setdefault('steps', []).append(insider.respond(insider.clean))\n"
-        "    return insider.clean\n\n\n"
-        "attack = Attack(forge=forge)\n",
+        '''
+        """Ask the stack before every round and send the honest update."""
+        from agrbench.plugins import Attack
+
+
+        def forge(insider):
+            """Keep the answer to the rows that will be sent."""
+            insider.memory.setdefault('steps', []).append(insider.respond(insider.clean))
+            return insider.clean
+
+
+        attack = Attack(forge=forge)
+        ''',
     )
     simulated = Run(Cell("digits", "amp+nnm+krum", "curious", **SMALL), Registry([curious]))
     for number in (10, 11):
@@ -271,12 +295,20 @@ def test_a_convolutional_model_runs_through_every_kind_of_stack(tmp_path: Path, 
     conv = plugins.write(
         tmp_path,
         "conv",
-        '"""Digits for a small convolutional network."""\nfrom torch import nn\n'
-        "from agrbench.datasets.digits import load\nfrom agrbench.plugins import Dataset, Source\n\n\n"
-        "def model(shape, classes):\n"
-        '    """Build one convolution and one linear layer."""\n'
-        "    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, classes))\n\n\n"
-        'dataset = Dataset(load, model=model, rate=0.5, root_size=50, source=Source("CC BY 4.0"))\n',
+        '''
+        """Digits for a small convolutional network."""
+        from torch import nn
+        from agrbench.datasets.digits import load
+        from agrbench.plugins import Dataset, Source
+
+
+        def model(shape, classes):
+            """Build one convolution and one linear layer."""
+            return nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, classes))
+
+
+        dataset = Dataset(load, model=model, rate=0.5, root_size=50, source=Source("CC BY 4.0"))
+        ''',
     )
     record = agrbench.run(Cell("conv", defense, "scaling", **{**SMALL, "rounds": 60, "start": 50}), plugins=(conv,))
     assert record["accuracy"][0] < 0.3

@@ -16,18 +16,22 @@ from agrbench.simulation import tuning
 from agrbench.simulation.preparation import load, prepare
 from agrbench.simulation.run import simulate
 from agrbench.simulation.tuning import Trial, best, held_out, tune
+from tests.helpers import plugins
 
 
 def dataset(folder: Path, name: str, test: str) -> Registry:
     """Write a dataset that is digits but for its test set."""
-    path = folder / f"{name}.py"
-    path.write_text(
-        "from agrbench.datasets import digits\n"
-        "from agrbench.plugins import Dataset, Source\n"
-        "def load():\n"
-        "    train, test = digits.load()\n"
-        f"    return train, {test}\n"
-        'dataset = Dataset(load, model="mlp(16)", rate=0.5, root_size=100, source=Source("CC BY 4.0"))\n'
+    path = plugins.write(
+        folder,
+        name,
+        f"""
+        from agrbench.datasets import digits
+        from agrbench.plugins import Dataset, Source
+        def load():
+            train, test = digits.load()
+            return train, {test}
+        dataset = Dataset(load, model="mlp(16)", rate=0.5, root_size=100, source=Source("CC BY 4.0"))
+        """,
     )
     return Registry([path])
 
