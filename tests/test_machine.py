@@ -19,7 +19,7 @@ FAULTS = """
 import resource, sys
 from agrbench import machine
 if sys.argv[1] == "large":
-    memory.use_large_pages()
+    machine.use_large_pages()
 import torch
 torch.ones(25_000_000)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

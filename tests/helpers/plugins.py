@@ -10,6 +10,15 @@ import torch
 from agrbench.plugins import Defense
 
 '''
+RULE = """
+import torch
+from agrbench.plugins import Defense
+
+def rule(round, *, power: float = 1.0, count: int | None = None):
+    return torch.full((len(round.view),), power)
+
+defense = Defense(rule)
+"""
 ATTACK = '''"""An attack under test."""
 import os
 from agrbench.plugins import Attack

@@ -43,7 +43,7 @@ def made(defense: str, attack: str, seed: int, **change: Any) -> Record:
         "environment": {"agrbench": "0.1.0", "threads": 1, "device": "cpu"},
     }
     accuracy = [0.1, (ten - lost) / 100, (twenty - lost) / 100]
-    return finished(cell(defense, attack, seed), accuracy, **(mine | change))
+    return finished(cell(defense, attack, seed), accuracy, **mine) | change
 
 
 def everything(seeds: Iterable[int] = SEEDS) -> list[Record]:

@@ -22,20 +22,11 @@ from hypothesis import strategies as st
 from agrbench.errors import AgrbenchError, PluginError, SpecError
 from agrbench.plugins import contract
 from agrbench.plugins.registry import Registry
+from tests.helpers.plugins import RULE
 from tests.helpers.project import ROOT
 
 SHIPPED = Registry()
 FOLDERS = {"attack": "attacks", "defense": "defenses", "stage": "defenses", "dataset": "datasets"}
-
-RULE = """
-import torch
-from agrbench.plugins import Defense
-
-def rule(round, *, power: float = 1.0, count: int | None = None):
-    return torch.full((len(round.view),), power)
-
-defense = Defense(rule)
-"""
 
 
 def write(folder: Path, name: str, text: str) -> Path:

@@ -7,24 +7,9 @@ from pathlib import Path
 import pytest
 
 from agrbench.plugins.registry import Registry
+from tests.helpers.plugins import RULE, write
 
 SHIPPED = Registry()
-
-RULE = """
-import torch
-from agrbench.plugins import Defense
-
-def rule(round, *, power: float = 1.0, count: int | None = None):
-    return torch.full((len(round.view),), power)
-
-defense = Defense(rule)
-"""
-
-
-def write(folder: Path, name: str, text: str) -> Path:
-    path = folder / name
-    path.write_text(text, encoding="utf-8")
-    return path
 
 
 DOCUMENTED = '''"""A rule under test."""
@@ -45,7 +30,7 @@ defense = Defense(weigh)
 
 
 def digest_of(tmp_path: Path, text: str) -> str:
-    return Registry([write(tmp_path, "mine.py", text)]).digest("defense", "mine")
+    return Registry([write(tmp_path, "mine", text)]).digest("defense", "mine")
 
 
 @pytest.mark.parametrize(
@@ -96,10 +81,10 @@ def test_a_digest_is_the_same_on_every_machine_and_version_of_python(tmp_path: P
 
 def test_a_digest_changes_only_for_specs_that_name_the_file(tmp_path: Path) -> None:
     specs = ["mine", "mine(power=2.0)", "amp+mine", "krum", "amp+krum", "fedavg"]
-    path = write(tmp_path, "mine.py", RULE)
+    path = write(tmp_path, "mine", RULE)
     registry = Registry([path])
     before = {spec: registry.digest("defense", spec) for spec in specs}
-    write(tmp_path, "mine.py", RULE + "changed = True\n")
+    write(tmp_path, "mine", RULE + "changed = True\n")
     registry = Registry([path])
     after = {spec: registry.digest("defense", spec) for spec in specs}
     assert {spec for spec in specs if before[spec] != after[spec]} == {"mine", "mine(power=2.0)", "amp+mine"}

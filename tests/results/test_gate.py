@@ -45,7 +45,7 @@ def made(defense: str, attack: str, seed: int, change: float = 0.0, **fields: An
         "time": {"server_s": 0.001, "round_s": 0.5, "alone": True},
     }
     cell = Cell("digits", defense, attack, seed, rounds=20)
-    return finished(cell, [0.1, level / 100, level / 100], **(mine | fields))
+    return finished(cell, [0.1, level / 100, level / 100], **mine) | fields
 
 
 def everything(
