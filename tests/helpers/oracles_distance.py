@@ -28,9 +28,11 @@ def least(scores: dict[int, float], slack: float = TIE) -> list[int]:
 
 def krum_scores(view: Array, f: int, neighbours: str = "paper", power: int = 2) -> list[float]:
     """The sum of powers of distances to the nearest others: `n - f - 2` of them as published, one more in byzfl."""
-    n, table = len(view), distances(view)
+    n = len(view)
     count = {"paper": n - f - 2, "byzfl": n - f - 1}[neighbours]
-    return [math.fsum(sorted(float(table[i, j]) ** power for j in range(n) if j != i)[:count]) for i in range(n)]
+    # Squares are raised to half the power: those of whole numbers are exact, so ties are ties.
+    squares = [[math.fsum((float(x) - float(y)) ** 2 for x, y in zip(a, b, strict=True)) for b in view] for a in view]
+    return [math.fsum(sorted(squares[i][j] ** (power / 2) for j in range(n) if j != i)[:count]) for i in range(n)]
 
 
 def remaining_scores(table: Array, remaining: Sequence[int], f: int) -> dict[int, float]:
