@@ -1,4 +1,4 @@
-"""What a defense costs: ratios of counted work, fits of planted times, memory of known size, and what is left out."""
+"""Costs measured: ratios of counted work, memory of known size, and what is left out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command line as a person meets it: what it prints where, exit codes, resuming, staleness, broken plugins."""
+"""`agrbench grid` as a person meets it: output, exit codes, resuming, stale records, broken plugins."""
 
 from __future__ import annotations
 

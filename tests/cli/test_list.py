@@ -1,4 +1,4 @@
-"""What `agrbench list --long` says of each plugin, read from its source text."""
+"""`agrbench list`: every plugin, and what `--long` says of each, read from its source text."""
 
 from __future__ import annotations
 

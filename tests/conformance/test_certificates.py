@@ -1,4 +1,4 @@
-"""The certificate: every shipped plugin passes, planted faults do not, and what is printed shows them when run."""
+"""Certificates: every shipped plugin passes, planted faults do not, and the code printed for a fault shows it."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""The variants of AgrAmplifier's released code, and of weighing by examples, each against an oracle of its own."""
+"""Rules of AgrAmplifier's released code, and weighing by examples, each against an oracle of its own."""
 
 import math
 from collections.abc import Callable, Sequence

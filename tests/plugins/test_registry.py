@@ -1,4 +1,4 @@
-"""The registry: every plugin under its file's name, known by its source alone, refused with the fix in the sentence."""
+"""The registry: every plugin under its file's name, and refused with the fix in the sentence."""
 
 from __future__ import annotations
 

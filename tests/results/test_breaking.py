@@ -1,4 +1,4 @@
-"""Breaking points: the bisection for any truth, what breaks, what is run, and the command as a person meets it."""
+"""Breaking points: the bisection for any truth, what breaks, which runs are needed, and the rows of the table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The gate: a regression turns it red and is named, chance does not, and nothing is lost on the way."""
+"""The gate: a regression turns it red and is named, chance does not, and every record is accounted for."""
 
 from __future__ import annotations
 

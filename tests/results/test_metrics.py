@@ -1,4 +1,4 @@
-"""The metrics: sums that come out exactly, statistics that agree with an independent computation."""
+"""The metrics: sums that come out exactly, and groups of records that can be compared."""
 
 from __future__ import annotations
 

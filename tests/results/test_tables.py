@@ -1,4 +1,4 @@
-"""Tables: numbers worked by hand, the same in every format; and one record described for a person."""
+"""Tables: numbers worked out by hand, the same in every format."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The kernels of a round against slow loops: ranks, blocks, near rows, rows not made, threads."""
+"""Weights combined with updates, by client, by rank and by column, against slow loops."""
 
 from __future__ import annotations
 
