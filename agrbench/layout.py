@@ -18,13 +18,15 @@ class Layer:
     """One layer's stretch of the flat vector: its weights, then its bias if it has one.
 
     Folded, it is a `rows` x `columns` matrix: `d_in` rows (and one more for the bias) and `d_out` columns. `transposed`
-    means that the weights are stored with the output dimension first, as torch does.
+    means that the weights are stored with the output dimension first, as torch does. `positions` counts the positions
+    of a kernel that are stored last, as transposed convolutions store them: `(d_in, d_out, positions)`.
     """
 
     rows: int
     columns: int
     bias: bool = False
     transposed: bool = False
+    positions: int = 1
 
     @property
     def size(self) -> int:
@@ -33,10 +35,11 @@ class Layer:
 
     def fold(self) -> Tensor:
         """Return where each folded entry is stored: `(rows, columns)` offsets from the layer's start."""
-        if not self.transposed:
-            return torch.arange(self.size).view(self.rows, self.columns)
         weights = (self.rows - self.bias) * self.columns
-        folded = torch.arange(weights).view(self.columns, -1).T
+        if self.transposed:
+            folded = torch.arange(weights).view(self.columns, -1).T
+        else:
+            folded = torch.arange(weights).view(-1, self.columns, self.positions).mT.reshape(-1, self.columns)
         return torch.cat([folded, torch.arange(weights, self.size).view(-1, self.columns)])
 
 
@@ -48,18 +51,21 @@ class Layout:
 
     @classmethod
     def of(cls, module: nn.Module) -> Layout:
-        """Read the layout of a torch module, whose flat vector is its `parameters()` in order.
+        """Read the layout of a torch module, whose flat vector is its trained parameters in order (see `trained`).
 
-        A weight of two or more dimensions is `(d_out, ...)`, as linear layers and convolutions store it, and a `bias`
-        right after it is its bias. Any other parameter of one dimension is a separate layer.
+        A weight of two or more dimensions is `(d_out, ...)`, as linear layers and convolutions store it, or `(d_in,
+        d_out, ...)` in a transposed convolution, and a `bias` right after it is its bias. Any other parameter of one
+        dimension, or of none, is a separate layer.
         """
         layers: list[Layer] = []
         weight_of = ""
-        for name, parameter in module.named_parameters():
+        for name, parameter in trained(module).items():
             owner, _, kind = name.rpartition(".")
             shape = tuple(parameter.shape)
             if kind == "bias" and weight_of == f"{owner}.weight" and shape == (layers[-1].columns,):
-                layers[-1] = Layer(layers[-1].rows + 1, shape[0], bias=True, transposed=True)
+                layers[-1] = replace(layers[-1], rows=layers[-1].rows + 1, bias=True)
+            elif len(shape) >= 2 and isinstance(module.get_submodule(owner), nn.modules.conv._ConvTransposeNd):
+                layers.append(Layer(shape[0] * prod(shape[2:]), shape[1], positions=prod(shape[2:])))
             elif len(shape) >= 2:
                 layers.append(Layer(prod(shape[1:]), shape[0], transposed=True))
             else:
@@ -121,7 +127,7 @@ class Layout:
     @cached_property
     def folded(self) -> Tensor | None:
         """Return the flat vector's indices in folded order, `(parameters,)`; `None` if that is the stored order."""
-        if not any(layer.transposed for layer in self.layers):
+        if not any(layer.transposed or layer.positions > 1 for layer in self.layers):
             return None
         return torch.cat([at + layer.fold().flatten() for at, layer in zip(self.starts, self.layers, strict=True)])
 
@@ -130,3 +136,8 @@ class Layout:
         """Map each coordinate to its layer: `(parameters,)`."""
         sizes = torch.tensor([layer.size for layer in self.layers])
         return torch.repeat_interleave(torch.arange(len(self.layers)), sizes)
+
+
+def trained(module: nn.Module) -> dict[str, nn.Parameter]:
+    """Return the parameters that training changes, by name: not frozen and not empty, tied ones once."""
+    return {name: each for name, each in module.named_parameters() if each.requires_grad and each.numel()}

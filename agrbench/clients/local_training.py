@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -15,6 +15,7 @@ from agrbench.cells import Cell
 from agrbench.clients.learner import Learner
 from agrbench.clients.optimizers import OPTIMIZERS
 from agrbench.data.examples import Batch, Examples, batch
+from agrbench.errors import AgrbenchError
 
 # Bytes of models, gradients and optimizer state of the clients that step at once: what fits in cache. A large model is
 # a block of one client, whose plain products are faster than batched products of one. Applying Adam stripe by stripe,
@@ -62,6 +63,9 @@ class Schedule:
         return OPTIMIZERS[self.optimizer].slots(**self.options)
 
 
+Draw = Callable[[int, int], int]
+
+
 class Block(NamedTuple):
     """Clients adjacent in memory that take the same number of steps."""
 
@@ -72,13 +76,18 @@ class Block(NamedTuple):
 class Trainer:
     """Some clients that train round after round, each on its own data with its own optimizer state.
 
-    `updates` `(clients, parameters)` holds their latest updates; every round reuses the buffer.
+    `updates` `(clients, parameters)` holds their latest updates, and `buffers` `(clients, buffers)` what their models
+    then keep besides, such as running means; every round reuses both. `draw(number, client)` is a client's seed in a
+    round, for models that draw random numbers in training.
     """
 
-    def __init__(self, learner: Learner, shards: Sequence[Examples], schedule: Schedule) -> None:
-        self.learner, self.schedule = learner, schedule
+    def __init__(
+        self, learner: Learner, shards: Sequence[Examples], schedule: Schedule, draw: Draw = lambda number, client: 0
+    ) -> None:
+        self.learner, self.schedule, self.draw = learner, schedule, draw
         like, device = learner.initial, shards[0].features.device
         self.updates = torch.empty(len(shards), len(like), dtype=like.dtype, device=device)
+        self.buffers = self.updates.new_empty(len(shards), len(learner.buffers))
         self.state = {slot: torch.zeros_like(self.updates) for slot in schedule.slots}
         self.state["steps"] = torch.zeros(len(shards))  # on the CPU: every round reads it
         each = self.updates.element_size() * len(like) * (2 + len(schedule.slots))
@@ -88,16 +97,22 @@ class Trainer:
             for clients, parts in _blocks(shards, schedule.batches, most)
         )
 
-    def train(self, start: Tensor) -> Tensor:
-        """Train from one model `(parameters,)`, or one per client `(clients, parameters)`, and return `updates`."""
+    def train(self, start: Tensor, number: int = 0, buffers: Tensor | None = None) -> Tensor:
+        """Train from one model `(parameters,)`, or one per client `(clients, parameters)`, and return `updates`.
+
+        `number` is the round's; `buffers` are the model's, `(buffers,)` or one per client, by default the initial ones.
+        """
+        self.buffers[:] = self.learner.buffers.to(self.buffers) if buffers is None else buffers
+        seeds = [self.draw(number, client) for client in range(len(self.updates))] if self.learner.random else []
         if self.schedule.is_one_step and start.ndim == 1:
             for block in self.blocks:
-                out = self.updates[block.clients]
-                self.learner.gradients(start, out, -self.schedule.rate)(block.batches[0])
+                out, mine = self.updates[block.clients], self.buffers[block.clients]
+                differentiate = self.learner.gradients(start, out, -self.schedule.rate, mine)
+                differentiate(block.batches[0], seeds[block.clients])
             return self.updates
 
         def work(block: Block) -> None:
-            self._train(block, start if start.ndim == 1 else start[block.clients], self.updates[block.clients])
+            self._train(block, start if start.ndim == 1 else start[block.clients], seeds[block.clients])
 
         # Blocks run side by side, one thread each: a client's products are too small to split among threads, and the
         # results do not depend on the number of threads.
@@ -119,19 +134,20 @@ class Trainer:
     def rehearse(self) -> Trainer:
         """Return a trainer that trains identically and writes into no state or buffer of this one."""
         other = self.branch()
-        other.updates = torch.empty_like(self.updates)
+        other.updates, other.buffers = torch.empty_like(self.updates), torch.empty_like(self.buffers)
         return other
 
-    def _train(self, block: Block, start: Tensor, local: Tensor) -> None:
-        """Take a block's steps from `start`, and write the difference of the models to `start` into `local`."""
+    def _train(self, block: Block, start: Tensor, seeds: Sequence[int]) -> None:
+        """Take a block's steps from `start`, and write how far the models moved into `updates`."""
+        local, buffers = self.updates[block.clients], self.buffers[block.clients]
         models = torch.empty_like(local).copy_(start)  # a new buffer starts at a cache line; rows of `updates` may not
         gradients = torch.empty_like(local)
         state = {name: kept[block.clients] for name, kept in self.state.items()}
-        schedule, differentiate = self.schedule, self.learner.gradients(models, gradients)
+        schedule, differentiate = self.schedule, self.learner.gradients(models, gradients, buffers=buffers)
         step = OPTIMIZERS[schedule.optimizer].step(models, gradients, state, schedule.rate, **schedule.options)
-        for _ in range(schedule.epochs):
-            for part in block.batches:
-                differentiate(part)
+        for turn in range(schedule.epochs):
+            for place, part in enumerate(block.batches):
+                differentiate(part, [seed + turn * len(block.batches) + place for seed in seeds])
                 step()
         state["steps"] += schedule.epochs * len(block.batches)
         torch.sub(models, start, out=local)
@@ -162,3 +178,24 @@ def _cut(shards: Sequence[Examples], batches: int) -> list[list[Examples]]:
         return [list(shards)]
     rows = [torch.arange(len(shard.labels), device=shard.labels.device).tensor_split(batches) for shard in shards]
     return [[shard.take(mine[place]) for shard, mine in zip(shards, rows, strict=True)] for place in range(batches)]
+
+
+def check_smallest_batch(learner: Learner, shards: Sequence[Examples], schedule: Schedule) -> None:
+    """Refuse batches of one row for a model that cannot train on one, such as one with BatchNorm.
+
+    Raises:
+        AgrbenchError: there is such a batch; the message says what to write instead.
+    """
+    fewest = min(shards, key=lambda shard: len(shard.labels) // min(len(shard.labels), schedule.batches))
+    rows = len(fewest.labels)
+    if rows // min(rows, schedule.batches) > 1:
+        return
+    start = learner.initial.to(fewest.features.device)
+    one = learner.prepared(batch([fewest.take(torch.tensor([0], device=start.device))]))
+    try:
+        learner.gradients(start, start.new_empty(1, len(start)))(one, [0])
+    except Exception as error:
+        raise AgrbenchError(
+            f"the model cannot train on a batch of one row ({error}), and a client with {rows} rows in "
+            f"{min(rows, schedule.batches)} batches has one; write fewer batches or --clients, or --partition iid"
+        ) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import random
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,13 +11,15 @@ from functools import lru_cache
 from typing import Any
 from unittest import mock
 
+import numpy as np
 import torch
 
-from agrbench.clients.learner import learner
+from agrbench.clients.learner import Learner, fitted, learner
 from agrbench.clients.models import named
+from agrbench.clients.modules import Functional
 from agrbench.conformance.cases import Violation
 from agrbench.data import files
-from agrbench.data.examples import Examples
+from agrbench.data.examples import Examples, batch
 from agrbench.errors import DataError
 from agrbench.plugins import Dataset, registry
 from agrbench.plugins.registry import Registry
@@ -35,22 +38,18 @@ def offline(dataset: str, plugins: tuple[str, ...] = ()) -> None:
 
 
 def shape(dataset: str, plugins: tuple[str, ...] = ()) -> None:
-    """Load training and test features of one shape, as floats, with one integer label per example."""
+    """Load training and test features of one shape and type, with one label per example."""
     train, test = _data(dataset, plugins)
-    for part in (train, test):
-        made = part.features.shape[1:], part.features.dtype, part.labels.dtype, part.classes
-        if not part.features.is_floating_point() or part.labels.dtype != torch.int64 or part.labels.ndim != 1:
-            raise Violation(
-                f"features are {part.features.dtype} and labels {part.labels.dtype}; write floats and int64"
-            )
-        if made != (train.features.shape[1:], train.features.dtype, train.labels.dtype, train.classes):
-            raise Violation(f"test examples are {made}, unlike the training examples")
+    if train.features.dtype != test.features.dtype:
+        raise Violation(f"training features are {train.features.dtype}, and test features {test.features.dtype}")
 
 
 def finite(dataset: str, plugins: tuple[str, ...] = ()) -> None:
-    """Load finite features between -100 and 100 that are not all equal."""
+    """Load floats between -100 and 100, or whole numbers, that are not all equal."""
     for name, part in _parts(dataset, plugins):
         low, high = (float(end) for end in torch.aminmax(part.features))
+        if not part.features.is_floating_point() and low < high:
+            continue
         if not -LARGEST <= low < high <= LARGEST:
             raise Violation(f"the {name} features go from {low:g} to {high:g}; scale them, pixels to 0..1 for example")
 
@@ -86,20 +85,80 @@ def determinism(dataset: str, plugins: tuple[str, ...] = ()) -> None:
 
 def trains(dataset: str, plugins: tuple[str, ...] = ()) -> None:
     """Declare a model with one finite score per class, a positive rate and a root set smaller than the training set."""
-    loaded = _loaded(dataset, plugins)
-    train, _ = _data(dataset, plugins)
-    few = train.take(torch.arange(min(4, len(train.labels))))
+    loaded, (made, few) = _loaded(dataset, plugins), _model(dataset, plugins)
+    scores, rows = made.logits(made.initial, few.features), len(_data(dataset, plugins)[0].labels)
+    if scores.shape != (len(few.labels), few.classes) or not scores.isfinite().all():
+        raise Violation(f"the scores of {len(few.labels)} examples are {tuple(scores.shape)}, of {few.classes} classes")
+    if not 0 < loaded.record.root_size < rows or not loaded.record.rate > 0:
+        raise Violation(f"root_size is {loaded.record.root_size} of {rows}, rate {loaded.record.rate:g}")
+
+
+def steady(dataset: str, plugins: tuple[str, ...] = ()) -> None:
+    """Declare a model that draws no random numbers in evaluation: the same examples have the same scores."""
+    made, few = _model(dataset, plugins)
+    if isinstance(made, Functional) and made.draws(few.features, training=False):
+        raise Violation("the model draws random numbers in evaluation mode; use nn.Dropout, or ask self.training first")
+
+
+def frozen(dataset: str, plugins: tuple[str, ...] = ()) -> None:
+    """Declare a model whose parameters change by the optimizer alone: calling it in training moves none."""
+    made, few = _model(dataset, plugins)
+    if not isinstance(made, Functional):
+        return
+    before = {name: parameter.detach().clone() for name, parameter in made.module.named_parameters()}
+    start = made.initial.clone()
+    made.gradients(start, start.new_empty(1, len(start)))(made.prepared(batch([few])), [0])
+    moved = [name for name, parameter in made.module.named_parameters() if not torch.equal(parameter, before[name])]
+    if moved or not torch.equal(start, made.initial):
+        raise Violation(f"calling the model in training changes {', '.join(moved) or 'its parameters'}")
+
+
+def private(dataset: str, plugins: tuple[str, ...] = ()) -> None:
+    """Leave the random states of torch, numpy and Python as they are, in loading, building and calling the model."""
+    with _watched("loading"):
+        load(_loaded(dataset, plugins))
+    with _watched("building the model"):
+        made, few = _model(dataset, plugins)
+    with _watched("calling the model"):
+        start = made.initial.clone()
+        made.gradients(start, start.new_empty(1, len(start)))(made.prepared(batch([few])), [0])
+        made.logits(start, few.features)
+
+
+@contextmanager
+def _watched(what: str) -> Iterator[None]:
+    """Raise if the global random states change; they have just moved on, so that a fixed seed changes them, too."""
+    saved = torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002
+    try:
+        torch.rand(1), np.random.rand(), random.random()  # noqa: NPY002
+        before = _random_states()
+        yield
+        now = _random_states()
+    finally:
+        torch.set_rng_state(saved[0])
+        np.random.set_state(saved[1])  # noqa: NPY002
+        random.setstate(saved[2])
+    changed = [name for name in before if now[name] != before[name]]
+    if changed:
+        raise Violation(
+            f"{what} changes the global random state of {' and '.join(changed)}, so results depend on what ran before; "
+            "draw from a generator of your own"
+        )
+
+
+def _random_states() -> dict[str, str]:
+    states = torch.get_rng_state().tolist(), np.random.get_state(), random.getstate()  # noqa: NPY002
+    return dict(zip(("torch", "numpy", "Python"), map(str, states), strict=True))
+
+
+def _model(dataset: str, plugins: tuple[str, ...]) -> tuple[Learner, Examples]:
+    """Build the model, and a few training examples in a type that it takes."""
+    loaded, (train, _) = _loaded(dataset, plugins), _data(dataset, plugins)
     model = loaded.record.model
     with blame(loaded, "model"):
         build = named(model) if isinstance(model, str) else model
         made = learner(build, tuple(train.features.shape[1:]), train.classes, torch.Generator().manual_seed(0))
-        scores = made.logits(made.initial, few.features)
-    if scores.shape != (len(few.labels), train.classes) or not scores.isfinite().all():
-        raise Violation(
-            f"the scores of {len(few.labels)} examples are {tuple(scores.shape)}, of {train.classes} classes"
-        )
-    if not 0 < loaded.record.root_size < len(train.labels) or not loaded.record.rate > 0:
-        raise Violation(f"root_size is {loaded.record.root_size} of {len(train.labels)}, rate {loaded.record.rate:g}")
+        return made, fitted(made, train.take(torch.arange(min(4, len(train.labels)))))
 
 
 def require(dataset: str, plugins: tuple[str, ...] = ()) -> None:

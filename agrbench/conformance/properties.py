@@ -109,6 +109,7 @@ DATASET = _table(
         for name, check in {
             "offline": datasets.offline, "shape": datasets.shape, "finite": datasets.finite, "labels": datasets.labels,
             "disjoint": datasets.disjoint, "determinism": datasets.determinism, "trains": datasets.trains,
+            "steady": datasets.steady, "frozen": datasets.frozen, "private": datasets.private,
         }.items()
     )
 )  # fmt: skip

@@ -10,9 +10,10 @@ from torch import Generator, Tensor
 
 
 class Examples(NamedTuple):
-    """Labelled examples: `features` `(rows, *shape)`, floating, and `labels` `(rows,)` from 0 to `classes - 1`.
+    """Labelled examples: `features` `(rows, *shape)` and `labels` `(rows,)` from 0 to `classes - 1`.
 
-    `owners` `(rows,)` holds the number of each row's natural owner, if the data has owners.
+    `owners` `(rows,)` holds the number of each row's natural owner, if the data has owners. What `load` of a dataset
+    returns may also hold numpy arrays and other forms of labels; `checked` converts them.
     """
 
     features: Tensor
@@ -59,7 +60,7 @@ def batch(shards: Sequence[Examples]) -> Batch:
     first = shards[0].features
     features = first.new_zeros(len(shards), rows, *first.shape[1:])
     labels = shards[0].labels.new_zeros(len(shards), rows)
-    share = first.new_zeros(len(shards), rows)
+    share = first.new_zeros(len(shards), rows, dtype=first.dtype if first.is_floating_point() else torch.float64)
     for client, shard in enumerate(shards):
         size = len(shard.labels)
         features[client, :size], labels[client, :size], share[client, :size] = (

@@ -156,6 +156,19 @@ def ranked(choose: Callable[[Tensor], Ranks], updates: Tensor) -> Tensor:
     return held.div_(updates.shape[1])
 
 
+def combine_buffers(before: Tensor, sent: Tensor, weights: Tensor) -> Tensor:
+    """Combine clients' buffers `(clients, buffers)`, such as running means, by their shares of the absolute weight.
+
+    Shares are neither scaled nor negative, so a running variance stays a variance. Rows that are not finite have none.
+    """
+    finite = sent.isfinite().all(1)
+    shares = weights.abs().to(before) * finite
+    total = shares.sum()
+    if total == 0:
+        return before
+    return before + (shares / total) @ torch.where(finite[:, None], sent - before, 0.0)
+
+
 def _columns(rows: Tensor, where: slice | Tensor) -> Tensor:
     """Take some columns; for scattered ones, `index_select` takes a third of the time of indexing."""
     return rows[:, where] if isinstance(where, slice) else rows.index_select(1, where)

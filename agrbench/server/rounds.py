@@ -58,6 +58,11 @@ class Lazy(Generic[T]):
         vars(holder)[self._function] = function
 
 
+def was_read(holder: object, name: str) -> bool:
+    """Return whether a lazy field has been read, and so computed."""
+    return name in vars(holder)
+
+
 @dataclass(frozen=True)
 class Gradients:
     """The gradients of the mean cross-entropy at the global model, as a function of examples.

@@ -9,8 +9,10 @@ import torch
 
 from agrbench.cells import Cell
 from agrbench.clients.federation import Federation, federate
-from agrbench.clients.learner import Learner, learner
+from agrbench.clients.learner import Learner, fitted, learner
+from agrbench.clients.local_training import Schedule, check_smallest_batch
 from agrbench.clients.models import named
+from agrbench.data.checking import checked, fit_together
 from agrbench.data.examples import Examples
 from agrbench.plugins import Dataset
 from agrbench.plugins.stack import Loaded, blame
@@ -32,14 +34,19 @@ def prepare(cell: Cell, dataset: Loaded[Dataset], data: tuple[Examples, Examples
     with nullcontext() if cell.model else blame(dataset, "model"):
         build = named(model) if isinstance(model, str) else model
         made = learner(build, tuple(train.features.shape[1:]), train.classes, randomness("model"))
-    return federate(train, test, dataset.record.root_size, cell, randomness), made
+        train, test = fitted(made, train), fitted(made, test)
+    federation = federate(train, test, dataset.record.root_size, cell, randomness)
+    with nullcontext() if cell.model else blame(dataset, "model"):
+        check_smallest_batch(made, [federation.root, *federation.shards], Schedule.of(cell, dataset.record.rate))
+    return federation, made
 
 
 def load(dataset: Loaded[Dataset]) -> tuple[Examples, Examples]:
-    """Load a dataset and check that it returned two sets of examples."""
+    """Load a dataset, and check and convert its examples (see `agrbench.data.checking`)."""
     with blame(dataset, "load"):
-        train, test = dataset.record.load()
-        for part in (train, test):
-            if not isinstance(part, Examples) or len(part.features) != len(part.labels) or not len(part.labels):
-                raise TypeError("load must return two Examples, train and test, each with as many features as labels")
+        loaded = dataset.record.load()
+        if not isinstance(loaded, (tuple, list)) or len(loaded) != 2 or isinstance(loaded, Examples):
+            raise TypeError("load must return two Examples, train and test")
+        train, test = checked(loaded[0], "training"), checked(loaded[1], "test")
+        fit_together(train, test)
     return train, test

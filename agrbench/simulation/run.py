@@ -21,8 +21,9 @@ from agrbench.plugins.contract import Memory
 from agrbench.plugins.registry import Registry
 from agrbench.plugins.stack import blame
 from agrbench.randomness import generator
+from agrbench.server.combine import combine_buffers
 from agrbench.server.judge import Judge, Outcome
-from agrbench.server.rounds import Gradients, Server
+from agrbench.server.rounds import Gradients, Server, was_read
 from agrbench.simulation.log import Log
 from agrbench.simulation.preparation import Prepared, load, prepare
 
@@ -33,6 +34,7 @@ class State:
 
     model: Tensor
     previous: Tensor
+    buffers: Tensor
     excluded: set[int] = field(default_factory=set)
     attack_memory: Memory = field(default_factory=dict)
 
@@ -53,7 +55,7 @@ class Run:
         self.schedule = Schedule.of(cell, dataset.record.rate)
         self.judge = Judge(stack, self.learner.layout, self.randomness, self.device)
         initial = self.learner.initial.to(self.device, copy=True)
-        self.state = State(initial, torch.zeros_like(initial))
+        self.state = State(initial, torch.zeros_like(initial), self.learner.buffers.to(self.device, copy=True))
         self.honest_ids = torch.tensor(self.data.honest, device=self.device)
         self.malicious_ids = torch.tensor(self.data.malicious, device=self.device, dtype=torch.long)
         self.trainers: dict[str, Trainer] = {}
@@ -118,8 +120,13 @@ class Run:
 
     def _trainer(self, name: str, shards: Callable[[], Sequence[Examples]]) -> Trainer:
         if name not in self.trainers:
-            self.trainers[name] = Trainer(self.learner, shards(), self.schedule)
+            draw = partial(self._seed, f"{name} training", self.data.malicious if name == "poisoned" else None)
+            self.trainers[name] = Trainer(self.learner, shards(), self.schedule, draw)
         return self.trainers[name]
+
+    def _seed(self, purpose: str, ids: tuple[int, ...] | None, number: int, client: int) -> int:
+        """Return the seed from which a client's random layers draw in a round."""
+        return self.randomness(purpose, number, client if ids is None else ids[client]).initial_seed()
 
     def _poisoned_shards(self) -> list[Examples]:
         """Poison the malicious clients' shards.
@@ -165,17 +172,22 @@ class Run:
         state = self.state
         if number == self.cell.first and self.attacked(number) and self.attack.record.poison is not None:
             self.poisoned.take_over(self.clean, self.malicious_ids)
-        updates = self.clean.train(state.model)
+        updates, buffers = self.clean.train(state.model, number, state.buffers), self.clean.buffers
         if self.attacked(number):
-            forged = forge(self.attack, self.insider(number), updates.shape[1])
+            insider = self.insider(number)
+            forged = forge(self.attack, insider, updates.shape[1])
             updates[self.malicious_ids] = forged.to(updates)
+            if was_read(insider, "poisoned") and self.attack.record.poison is not None:
+                buffers = buffers.index_copy(0, self.malicious_ids, self.poisoned.buffers)
         self._synchronize()
         began = time.perf_counter()
-        outcome = self._step(self.judge, updates, self._server(lambda: self.root.train(self.state.model)[0]), number)
+        outcome = self._step(self.judge, updates, self._server(lambda: self._train_root(self.root, number)), number)
         self._synchronize()
         spent = time.perf_counter() - began
         state.model = state.model + outcome.step
         state.previous = outcome.step
+        if len(state.buffers) and outcome.empty is None:
+            state.buffers = combine_buffers(state.buffers, buffers, outcome.weights)
         state.excluded |= set(outcome.exclude)
         return outcome, spent
 
@@ -190,7 +202,7 @@ class Run:
     def insider(self, number: int) -> Insider:
         """Return what the colluding clients see of this round, in which all clients have trained."""
         state, updates, malicious = self.state, self.clean.updates, self.malicious_ids
-        server = self._server(lambda: self.root.rehearse().train(state.model)[0])  # trained once for all rehearsals
+        server = self._server(lambda: self._train_root(self.root.rehearse(), number))  # trained once for all rehearsals
         trial = cache(updates.clone)
 
         def respond(rows: Tensor) -> Tensor:
@@ -207,12 +219,15 @@ class Run:
             rng=self.randomness("attack", number),
             honest=lambda: updates.index_select(0, self.honest_ids),
             clean=self._learned_clean,
-            poisoned=self._learn_poison,
+            poisoned=partial(self._learn_poison, number),
             model=lambda: state.model,
             previous=lambda: state.previous,
             respond=lambda: respond,
             see=self.judge.pool,
         )
+
+    def _train_root(self, trainer: Trainer, number: int) -> Tensor:
+        return trainer.train(self.state.model, number, self.state.buffers)[0]
 
     def _step(self, judge: Judge, updates: Tensor, server: Server, number: int) -> Outcome:
         return judge.step(updates, self.cell.bound, server, number, sorted(self.state.excluded))
@@ -221,7 +236,9 @@ class Run:
         state = self.state
         return Server(
             root=root,
-            evaluate=lambda: partial(self.learner.evaluate, state.model, examples=self.data.root),
+            evaluate=lambda: partial(
+                self.learner.evaluate, state.model, examples=self.data.root, buffers=state.buffers
+            ),
             gradients=self._gradients,
             model=lambda: state.model,
             previous=lambda: state.previous,
@@ -231,25 +248,28 @@ class Run:
     def _gradients(self) -> Gradients:
         """Let the server differentiate the global model; its root set provides only the examples' shape and classes."""
         shape, classes = tuple(self.data.root.features.shape[1:]), self.data.root.classes
-        return Gradients(shape, classes, partial(self.learner.differentiate, self.state.model))
+        return Gradients(
+            shape, classes, partial(self.learner.differentiate, self.state.model, buffers=self.state.buffers)
+        )
 
     def _learned_clean(self) -> Tensor:
         """Return the malicious clients' updates, trained on their own data."""
         return self.clean.updates.index_select(0, self.malicious_ids)
 
-    def _learn_poison(self) -> Tensor:
+    def _learn_poison(self, number: int) -> Tensor:
         """Train the malicious clients on poisoned data, from the global model or from where clean training ended."""
         if self.attack.record.poison is None:
             return self._learned_clean()
         if self.schedule.poisoned == "anew":
-            return self.poisoned.train(self.state.model)
+            return self.poisoned.train(self.state.model, number, self.state.buffers)
         self.poisoned.take_over(self.clean, self.malicious_ids)
-        learned = self.poisoned.train(self.state.model + self._learned_clean())
+        ahead = self.state.model + self._learned_clean(), number, self.clean.buffers[self.malicious_ids]
+        learned = self.poisoned.train(*ahead)
         self.clean.take_over(self.poisoned, slice(None), self.malicious_ids)
         return learned
 
     def _score(self, examples: Examples) -> tuple[float, float]:
-        logits = self.learner.logits(self.state.model, examples.features)
+        logits = self.learner.logits(self.state.model, examples.features, self.state.buffers)
         loss = torch.nn.functional.cross_entropy(logits, examples.labels)
         hits = (logits.argmax(1) == examples.labels).sum()
         return float(loss), int(hits) / len(examples.labels)

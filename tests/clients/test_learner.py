@@ -8,8 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from agrbench.clients.learner import Functional, Learner, Perceptron, learner
+from agrbench.clients.learner import Learner, learner
 from agrbench.clients.models import mlp, named
+from agrbench.clients.modules import Functional
+from agrbench.clients.perceptron import Perceptron
 from agrbench.data.examples import Examples, batch
 from agrbench.layout import Layout
 
@@ -125,7 +127,7 @@ def test_evaluation_in_small_blocks_is_the_same(monkeypatch: pytest.MonkeyPatch)
     examples = examples._replace(features=examples.features.float())
     updates = torch.randn(5, len(fast.initial), generator=torch.Generator().manual_seed(0))
     whole = fast.evaluate(fast.initial, updates, examples)
-    monkeypatch.setattr("agrbench.clients.learner.CACHED", 1)
+    monkeypatch.setattr("agrbench.clients.perceptron.CACHED", 1)
     for mine, its in zip(whole, fast.evaluate(fast.initial, updates, examples), strict=True):
         # one model a block: the product may take another kernel
         torch.testing.assert_close(mine, its, rtol=1e-5, atol=1e-6)
