@@ -13,7 +13,7 @@ __all__ = ["Examples", "corrupt", "fetch", "member", "split", "unzipped"]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in __all__:
+    home = importlib.import_module(f"agrbench.data.{'examples' if name in ('Examples', 'split') else 'files'}")
+    if name.startswith("_") or not hasattr(home, name):
         raise AttributeError(f"module 'agrbench.data' has no attribute {name!r}")
-    home = "examples" if name in ("Examples", "split") else "files"
-    return getattr(importlib.import_module(f"agrbench.data.{home}"), name)
+    return getattr(home, name)

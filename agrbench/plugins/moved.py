@@ -31,6 +31,10 @@ HOMES: Mapping[str, tuple[str, ...]] = {
 """For each module of 0.1.0, the modules that hold its names now; earlier ones take precedence."""
 
 
+RENAMED: Mapping[str, Mapping[str, str]] = {"agrbench.coefficients": {"spread": "principal", "Spread": "Principal"}}
+"""For a module of 0.1.0, names that have changed as well: the old one and the present one."""
+
+
 class Moved(MetaPathFinder, Loader):
     """Import hook that stands in for removed modules of 0.1.0 and takes their names from where they are now."""
 
@@ -44,6 +48,8 @@ class Moved(MetaPathFinder, Loader):
         """Fill the module with the names of its new homes."""
         for home in reversed(HOMES[module.__name__]):
             module.__dict__.update(vars(importlib.import_module(home)) | {"__name__": module.__name__})
+        for old, new in RENAMED.get(module.__name__, {}).items():
+            setattr(module, old, getattr(module, new))
 
 
 def forward() -> None:

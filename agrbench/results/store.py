@@ -106,8 +106,9 @@ def write_packed(packed: Path, records: Iterable[Record]) -> None:
     """Write records into a packed file, sorted by path."""
     lines = dict(sorted(_by_place((packed, record) for record in records)))
     packed.parent.mkdir(parents=True, exist_ok=True)
-    text = (json.dumps(plain(record), separators=(",", ":"), allow_nan=False) for record in lines.values())
-    write_whole(packed, "".join(f"{line}\n" for line in text))
+    keyed = ({"key": _key(record)} | plain(record) for record in lines.values())  # which a file has in its name
+    text = "".join(f"{json.dumps(each, separators=(',', ':'), allow_nan=False)}\n" for each in keyed)
+    write_whole(packed, text)
 
 
 def read(path: Path) -> Record:
@@ -192,6 +193,9 @@ def _packed(packed: Path) -> Iterator[tuple[Path, Record] | RecordError]:
         name = f"{packed} line {number}"
         try:
             record = _checked(_parsed(line, name, "delete the line"), name)
+            key = record.pop("key", None)
+            if record["protocol"] == PROTOCOL and key != _key(record):
+                raise RecordError(f"{name}: its key is {key}, its cell's {_key(record)}; do not edit records")
             yield packed / place(Cell.from_json(record["cell"]), record["protocol"]), record
         except RecordError as error:
             yield error
@@ -211,6 +215,10 @@ def _inside(packed: Path, wanted: Path) -> Record:
         if not isinstance(found, RecordError) and found[0] == packed / wanted:
             return found[1]
     raise RecordError(f"{packed} holds no record {wanted}; `agrbench pack {packed} DIR` writes all of them out")
+
+
+def _key(record: Record) -> str:
+    return Cell.from_json(record["cell"]).key_under(record["protocol"])
 
 
 def _by_place(records: Iterable[tuple[Path, Record]]) -> Iterator[tuple[str, Record]]:

@@ -91,7 +91,13 @@ def test_a_record_that_a_packed_file_lacks_is_named_with_what_to_do(mine: Path, 
 
 @pytest.mark.parametrize(
     ("line", "said"),
-    [("{", "not JSON"), ("[]", "not a record"), ("", "not JSON"), ('{"schema": 99, "cell": {}}', "upgrade agrbench")],
+    [
+        ("{", "not JSON"),
+        ("[]", "not a record"),
+        (json.dumps(made("krum")), "its key is None, its cell's"),
+        ("", "not JSON"),
+        ('{"schema": 99, "cell": {}}', "upgrade agrbench"),
+    ],
 )
 def test_a_damaged_line_is_named_and_the_others_are_read(line: str, said: str, mine: Path, tmp_path: Path) -> None:
     packed = tmp_path / "all.jsonl"
@@ -111,7 +117,8 @@ def test_a_damaged_line_is_named_and_the_others_are_read(line: str, said: str, m
 def test_two_lines_of_one_cell_that_differ_are_refused(mine: Path, tmp_path: Path) -> None:
     packed = tmp_path / "all.jsonl"
     pack(mine, packed)
-    packed.write_text(packed.read_text() + json.dumps(made("krum", level=0.3)) + "\n")
+    other = {"key": Cell("digits", "krum", "none", clients=20, rounds=20).key} | made("krum", level=0.3)
+    packed.write_text(packed.read_text() + json.dumps(other) + "\n")
     with pytest.raises(RecordError, match="one cell with different results"):
         list(collect([packed]))
 
