@@ -19,13 +19,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from agrbench.api import aggregate, amplify, forge, run, weigh
     from agrbench.cells import Cell
+    from agrbench.errors import AgrbenchError
     from agrbench.layout import Layout
     from agrbench.plugins import Verdict
     from agrbench.server.rounds import Gradients
 
-__all__ = ["Cell", "Gradients", "Layout", "Verdict", "aggregate", "amplify", "forge", "run", "weigh"]
+__all__ = ["AgrbenchError", "Cell", "Gradients", "Layout", "Verdict", "aggregate", "amplify", "forge", "run", "weigh"]
 
 _HOMES = {
+    "AgrbenchError": "agrbench.errors",
     "Cell": "agrbench.cells",
     "Gradients": "agrbench.server.rounds",
     "Layout": "agrbench.layout",

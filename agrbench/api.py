@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, TypedDict, TypeVar, Unpack
+from typing import Any, TypedDict, TypeVar, Unpack, overload
 
 import numpy as np
 import torch
@@ -19,18 +19,20 @@ from agrbench.errors import AgrbenchError, Inapplicable
 from agrbench.layout import Layout
 from agrbench.plugins import registry
 from agrbench.plugins.contract import Verdict
+from agrbench.plugins.registry import Registry
 from agrbench.randomness import generator
 from agrbench.server.amplifier import Patches
-from agrbench.server.geometry import row_norms
+from agrbench.server.checks import finite_rows
 from agrbench.server.judge import Judge
 from agrbench.server.rounds import Evaluate, Gradients, Server
+from agrbench.server.updates import Updates, count, like, matrix, read, tensor
 from agrbench.simulation import execution
 
 T = TypeVar("T")
 Array = TypeVar("Array", Tensor, NDArray[Any])
 AnyArray = Tensor | NDArray[Any]
 Shapes = Layout | Iterable[Sequence[int]]
-Files = tuple[str | Path, ...]
+Files = str | Path | tuple[str | Path, ...]
 View = Callable[[Tensor], Tensor]
 
 
@@ -50,19 +52,19 @@ def amplify(updates: Array, layout: Shapes, kernel: int = 2, restore: bool = Fal
     Raises:
         AgrbenchError: `updates` is not a matrix of floats, or `layout` or `out` does not fit it.
     """
-    rows = _matrix(updates, "updates")
+    rows = matrix(updates, "updates")
     patches = Patches.of(Layout.read(layout, rows.shape[1]), kernel)
     columns = patches.restored() if restore else patches.pooled()
     if isinstance(out, np.ndarray) and not (out.flags.c_contiguous and out.flags.writeable and out.dtype.isnative):
         raise AgrbenchError("out= cannot be written in place; pass an array that is C-contiguous, writable and native")
-    into = None if out is None else _matrix(out, "out")
+    into = None if out is None else matrix(out, "out")
     width = rows.shape[1] if restore else patches.shapes.parameters
     if into is not None and (into.shape != (len(rows), width) or into.dtype != rows.dtype):
         raise AgrbenchError(
             f"out= is {tuple(into.shape)} of {into.dtype}; write one of {(len(rows), width)} of {rows.dtype}"
         )
     view = columns.view(rows, out=into)
-    return _like(view, updates) if out is None else out
+    return like(view, updates) if out is None else out
 
 
 class Known(TypedDict, total=False):
@@ -87,47 +89,66 @@ class Known(TypedDict, total=False):
 
 
 def weigh(
-    updates: AnyArray, defense: str, byzantine: int = 0, layout: Shapes | None = None, **known: Unpack[Known]
+    updates: Any, defense: str, byzantine: int | None = None, layout: Shapes | None = None, **known: Unpack[Known]
 ) -> Verdict:
-    """Return how much of each update a stack such as `"amp+krum"` would take.
+    """Return how much of each update a stack, such as `"amp+krum"`, would take.
 
     Args:
-        updates: `(clients, parameters)`, all finite.
+        updates: `(clients, parameters)`, all finite; or a list with one client's update each, as a vector, a state
+            dict, or a list of arrays as torch orders them.
         defense: the stack's spec.
-        byzantine: the bound on malicious clients.
-        layout: the layers' shapes; needed by stages that look at layers.
+        byzantine: the bound on malicious clients; needed by rules that use it.
+        layout: the layers' shapes; needed by stages that look at layers, unless the updates have shapes of their own.
         **known: what the rule may ask of the server; see `Known`.
 
     Raises:
         Inapplicable: the stack is not defined for this number of clients and this bound.
-        AgrbenchError: a spec, shape or plugin is invalid; the message says which.
+        AgrbenchError: a spec, a shape or a plugin is at fault; the message says which.
     """
-    rows = _matrix(updates, "updates")
-    if not row_norms(rows).square().isfinite().all():
+    given = read(updates)
+    if not finite_rows(given.rows).all():
         raise AgrbenchError("the squared norm of a row is not finite; drop such rows (aggregate does) and try again")
-    judge, server = _court(rows, defense, layout, known)
-    return judge.weigh(rows, byzantine, server)
+    bound = None if byzantine is None else count(byzantine, "byzantine")
+    judge, server = _court(given.rows, defense, _layout(layout, given), known)
+    return judge.weigh(given.rows, bound, server)
+
+
+@overload
+def aggregate(
+    updates: Array, defense: str, byzantine: int | None = None, layout: Shapes | None = None, **known: Unpack[Known]
+) -> Array: ...
+
+
+@overload
+def aggregate(
+    updates: Sequence[Any],
+    defense: str,
+    byzantine: int | None = None,
+    layout: Shapes | None = None,
+    **known: Unpack[Known],
+) -> Any: ...
 
 
 def aggregate(
-    updates: Array, defense: str, byzantine: int = 0, layout: Shapes | None = None, **known: Unpack[Known]
-) -> Array:
-    """Combine updates with a stack and return the step, `(parameters,)`, in the kind and dtype of `updates`.
+    updates: Any, defense: str, byzantine: int | None = None, layout: Shapes | None = None, **known: Unpack[Known]
+) -> Any:
+    """Combine updates by a stack: the step, in the form of one client's update, of its kind and dtype.
 
-    The arguments are those of `weigh`. Rows whose squared norm is not finite are dropped, and the bound is lowered by
-    their number.
+    Takes what `weigh` takes. Rows whose squared norm is not finite are left out, and the bound is lowered by their
+    number.
 
     Raises:
-        Inapplicable: no row remains, or the stack is not defined for the remaining rows.
-        AgrbenchError: a spec, shape or plugin is invalid; the message says which.
+        Inapplicable: no row remains, or the stack is not defined for those that remain.
+        AgrbenchError: a spec, a shape or a plugin is at fault; the message says which.
     """
-    rows = _matrix(updates, "updates")
-    judge, server = _court(rows, defense, layout, known)
-    judge.stack.check(len(rows), byzantine)
-    outcome = judge.step(rows, byzantine, server, number=1)
+    given = read(updates)
+    bound = None if byzantine is None else count(byzantine, "byzantine")
+    judge, server = _court(given.rows, defense, _layout(layout, given), known)
+    judge.stack.check(len(given.rows), bound or 0)
+    outcome = judge.step(given.rows, bound, server, number=1)
     if outcome.empty is not None:
         raise Inapplicable(f"{defense}: {outcome.empty}")
-    return _like(outcome.step, updates)
+    return given.back(outcome.step)
 
 
 def forge(
@@ -167,13 +188,14 @@ def forge(
         Inapplicable: the stack is not defined for these clients, or too slow for an attack that queries it often.
         AgrbenchError: the attack needs something that was not given; the message says what to pass.
     """
-    rows = _matrix(honest, "honest")
-    bound = malicious if byzantine is None else byzantine
-    loaded = registry.of(plugins).attack(attack)
+    rows = matrix(honest, "honest")
+    malicious = count(malicious, "malicious")
+    bound = malicious if byzantine is None else count(byzantine, "byzantine")
+    loaded = _known_plugins(plugins).attack(attack)
     see: View = unpooled
     respond: View | None = None
     if defense is not None:
-        stack = registry.of(plugins).stack(defense)
+        stack = _known_plugins(plugins).stack(defense)
         stack.check(len(rows) + malicious, bound)
         stack.meet(loaded)
         known = Known(root=root, evaluate=evaluate, model=model, previous=previous, seed=rng, plugins=plugins)
@@ -196,7 +218,7 @@ def forge(
         respond=None if respond is None else lambda: respond,
     )
     forged = ask_for_rows(loaded, insider, rows.shape[1])
-    return _like(forged.clone(memory_format=torch.contiguous_format), honest)
+    return like(forged.clone(memory_format=torch.contiguous_format), honest)
 
 
 def run(cell: Cell, plugins: Files = ()) -> dict[str, Any]:
@@ -207,15 +229,27 @@ def run(cell: Cell, plugins: Files = ()) -> dict[str, Any]:
     Raises:
         AgrbenchError: a spec, setting, plugin or data file is invalid; the message says which.
     """
-    known = registry.of(plugins)
+    known = _known_plugins(plugins)
     return execution.compute(known.canonical_cell(cell), known, alone=True)
+
+
+def _layout(layout: Shapes | None, given: Updates) -> Shapes | None:
+    """Return the layout: the one that was passed, or the one that the updates' own shapes tell."""
+    if layout is None or given.layout is None:
+        return given.layout if layout is None else layout
+    if not isinstance(layout, Layout):  # shapes as (d_in, d_out) would read torch's weights along the wrong axis
+        raise AgrbenchError(
+            "layout= lists shapes, but the updates have shapes of their own; leave layout= out, or pass "
+            "layout=agrbench.Layout.of(module)"
+        )
+    return layout
 
 
 def _court(rows: Tensor, defense: str, layout: Shapes | None, known: Known) -> tuple[Judge, Server]:
     """Make the judge of a stack, and the server that its rule may query."""
     for name in set(known) - set(Known.__annotations__):
         raise TypeError(f"unexpected keyword argument {name!r}; there are {', '.join(Known.__annotations__)}")
-    stack = registry.of(known.get("plugins", ())).stack(defense)
+    stack = _known_plugins(known.get("plugins", ())).stack(defense)
     if layout is None and any(stage.record.columns for stage in stack.stages):
         raise AgrbenchError(f"{defense} looks at layers; pass layout=: their shapes, [(446, 512), (512,), ...]")
     n, width = rows.shape
@@ -248,34 +282,16 @@ def _given(value: AnyArray | None, name: str, shape: tuple[int, ...]) -> Callabl
     return None if value is None else partial(_shaped, value, name, tuple(shape))
 
 
+def _known_plugins(plugins: Files) -> Registry:
+    return registry.of((plugins,) if isinstance(plugins, (str, Path)) else plugins)
+
+
 def _itself(value: T | None) -> Callable[[], T] | None:
     return None if value is None else lambda: value
 
 
-def _tensor(value: Tensor | NDArray[Any]) -> Tensor:
-    if isinstance(value, Tensor):
-        return value
-    native = value.astype(value.dtype.newbyteorder("="), copy=False)
-    return torch.from_numpy(np.require(native, requirements=["C", "W"]))  # torch takes no reversed or read-only one
-
-
-def _matrix(value: Tensor | NDArray[Any], name: str) -> Tensor:
-    rows = _tensor(value).detach()
-    if rows.ndim != 2 or not rows.is_floating_point() or not rows.numel():
-        raise AgrbenchError(
-            f"{name} is {tuple(rows.shape)} of {rows.dtype}; pass floats of shape (clients, parameters)"
-        )
-    return rows
-
-
-def _shaped(value: Tensor | NDArray[Any], name: str, shape: tuple[int, ...]) -> Tensor:
-    given = _tensor(value).detach()
+def _shaped(value: AnyArray, name: str, shape: tuple[int, ...]) -> Tensor:
+    given = tensor(value)
     if given.shape != shape:
         raise AgrbenchError(f"{name} is of shape {tuple(given.shape)}; pass {name}= of shape {shape}")
     return given
-
-
-def _like(result: Tensor, given: Array) -> Array:
-    if isinstance(given, Tensor):
-        return result.to(given)
-    return result.numpy().astype(given.dtype, copy=False)

@@ -100,6 +100,25 @@ class Layout:
         return cls(tuple(layers))
 
     @classmethod
+    def of_stored(cls, shapes: Iterable[Sequence[int]]) -> Layout:
+        """Read the layout from the shapes of a state dict, whose weights torch stores as `(d_out, d_in, ...)`.
+
+        A shape of one dimension equal to the `d_out` just before it is that layer's bias; any other, or one of no
+        dimension, is a separate layer.
+        """
+        layers: list[Layer] = []
+        wants_bias = False
+        for shape in map(tuple, shapes):
+            if wants_bias and shape == (layers[-1].columns,):
+                layers[-1] = replace(layers[-1], rows=layers[-1].rows + 1, bias=True)
+            elif len(shape) > 1:
+                layers.append(Layer(prod(shape[1:]), shape[0], transposed=True))
+            else:
+                layers.append(Layer(1, prod(shape)))
+            wants_bias = len(shape) > 1
+        return cls(tuple(layers))
+
+    @classmethod
     def read(cls, layout: Layout | Iterable[Sequence[int]], parameters: int) -> Layout:
         """Accept a `Layout` or shapes, and check that they hold `parameters` parameters."""
         layout = layout if isinstance(layout, Layout) else cls.of_shapes(layout)

@@ -9,6 +9,7 @@ from agrbench.errors import PluginError
 from agrbench.plugins import Stage
 from agrbench.plugins.contract import Verdict
 from agrbench.plugins.stack import Loaded
+from agrbench.server.geometry import row_norms
 from agrbench.server.rounds import Round
 
 
@@ -66,6 +67,12 @@ def checked_block(weights: Tensor, shape: tuple[int, int]) -> Tensor:
 def all_finite(values: Tensor) -> bool:
     """Return whether all values are finite, by the extremes (NaN if any is); Booleans need no read from a device."""
     return values.dtype == torch.bool or bool(torch.stack(torch.aminmax(values)).isfinite().all())
+
+
+def finite_rows(rows: Tensor) -> Tensor:
+    """Mark the rows whose squared norm is finite, half-precision ones in float32: Boolean `(rows,)`."""
+    wide = rows.float() if rows.dtype == torch.float16 else rows  # whose largest number is the square of 256
+    return row_norms(wide).square().isfinite()
 
 
 def what(value: object) -> str:

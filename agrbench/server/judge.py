@@ -25,10 +25,10 @@ from agrbench.server.checks import (
     check_weights,
     checked_block,
     checked_mixing,
+    finite_rows,
     is_yes_or_no,
 )
 from agrbench.server.combine import FeatureMap, by_client, by_column, by_rank, ranked
-from agrbench.server.geometry import row_norms
 from agrbench.server.ranks import Between
 from agrbench.server.rounds import Round, Server
 from agrbench.server.view import View
@@ -116,7 +116,7 @@ class Judge:
         return _through(self._pooled, rows)
 
     def step(
-        self, updates: Tensor, byzantine: int, server: Server, number: int, excluded: Sequence[int] = ()
+        self, updates: Tensor, byzantine: int | None, server: Server, number: int, excluded: Sequence[int] = ()
     ) -> Outcome:
         """Judge `(clients, parameters)` updates and combine them.
 
@@ -124,7 +124,7 @@ class Judge:
         the stack is not defined for those that do, or if the result is not finite.
         """
         clients = len(updates)
-        rejected = ~row_norms(updates).square().isfinite()
+        rejected = ~finite_rows(updates)
         left_out = rejected.clone()
         left_out[list(excluded)] = True
         heard = (~left_out).nonzero().flatten()
@@ -137,7 +137,7 @@ class Judge:
             return nothing("no update remains")
         if len(heard) < clients:
             updates = updates.index_select(0, heard)
-            byzantine = max(byzantine - (clients - len(heard)), 0)
+            byzantine = None if byzantine is None else max(byzantine - (clients - len(heard)), 0)
         try:
             verdict, sight = self._weigh(updates, byzantine, tuple(heard.tolist()), server, number)
         except Inapplicable as reason:
@@ -155,15 +155,15 @@ class Judge:
             distrusted = left_out.index_copy(0, heard, tell() == 0)
         return Outcome(step, lambda: nobody.index_copy(0, heard, tell()), distrusted, rejected, tuple(verdict.exclude))
 
-    def weigh(self, updates: Tensor, byzantine: int, server: Server) -> Verdict:
+    def weigh(self, updates: Tensor, byzantine: int | None, server: Server) -> Verdict:
         """Return the verdict on updates outside a run; all of them must be finite."""
         return self._weigh(updates, byzantine, tuple(range(len(updates))), server, 1)[0]
 
     def _weigh(
-        self, updates: Tensor, byzantine: int, clients: tuple[int, ...], server: Server, number: int
+        self, updates: Tensor, byzantine: int | None, clients: tuple[int, ...], server: Server, number: int
     ) -> tuple[Verdict, View]:
         """Take the updates through the stages and ask the defense for its verdict."""
-        self.stack.check(len(updates), byzantine)
+        self.stack.check(len(updates), byzantine or 0)
         sight = View.of(updates, self.layout, clients)
 
         def now(place: int) -> Round:

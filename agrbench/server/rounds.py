@@ -115,7 +115,7 @@ class Round:
     sizes: Lazy[Tensor] = Lazy("how many examples each row stands for, (n,)")
     view_layout: Layout
     layout: Layout
-    byzantine: int
+    byzantine: Lazy[int] = Lazy("the bound on malicious clients, such as byzantine=3")
     clients: tuple[int, ...] | None
     geometry: Geometry
     server: Server

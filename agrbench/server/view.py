@@ -76,7 +76,7 @@ class View:
     def round(
         self,
         layout: Layout,
-        byzantine: int,
+        byzantine: int | None,
         server: Server,
         see: Callable[[Tensor], Tensor],
         memory: Memory,
@@ -92,7 +92,7 @@ class View:
             sizes=lambda: self._mixed(server.sizes.to(self.updates.device, torch.float64)[list(self.heard)]),
             view_layout=self.layout,
             layout=layout,
-            byzantine=byzantine,
+            byzantine=None if byzantine is None else lambda: byzantine,
             clients=self.clients,
             geometry=self.geometry,
             server=server,
