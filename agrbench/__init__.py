@@ -23,14 +23,28 @@ if TYPE_CHECKING:
     from agrbench.layout import Layout
     from agrbench.plugins import Verdict
     from agrbench.server.rounds import Gradients
+    from agrbench.serving import Server
 
-__all__ = ["AgrbenchError", "Cell", "Gradients", "Layout", "Verdict", "aggregate", "amplify", "forge", "run", "weigh"]
+__all__ = [
+    "AgrbenchError",
+    "Cell",
+    "Gradients",
+    "Layout",
+    "Server",
+    "Verdict",
+    "aggregate",
+    "amplify",
+    "forge",
+    "run",
+    "weigh",
+]
 
 _HOMES = {
     "AgrbenchError": "agrbench.errors",
     "Cell": "agrbench.cells",
     "Gradients": "agrbench.server.rounds",
     "Layout": "agrbench.layout",
+    "Server": "agrbench.serving",
     "Verdict": "agrbench.plugins",
 }
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from functools import cache, partial
-from pathlib import Path
-from typing import Any, TypedDict, TypeVar, Unpack, overload
+import warnings
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any, TypeVar, Unpack, cast, overload
 
 import numpy as np
 import torch
@@ -15,24 +15,21 @@ from torch import Tensor
 from agrbench.cells import Cell
 from agrbench.clients.insider import Insider, unpooled
 from agrbench.clients.insider import forge as ask_for_rows
-from agrbench.errors import AgrbenchError, Inapplicable
+from agrbench.errors import AgrbenchError
 from agrbench.layout import Layout
-from agrbench.plugins import registry
 from agrbench.plugins.contract import Verdict
-from agrbench.plugins.registry import Registry
+from agrbench.plugins.stack import Stack
 from agrbench.randomness import generator
+from agrbench.server import rounds
 from agrbench.server.amplifier import Patches
 from agrbench.server.checks import finite_rows
 from agrbench.server.judge import Judge
-from agrbench.server.rounds import Evaluate, Gradients, Server
-from agrbench.server.updates import Updates, count, like, matrix, read, tensor
+from agrbench.server.rounds import Evaluate
+from agrbench.server.updates import count, like, matrix, read
+from agrbench.serving import Asked, Files, Server, Shapes, array_of, judge_of, known_plugins, layout_of, means_of
 from agrbench.simulation import execution
 
-T = TypeVar("T")
 Array = TypeVar("Array", Tensor, NDArray[Any])
-AnyArray = Tensor | NDArray[Any]
-Shapes = Layout | Iterable[Sequence[int]]
-Files = str | Path | tuple[str | Path, ...]
 View = Callable[[Tensor], Tensor]
 
 
@@ -67,23 +64,13 @@ def amplify(updates: Array, layout: Shapes, kernel: int = 2, restore: bool = Fal
     return like(view, updates) if out is None else out
 
 
-class Known(TypedDict, total=False):
-    """What a rule may ask of the server, passed as keywords to `weigh` and `aggregate`.
+class Known(Asked, total=False):
+    """What `weigh` and `aggregate` take by keyword.
 
-    `root`: the server's own update `(parameters,)`, for rules such as FLTrust. `evaluate`:
-    `(k, parameters) -> (loss, accuracy)` on trusted data, for rules such as Fang's. `gradients`: the global model's
-    gradients as a function of examples, for FedInv. `model`: the global parameters `(parameters,)`. `previous`: the
-    last combined step `(parameters,)`, by default 0. `sizes`: each client's number of examples `(clients,)`, for rules
-    that weigh by it. `seed`: the seed of the stack's randomness, by default 0. `plugins`: plugin files to load in
-    addition to the shipped and installed ones.
+    All that a rule may ask of the server, see `agrbench.serving.Asked`; `seed`: the seed of the stack's randomness, by
+    default 0; `plugins`: plugin files to load in addition to the shipped and installed ones.
     """
 
-    root: AnyArray | None
-    evaluate: Evaluate | None
-    gradients: Gradients | None
-    model: AnyArray | None
-    previous: AnyArray | None
-    sizes: AnyArray | None
     seed: int
     plugins: Files
 
@@ -109,7 +96,8 @@ def weigh(
     if not finite_rows(given.rows).all():
         raise AgrbenchError("the squared norm of a row is not finite; drop such rows (aggregate does) and try again")
     bound = None if byzantine is None else count(byzantine, "byzantine")
-    judge, server = _court(given.rows, defense, _layout(layout, given), known)
+    judge, server = _court(given.rows, defense, layout_of(layout, given), known)
+    _say_if_it_remembers(judge.stack)
     return judge.weigh(given.rows, bound, server)
 
 
@@ -141,14 +129,9 @@ def aggregate(
         Inapplicable: no row remains, or the stack is not defined for those that remain.
         AgrbenchError: a spec, a shape or a plugin is at fault; the message says which.
     """
-    given = read(updates)
-    bound = None if byzantine is None else count(byzantine, "byzantine")
-    judge, server = _court(given.rows, defense, _layout(layout, given), known)
-    judge.stack.check(len(given.rows), bound or 0)
-    outcome = judge.step(given.rows, bound, server, number=1)
-    if outcome.empty is not None:
-        raise Inapplicable(f"{defense}: {outcome.empty}")
-    return given.back(outcome.step)
+    server = Server(defense, byzantine, layout, seed=known.get("seed", 0), plugins=known.get("plugins", ()))
+    _say_if_it_remembers(server.stack)
+    return server.step(updates, **_asked(known))
 
 
 def forge(
@@ -191,11 +174,11 @@ def forge(
     rows = matrix(honest, "honest")
     malicious = count(malicious, "malicious")
     bound = malicious if byzantine is None else count(byzantine, "byzantine")
-    loaded = _known_plugins(plugins).attack(attack)
+    loaded = known_plugins(plugins).attack(attack)
     see: View = unpooled
     respond: View | None = None
     if defense is not None:
-        stack = _known_plugins(plugins).stack(defense)
+        stack = known_plugins(plugins).stack(defense)
         stack.check(len(rows) + malicious, bound)
         stack.meet(loaded)
         known = Known(root=root, evaluate=evaluate, model=model, previous=previous, seed=rng, plugins=plugins)
@@ -210,10 +193,10 @@ def forge(
         memory={},
         rng=generator(rng, "attack", 1),
         honest=lambda: rows,
-        clean=_given(clean, "clean", shape),
-        poisoned=_given(poisoned, "poisoned", shape),
-        model=_given(model, "model", shape[1:]),
-        previous=_given(previous, "previous", shape[1:]),
+        clean=array_of(clean, "clean", shape),
+        poisoned=array_of(poisoned, "poisoned", shape),
+        model=array_of(model, "model", shape[1:]),
+        previous=array_of(previous, "previous", shape[1:]),
         see=see,
         respond=None if respond is None else lambda: respond,
     )
@@ -229,40 +212,29 @@ def run(cell: Cell, plugins: Files = ()) -> dict[str, Any]:
     Raises:
         AgrbenchError: a spec, setting, plugin or data file is invalid; the message says which.
     """
-    known = _known_plugins(plugins)
+    known = known_plugins(plugins)
     return execution.compute(known.canonical_cell(cell), known, alone=True)
 
 
-def _layout(layout: Shapes | None, given: Updates) -> Shapes | None:
-    """Return the layout: the one that was passed, or the one that the updates' own shapes tell."""
-    if layout is None or given.layout is None:
-        return given.layout if layout is None else layout
-    if not isinstance(layout, Layout):  # shapes as (d_in, d_out) would read torch's weights along the wrong axis
-        raise AgrbenchError(
-            "layout= lists shapes, but the updates have shapes of their own; leave layout= out, or pass "
-            "layout=agrbench.Layout.of(module)"
+def _say_if_it_remembers(stack: Stack) -> None:
+    """Warn if the rule judges by rounds that one call does not have."""
+    if stack.defense.record.family == "history":
+        warnings.warn(
+            f"{stack.defense.name} judges clients by their past, which a single call does not have; use "
+            "agrbench.Server to keep it from round to round",
+            stacklevel=3,
         )
-    return layout
 
 
-def _court(rows: Tensor, defense: str, layout: Shapes | None, known: Known) -> tuple[Judge, Server]:
-    """Make the judge of a stack, and the server that its rule may query."""
-    for name in set(known) - set(Known.__annotations__):
-        raise TypeError(f"unexpected keyword argument {name!r}; there are {', '.join(Known.__annotations__)}")
-    stack = _known_plugins(known.get("plugins", ())).stack(defense)
-    if layout is None and any(stage.record.columns for stage in stack.stages):
-        raise AgrbenchError(f"{defense} looks at layers; pass layout=: their shapes, [(446, 512), (512,), ...]")
-    n, width = rows.shape
-    server = Server(
-        root=_given(known.get("root"), "root", (width,)),
-        evaluate=_itself(known.get("evaluate")),
-        gradients=_itself(known.get("gradients")),
-        model=_given(known.get("model"), "model", (width,)),
-        previous=_given(known.get("previous"), "previous", (width,)) or partial(rows.new_zeros, width),
-        sizes=_given(known.get("sizes"), "sizes", (n,)),
-    )
-    layers = Layout.read([(1, width)] if layout is None else layout, width)
-    return Judge(stack, layers, partial(generator, known.get("seed", 0)), rows.device), server
+def _court(rows: Tensor, defense: str, layout: Shapes | None, known: Known) -> tuple[Judge, rounds.Server]:
+    """Make the judge of a stack in its first round, and what its rule may ask of the server."""
+    stack = known_plugins(known.get("plugins", ())).stack(defense)
+    means = means_of(rows, _asked(known), None, range(len(rows)))
+    return judge_of(stack, layout, rows, known.get("seed", 0)), means
+
+
+def _asked(known: Known) -> Asked:
+    return cast(Asked, {name: value for name, value in known.items() if name not in ("seed", "plugins")})
 
 
 def _answers(honest: Tensor, defense: str, layout: Shapes | None, known: Known, bound: int) -> tuple[View, View]:
@@ -275,23 +247,3 @@ def _answers(honest: Tensor, defense: str, layout: Shapes | None, known: Known, 
         return fresh.step(together, bound, server, number=1).step
 
     return lambda rows: judge().pool(rows), respond
-
-
-def _given(value: AnyArray | None, name: str, shape: tuple[int, ...]) -> Callable[[], Tensor] | None:
-    """Return a function that checks an array when it is first needed, or `None` if no array was given."""
-    return None if value is None else partial(_shaped, value, name, tuple(shape))
-
-
-def _known_plugins(plugins: Files) -> Registry:
-    return registry.of((plugins,) if isinstance(plugins, (str, Path)) else plugins)
-
-
-def _itself(value: T | None) -> Callable[[], T] | None:
-    return None if value is None else lambda: value
-
-
-def _shaped(value: AnyArray, name: str, shape: tuple[int, ...]) -> Tensor:
-    given = tensor(value)
-    if given.shape != shape:
-        raise AgrbenchError(f"{name} is of shape {tuple(given.shape)}; pass {name}= of shape {shape}")
-    return given

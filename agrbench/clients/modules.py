@@ -38,6 +38,7 @@ class Functional:
         pieces = trained(module)
         self._shapes = {name: parameter.shape for name, parameter in pieces.items()}
         self.initial = torch.cat([parameter.detach().flatten() for parameter in pieces.values()])
+        self._frozen = {name: each for name, each in module.named_parameters() if name not in pieces}
         self._held = list(_held(module))
         floats = [buffer for _, _, buffer in self._held if buffer.is_floating_point()]
         self.buffers = torch.cat([self.initial.new_empty(0), *(each.flatten().to(self.initial) for each in floats)])
@@ -54,7 +55,7 @@ class Functional:
     ) -> Callable[..., Tensor]:
         """See `Learner.gradients`."""
         models = parameters.expand(len(out), -1)
-        kept = self.buffers.repeat(len(out), 1) if buffers is None else buffers
+        kept = self.buffers.to(out.device).repeat(len(out), 1) if buffers is None else buffers
 
         def work(batch: Batch, seeds: Sequence[int] = ()) -> Tensor:
             for place, mine in enumerate(out.zero_()):
@@ -70,7 +71,7 @@ class Functional:
     def differentiate(self, model: Tensor, features: Tensor, labels: Tensor, buffers: Tensor | None = None) -> Tensor:
         """See `Learner.differentiate`; the module is in its evaluation mode, in which no row depends on others."""
         self.module.eval()
-        with self._holding(self.buffers if buffers is None else buffers):
+        with self._holding(self.buffers.to(model.device) if buffers is None else buffers):
             return gradients(
                 lambda parameters, rows: functional_call(self.module, self._named(parameters), (rows,)),
                 model, features, labels,
@@ -78,10 +79,8 @@ class Functional:
 
     def logits(self, parameters: Tensor, features: Tensor, buffers: Tensor | None = None) -> Tensor:
         """See `Learner.logits`."""
-        kept, chunks = (
-            self.buffers if buffers is None else buffers,
-            self._chunks(len(features), features, training=False),
-        )
+        kept = self.buffers.to(features.device) if buffers is None else buffers
+        chunks = self._chunks(len(features), features, training=False)
         with torch.no_grad(), seeded(0, features.device):
             return torch.cat([self.score(parameters, kept, features[rows], training=False) for rows in chunks])
 
@@ -121,7 +120,8 @@ class Functional:
 
     def _trial(self, features: Tensor, training: bool) -> Tensor:
         with torch.no_grad():
-            return self.score(self.initial, self.buffers.clone(), features, training)
+            initial, buffers = (each.to(features.device, copy=True) for each in (self.initial, self.buffers))
+            return self.score(initial, buffers, features, training)
 
     def _gradient(self, model: Tensor, buffers: Tensor, features: Tensor, labels: Tensor, share: Tensor) -> Tensor:
         with torch.enable_grad():
@@ -131,8 +131,12 @@ class Functional:
         return gradient
 
     def _named(self, parameters: Tensor) -> dict[str, Tensor]:
+        """Name the pieces of a flat vector, and the frozen parameters, which are moved to the vector's device."""
         pieces = torch.split(parameters, [shape.numel() for shape in self._shapes.values()])
-        return {name: piece.view(shape) for (name, shape), piece in zip(self._shapes.items(), pieces, strict=True)}
+        named = {name: piece.view(shape) for (name, shape), piece in zip(self._shapes.items(), pieces, strict=True)}
+        if self._frozen and parameters.device != self.initial.device:
+            return named | {name: each.to(parameters.device) for name, each in self._frozen.items()}
+        return named
 
     @contextmanager
     def _holding(self, flat: Tensor, keep: bool = False) -> Iterator[None]:

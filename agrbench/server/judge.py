@@ -116,17 +116,24 @@ class Judge:
         return _through(self._pooled, rows)
 
     def step(
-        self, updates: Tensor, byzantine: int | None, server: Server, number: int, excluded: Sequence[int] = ()
+        self,
+        updates: Tensor,
+        byzantine: int | None,
+        server: Server,
+        number: int,
+        excluded: Sequence[int] = (),
+        senders: Sequence[int] | None = None,
     ) -> Outcome:
-        """Judge `(clients, parameters)` updates and combine them.
+        """Judge `(clients, parameters)` updates and combine them; `senders` are the rows' clients, by default all.
 
-        Excluded rows, and rows whose squared norm is not finite, are left out. The step is zero if no row remains, if
-        the stack is not defined for those that do, or if the result is not finite.
+        Rows of excluded clients, and rows whose squared norm is not finite, are left out. The step is zero if no row
+        remains, if the stack is not defined for those that do, or if the result is not finite.
         """
         clients = len(updates)
         rejected = ~finite_rows(updates)
         left_out = rejected.clone()
-        left_out[list(excluded)] = True
+        names = torch.arange(clients) if senders is None else torch.tensor(senders)
+        left_out |= torch.isin(names, torch.tensor(excluded, dtype=torch.long)).to(self.device)
         heard = (~left_out).nonzero().flatten()
         nobody = updates.new_zeros(clients)
 
@@ -139,11 +146,11 @@ class Judge:
             updates = updates.index_select(0, heard)
             byzantine = None if byzantine is None else max(byzantine - (clients - len(heard)), 0)
         try:
-            verdict, sight = self._weigh(updates, byzantine, tuple(heard.tolist()), server, number)
+            verdict, sight = self._weigh(updates, byzantine, tuple(names[heard.cpu()].tolist()), server, number)
         except Inapplicable as reason:
             return nothing(str(reason))
         with blame(self.stack.defense, "weigh"):
-            check_exclusions(verdict, clients)
+            check_exclusions(verdict, int(names.max()) + 1)
             step, tell = self._combine(verdict.weights, sight)
         step = self._with_extras(step, verdict, server, number)
         with using(1):  # threads that share so little spin for longer than the work takes

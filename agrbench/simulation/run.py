@@ -20,7 +20,7 @@ from agrbench.errors import PluginError
 from agrbench.plugins.contract import Memory
 from agrbench.plugins.registry import Registry
 from agrbench.plugins.stack import blame
-from agrbench.randomness import generator
+from agrbench.randomness import Randomness, generator
 from agrbench.server.combine import combine_buffers
 from agrbench.server.judge import Judge, Outcome
 from agrbench.server.rounds import Gradients, Server, was_read
@@ -120,13 +120,10 @@ class Run:
 
     def _trainer(self, name: str, shards: Callable[[], Sequence[Examples]]) -> Trainer:
         if name not in self.trainers:
-            draw = partial(self._seed, f"{name} training", self.data.malicious if name == "poisoned" else None)
+            ids = self.data.malicious if name == "poisoned" else None
+            draw = partial(_seed, self.randomness, f"{name} training", ids)  # not of self: a cycle would keep the run
             self.trainers[name] = Trainer(self.learner, shards(), self.schedule, draw)
         return self.trainers[name]
-
-    def _seed(self, purpose: str, ids: tuple[int, ...] | None, number: int, client: int) -> int:
-        """Return the seed from which a client's random layers draw in a round."""
-        return self.randomness(purpose, number, client if ids is None else ids[client]).initial_seed()
 
     def _poisoned_shards(self) -> list[Examples]:
         """Poison the malicious clients' shards.
@@ -290,3 +287,8 @@ def simulate(cell: Cell, registry: Registry, prepared: Prepared | None = None) -
     run = Run(cell, registry, prepared)
     run.play(cell.rounds)
     return run.measured()
+
+
+def _seed(randomness: Randomness, purpose: str, ids: tuple[int, ...] | None, number: int, client: int) -> int:
+    """Return the seed from which a client's random layers draw in a round."""
+    return randomness(purpose, number, client if ids is None else ids[client]).initial_seed()

@@ -111,7 +111,12 @@ class Calls(TorchFunctionMode):
 @contextmanager
 def device() -> Iterator[Device]:
     """Pretend that there is a CUDA device."""
-    quiet: dict[str, Any] = {"_lazy_init": lambda: None, "synchronize": lambda device=None: None}
+    quiet: dict[str, Any] = {
+        "_lazy_init": lambda: None,
+        "synchronize": lambda device=None: None,
+        "get_rng_state": lambda device=None: torch.get_rng_state(),  # layers on the device draw in main memory
+        "set_rng_state": lambda state, device=None: torch.set_rng_state(state),
+    }
     patched = patch.multiple(torch.cuda, **quiet), patch.object(Tensor, "as_subclass", _as_subclass)
     with patched[0], patched[1], Calls(), Device() as pretended:
         yield pretended

@@ -12,9 +12,12 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 import agrbench
 from agrbench.cells import Cell
+from agrbench.clients.learner import fitted, learner
+from agrbench.data.examples import Examples, batch
 from agrbench.errors import Inapplicable
 from agrbench.plugins.registry import Registry
 from agrbench.simulation import grid, suites
@@ -165,3 +168,28 @@ def test_the_pretended_device_computes_and_notes_what_is_read() -> None:
         assert row.device == there.device == torch.device("cuda:0")
     with pytest.raises(RuntimeError, match="no longer there"):
         there.sum()
+
+
+def mixture(shape: tuple[int, ...], classes: int) -> nn.Module:
+    """Build a model with a frozen layer, buffers that training moves, and random numbers."""
+    module = nn.Sequential(nn.Linear(shape[0], 6), nn.BatchNorm1d(6), nn.Dropout(0.5), nn.Linear(6, classes))
+    module[0].requires_grad_(False)
+    return module
+
+
+def test_frozen_layers_buffers_and_random_layers_follow_the_device() -> None:
+    examples = Examples(torch.randn(8, 5, generator=torch.Generator().manual_seed(0)), torch.arange(8) % 3, 3)
+
+    def trained(device: str) -> list[torch.Tensor]:
+        made, given = learner(mixture, (5,), 3, torch.Generator().manual_seed(1)), examples.to(torch.device(device))
+        assert fitted(made, given) is given
+        model = made.initial.to(device)
+        buffers, out = made.buffers.to(device).repeat(1, 1), torch.empty(1, len(model), device=device)
+        made.gradients(model, out, buffers=buffers)(made.prepared(batch([given])), [7])
+        return [out.cpu(), buffers.cpu(), made.logits(model, given.features).cpu()]
+
+    here = trained("cpu")
+    with pretended.device():
+        there = trained("cuda")
+    for one, other in zip(here, there, strict=True):
+        assert torch.equal(one, other)
