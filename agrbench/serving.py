@@ -76,6 +76,7 @@ class Server:
         self.rounds = 0
         self._layout, self._seed = layout, seed
         self._judge: Judge | None = None
+        self._parts: tuple[Hashable, ...] = ()
         self._previous: Tensor | None = None
         self._numbers: dict[Hashable, int] = {}
         self._excluded: set[int] = set()
@@ -111,7 +112,12 @@ class Server:
                 f"the updates have {rows.shape[1]} parameters, and had {judge.layout.parameters} in the rounds before; "
                 "make another Server for another model"
             )
-        self._judge = judge
+        if self._judge is not None and given.parts != self._parts:
+            raise AgrbenchError(
+                f"the updates are made of {list(given.parts)!r:.80}, and of {list(self._parts)!r:.80} in the rounds "
+                "before; pass the same parts in the same order"
+            )
+        self._judge, self._parts = judge, given.parts
         for name in names:
             self._numbers.setdefault(name, len(self._numbers))
         numbers = [self._numbers[name] for name in names]

@@ -166,6 +166,14 @@ def test_a_round_that_cannot_follow_the_last_is_refused_and_changes_nothing(
     np.testing.assert_array_equal(server.step(rows), twin.step(rows))
 
 
+def test_parts_in_another_order_than_before_are_refused() -> None:
+    server, states = agrbench.Server("median"), [{"a": np.ones(2), "b": np.zeros(2)}] * 3
+    server.step(states)
+    with pytest.raises(agrbench.AgrbenchError, match=r"made of \['b', 'a'\], and of \['a', 'b'\] in the rounds before"):
+        server.step([{"b": np.ones(2), "a": np.zeros(2)}] * 3)
+    assert server.step(states)["a"].tolist() == [1, 1]
+
+
 def test_an_unknown_keyword_is_refused_by_name() -> None:
     with pytest.raises(TypeError, match="unexpected keyword argument 'roots'; there are root, evaluate"):
         agrbench.Server("median").step(np.ones((3, 2)), roots=np.ones(2))  # type: ignore[call-arg]

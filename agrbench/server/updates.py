@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeGuard, TypeVar
@@ -25,12 +25,14 @@ FORMS = "pass (clients, parameters) floats, or a list with an array, a state dic
 class Updates:
     """Updates as rows `(clients, parameters)`, the layout that their shapes tell, and the way back.
 
-    `back(vector)` writes a vector `(parameters,)` in the form of one client's update, of its kind and dtype.
+    `parts` names what a row is made of, in order; it is empty for vectors. `back(vector)` writes a vector
+    `(parameters,)` in the form of one client's update, of its kind and dtype.
     """
 
     rows: Tensor
     layout: Layout | None
     back: Callable[[Tensor], Any]
+    parts: tuple[Hashable, ...] = ()
 
 
 def read(updates: Any, name: str = "updates") -> Updates:
@@ -151,4 +153,4 @@ def _parts(clients: Sequence[dict[Any, Array]], name: str, join: Callable[[dict[
         joined = zip(first.items(), pieces, strict=True)
         return join({part: like(piece.view(shapes[part]), value) for (part, value), piece in joined})
 
-    return Updates(matrix(torch.stack(rows), name), layout, back)
+    return Updates(matrix(torch.stack(rows), name), layout, back, tuple(shapes))
