@@ -9,7 +9,6 @@ from typing import Any, TypedDict, TypeVar, Unpack
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from agrbench.errors import AgrbenchError, Inapplicable
@@ -20,10 +19,9 @@ from agrbench.plugins.stack import Stack
 from agrbench.randomness import generator
 from agrbench.server import rounds
 from agrbench.server.judge import Judge
-from agrbench.server.updates import Updates, count, read, tensor
+from agrbench.server.updates import Array, Updates, count, read, tensor
 
 T = TypeVar("T")
-AnyArray = Tensor | NDArray[Any]
 Shapes = Layout | Iterable[Sequence[int]]
 Files = str | Path | tuple[str | Path, ...]
 
@@ -38,12 +36,12 @@ class Asked(TypedDict, total=False):
     client's number of examples `(clients,)`, for rules that weigh by it.
     """
 
-    root: AnyArray | None
+    root: Array | None
     evaluate: rounds.Evaluate | None
     gradients: rounds.Gradients | None
-    model: AnyArray | None
-    previous: AnyArray | None
-    sizes: AnyArray | None
+    model: Array | None
+    previous: Array | None
+    sizes: Array | None
 
 
 class Server:
@@ -199,7 +197,7 @@ def means_of(rows: Tensor, asked: Asked, previous: Tensor | None, numbers: Seque
     )
 
 
-def array_of(value: AnyArray | None, name: str, shape: tuple[int, ...]) -> Callable[[], Tensor] | None:
+def array_of(value: Array | None, name: str, shape: tuple[int, ...]) -> Callable[[], Tensor] | None:
     """Return a function that checks an array when it is first needed, or `None` if no array was given."""
     return None if value is None else partial(_shaped, value, name, tuple(shape))
 
@@ -208,7 +206,7 @@ def _itself(value: T | None) -> Callable[[], T] | None:
     return None if value is None else lambda: value
 
 
-def _shaped(value: AnyArray, name: str, shape: tuple[int, ...]) -> Tensor:
+def _shaped(value: Array, name: str, shape: tuple[int, ...]) -> Tensor:
     found = tensor(value)
     if found.shape != shape:
         raise AgrbenchError(f"{name} is of shape {tuple(found.shape)}; pass {name}= of shape {shape}")

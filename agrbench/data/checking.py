@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from agrbench.arrays import from_numpy
 from agrbench.data.examples import Examples
 from agrbench.errors import AgrbenchError
 
@@ -54,8 +55,7 @@ def _tensor(value: Any, name: str) -> Tensor:
     if isinstance(value, Tensor):
         return value.detach().to_dense() if value.is_sparse else value.detach()
     if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
-        native = value.astype(value.dtype.newbyteorder("="), copy=False)
-        return torch.from_numpy(np.require(native, requirements=["C", "W"]))
+        return from_numpy(value)
     kind = f"an array of {value.dtype}" if isinstance(value, np.ndarray) else f"a {type(value).__name__}"
     raise AgrbenchError(f"the {name} are {kind}; return a tensor or a numpy array of numbers")
 

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from agrbench.arrays import from_numpy
 from agrbench.errors import AgrbenchError
 from agrbench.layout import Layout
 
@@ -68,8 +69,7 @@ def tensor(value: Array) -> Tensor:
     """Return a tensor, or a numpy array as one, sharing its memory if torch can."""
     if isinstance(value, Tensor):
         return value.detach()
-    native = value.astype(value.dtype.newbyteorder("="), copy=False)
-    return torch.from_numpy(np.require(native, requirements=["C", "W"]))  # torch takes no reversed or read-only one
+    return from_numpy(value)
 
 
 def matrix(value: Array, name: str) -> Tensor:

@@ -4,22 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor
 
 from agrbench.clients.insider import Insider
 from agrbench.errors import AgrbenchError
 from agrbench.server.rounds import Server
-
-
-class Counted:
-    """A tensor, and how often it was asked for."""
-
-    def __init__(self) -> None:
-        self.times = 0
-
-    def __call__(self) -> Tensor:
-        self.times += 1
-        return torch.arange(6.0).view(2, 3)
+from tests.helpers.counted import Counted
 
 
 def test_a_lazy_field_is_computed_when_first_read_and_once() -> None:

@@ -16,6 +16,7 @@ from agrbench.server import amplifier, view
 from agrbench.server.amplifier import Patches, magnitude, maximum
 from agrbench.server.rounds import Server
 from agrbench.server.view import View
+from tests.helpers.counted import Counted
 
 CPU = torch.device("cpu")
 LAYERS = [(7, 5), (5,), (4, 3, 2, 2), (4,), (9,)]
@@ -66,17 +67,6 @@ def never(*_: object) -> Tensor:
 
 
 # ---------------------------------------------------------------- rows not made
-
-
-class Counted:
-    """A tensor, and how often it was asked for."""
-
-    def __init__(self) -> None:
-        self.times = 0
-
-    def __call__(self) -> Tensor:
-        self.times += 1
-        return torch.arange(6.0).view(2, 3)
 
 
 def test_the_number_of_rows_is_known_before_the_view() -> None:
