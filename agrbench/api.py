@@ -26,7 +26,18 @@ from agrbench.server.checks import finite_rows
 from agrbench.server.judge import Judge
 from agrbench.server.rounds import Evaluate
 from agrbench.server.updates import count, like, matrix, read
-from agrbench.serving import Asked, Files, Server, Shapes, array_of, judge_of, known_plugins, layout_of, means_of
+from agrbench.serving import (
+    Asked,
+    Files,
+    Server,
+    Shapes,
+    array_of,
+    check_keywords,
+    judge_of,
+    known_plugins,
+    layout_of,
+    means_of,
+)
 from agrbench.simulation import execution
 
 Array = TypeVar("Array", Tensor, NDArray[Any])
@@ -234,6 +245,7 @@ def _court(rows: Tensor, defense: str, layout: Shapes | None, known: Known) -> t
 
 
 def _asked(known: Known) -> Asked:
+    check_keywords(known, Known)
     return cast(Asked, {name: value for name, value in known.items() if name not in ("seed", "plugins")})
 
 

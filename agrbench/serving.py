@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypedDict, TypeVar, Unpack
@@ -176,8 +176,7 @@ def judge_of(stack: Stack, layout: Shapes | None, rows: Tensor, seed: int) -> Ju
 
 def means_of(rows: Tensor, asked: Asked, previous: Tensor | None, numbers: Sequence[int]) -> rounds.Server:
     """Gather what the rule may ask of the server, each checked when first read; `numbers` tells the rows' clients."""
-    for name in set(asked) - set(Asked.__annotations__):
-        raise TypeError(f"unexpected keyword argument {name!r}; there are {', '.join(Asked.__annotations__)}")
+    check_keywords(asked, Asked)
     n, width = rows.shape
     last = rows.new_zeros(width) if previous is None else previous.to(rows)
     sizes = array_of(asked.get("sizes"), "sizes", (n,))
@@ -195,6 +194,12 @@ def means_of(rows: Tensor, asked: Asked, previous: Tensor | None, numbers: Seque
         previous=array_of(asked.get("previous"), "previous", (width,)) or (lambda: last),
         sizes=None if sizes is None else by_number,
     )
+
+
+def check_keywords(given: Mapping[str, object], known: type) -> None:
+    """Raise TypeError if a keyword is none of those of the typed dictionary `known`."""
+    for name in set(given) - set(known.__annotations__):
+        raise TypeError(f"unexpected keyword argument {name!r}; there are {', '.join(known.__annotations__)}")
 
 
 def array_of(value: Array | None, name: str, shape: tuple[int, ...]) -> Callable[[], Tensor] | None:

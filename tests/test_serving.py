@@ -177,6 +177,10 @@ def test_parts_in_another_order_than_before_are_refused() -> None:
 def test_an_unknown_keyword_is_refused_by_name() -> None:
     with pytest.raises(TypeError, match="unexpected keyword argument 'roots'; there are root, evaluate"):
         agrbench.Server("median").step(np.ones((3, 2)), roots=np.ones(2))  # type: ignore[call-arg]
+    asks: list[Any] = [agrbench.aggregate, agrbench.weigh]
+    for ask in asks:
+        with pytest.raises(TypeError, match=r"unexpected keyword argument 'roots'; there are root, .*, seed, plugins"):
+            ask(np.ones((3, 2)), "median", roots=np.ones(2))
 
 
 @pytest.mark.parametrize("spec", ["foolsgold", "fldetector", "nnm+foolsgold"])
