@@ -38,7 +38,13 @@ def checked(examples: Any, which: str) -> Examples:
     owners = None if examples.owners is None else _whole(_tensor(examples.owners, f"{which} owners"), f"{which} owners")
     if owners is not None and owners.shape != labels.shape:
         raise AgrbenchError(f"the {which} owners are of shape {tuple(owners.shape)}; return one owner a row")
-    return Examples(features, labels, int(classes), owners)
+    for named, most, what in (
+        (examples.about.classes, classes, "classes"),
+        (examples.about.owners, 0 if owners is None else int(owners.max()) + 1, "owners"),
+    ):
+        if named and len(named) < most:
+            raise AgrbenchError(f"the {which} examples name {len(named)} of {most} {what}; name all in about={what}")
+    return Examples(features, labels, int(classes), owners, examples.about)
 
 
 def fit_together(train: Examples, test: Examples) -> None:

@@ -9,6 +9,17 @@ import torch
 from torch import Generator, Tensor
 
 
+class About(NamedTuple):
+    """What people call things in examples: the names of classes and of owners, each in the order of their numbers.
+
+    `remarks` are sentences for the person who runs the examples, such as which values were filled in.
+    """
+
+    classes: tuple[str, ...] = ()
+    owners: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+
+
 class Examples(NamedTuple):
     """Labelled examples: `features` `(rows, *shape)` and `labels` `(rows,)` from 0 to `classes - 1`.
 
@@ -20,16 +31,17 @@ class Examples(NamedTuple):
     labels: Tensor
     classes: int
     owners: Tensor | None = None
+    about: About = About()
 
     def take(self, rows: Tensor) -> Examples:
         """Select rows."""
         owners = None if self.owners is None else self.owners[rows]
-        return Examples(self.features[rows], self.labels[rows], self.classes, owners)
+        return self._replace(features=self.features[rows], labels=self.labels[rows], owners=owners)
 
     def join(self, other: Examples) -> Examples:
         """Append the rows of other examples, without owners."""
-        features = torch.cat([self.features, other.features])
-        return Examples(features, torch.cat([self.labels, other.labels]), self.classes)
+        features, labels = torch.cat([self.features, other.features]), torch.cat([self.labels, other.labels])
+        return self._replace(features=features, labels=labels, owners=None)
 
     def clone(self) -> Examples:
         """Copy features and labels, so the copy can be written into."""
@@ -38,7 +50,7 @@ class Examples(NamedTuple):
     def to(self, device: torch.device) -> Examples:
         """Move to a device."""
         owners = None if self.owners is None else self.owners.to(device)
-        return Examples(self.features.to(device), self.labels.to(device), self.classes, owners)
+        return self._replace(features=self.features.to(device), labels=self.labels.to(device), owners=owners)
 
 
 class Batch(NamedTuple):

@@ -12,6 +12,7 @@ import os
 import tarfile
 import tempfile
 import zlib
+from functools import cache as cached
 from pathlib import Path
 
 from agrbench.data.sources import File, Folder, Source
@@ -105,6 +106,19 @@ def sha256(path: Path) -> str:
     """Compute a file's SHA-256."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def content(path: Path) -> str:
+    """Return the SHA-256 of a file, computed again only if its size or date changed; empty if it is missing."""
+    if not path.is_file():
+        return ""
+    told = path.stat()
+    return _content(path.resolve(), told.st_size, told.st_mtime_ns)
+
+
+@cached
+def _content(path: Path, size: int, changed: int) -> str:
+    return sha256(path)
 
 
 def member(path: Path, name: str) -> bytes:

@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch import Tensor, nn
 
     from agrbench.data.examples import Examples
@@ -86,13 +88,15 @@ class Attack:
     stamped copies labelled with the target class. `rehearses` means that `forge` calls `insider.respond` many times a
     round; a defense too slow for that waives `"rehearsed"`, and the two are never combined. `within(rows, insider)`
     returns whether forged rows satisfy the constraint that the attack declares, such as a distance (`None`: no
-    constraint).
+    constraint). `claim(sizes)` takes the malicious clients' numbers of examples, `(malicious,)` in float64, and returns
+    those that they claim to have (`None`: the true ones).
     """
 
     poison: Callable[..., Examples] | None = None
     forge: Callable[..., Tensor] | None = None
     trigger: Callable[..., Examples] | None = None
     rehearses: bool = False
+    claim: Callable[..., Tensor] | None = None
     within: Callable[..., Tensor | bool] | None = None
     waives: Mapping[str, str] = field(default_factory=dict)
 
@@ -144,7 +148,8 @@ class Stage:
 class Dataset:
     """Real examples and the defaults for training on them.
 
-    `load() -> train, test` returns `Examples`. `model` is the default model, a spec such as `mlp(512)` or a function of
+    `load() -> train, test` returns `Examples`; a `load(clients)` is told how many clients share the training rows.
+    `reads()`, for files without a published checksum, lists the paths whose content counts in the digest. `model` is the default model, a spec such as `mlp(512)` or a function of
     an example's shape and the number of classes; `rate` is the default learning rate; `root_size` is the number of
     examples in the server's trusted root set.
     """
@@ -154,6 +159,7 @@ class Dataset:
     rate: float
     root_size: int
     source: Source
+    reads: Callable[..., Sequence[Path]] | None = None
     waives: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -22,6 +22,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, TypeVar
 
 from agrbench import specs
+from agrbench.data.files import content
 from agrbench.errors import PluginError, SpecError
 from agrbench.plugins import contract, moved
 from agrbench.plugins.source import PluginSource, exports, parse
@@ -108,8 +109,17 @@ class Registry:
         return [entry for kind in ("dataset", "defense", "attack") for entry in self.entries(kind, getattr(cell, kind))]
 
     def sources(self, cell: Cell) -> dict[str, str]:
-        """Return the digests of the plugins that a cell uses, as its record stores them."""
-        return {kind: self.digest(kind, getattr(cell, kind)) for kind in ("attack", "defense", "dataset")}
+        """Return the digests of the plugins that a cell uses, as its record stores them.
+
+        A dataset's digest covers the content of the files that it `reads`, which have no published checksum.
+        """
+        found = {kind: self.digest(kind, getattr(cell, kind)) for kind in ("attack", "defense", "dataset")}
+        (dataset,) = self.entries("dataset", cell.dataset)
+        if dataset.field("reads") is not None:
+            reads = self.dataset(cell.dataset).record.reads
+            paths = reads() if reads is not None else ()
+            found["dataset"] = hashlib.sha256("".join([found["dataset"], *map(content, paths)]).encode()).hexdigest()
+        return found
 
     def canonical_cell(self, cell: Cell) -> Cell:
         """Check a cell's specs and write each in canonical form, without a rate or model equal to the dataset's.
