@@ -149,9 +149,9 @@ class Dataset:
     """Real examples and the defaults for training on them.
 
     `load() -> train, test` returns `Examples`; a `load(clients)` is told how many clients share the training rows.
-    `reads()`, for files without a published checksum, lists the paths whose content counts in the digest. `model` is the default model, a spec such as `mlp(512)` or a function of
-    an example's shape and the number of classes; `rate` is the default learning rate; `root_size` is the number of
-    examples in the server's trusted root set.
+    `reads()`, for files without a published checksum, lists the paths whose content counts in the digest. `model` is
+    the default model, a spec such as `mlp(512)` or a function of an example's shape and the number of classes; `rate`
+    is the default learning rate; `root_size` is the number of examples in the server's trusted root set.
     """
 
     load: Callable[..., tuple[Examples, Examples]]
