@@ -1,12 +1,18 @@
 """Coordinate-wise median; an even number of rows averages the two middle values (Yin et al., ICML 2018)."""
 
 from agrbench.plugins import Defense
-from agrbench.server.ranks import Between
+from agrbench.server.ranks import Between, MiddleBySize
 from agrbench.server.rounds import Round
 
 
-def median(round: Round) -> Between:
-    """Average the middle values of each column: one for an odd number of rows, two for an even number."""
+def median(round: Round, *, weighted: bool = False) -> Between | MiddleBySize:
+    """Average the middle values of each column: one for an odd number of rows, two for an even number.
+
+    Variants: `weighted=True` is the weighted median, in which each row counts as often as it claims to have examples.
+    It believes the claims: whoever claims more examples than all others together decides every step alone.
+    """
+    if weighted:
+        return MiddleBySize(round.sizes)
     n = round.n
     return Between((n - 1) // 2, n // 2 + 1)
 
@@ -15,6 +21,6 @@ defense = Defense(
     median,
     family="coordinate",
     requires=lambda n, f: 2 * f < n,
-    bound=lambda n, f: 4 * (1 + f / (n - 2 * f)) ** 2,
+    bound=lambda n, f, *, weighted=False: None if weighted else 4 * (1 + f / (n - 2 * f)) ** 2,
     proof="Allouah et al., AISTATS 2023",
 )

@@ -1,20 +1,25 @@
 """Coordinate-wise trimmed mean: drop the `f` largest and the `f` smallest values (Yin et al., ICML 2018)."""
 
 from agrbench.plugins import Defense
-from agrbench.server.ranks import Between
+from agrbench.server.ranks import Between, BetweenBySize
 from agrbench.server.rounds import Round
 
 
-def trimmed_mean(round: Round) -> Between:
-    """Average the middle `n - 2f` values of each column."""
+def trimmed_mean(round: Round, *, weighted: bool = False) -> Between | BetweenBySize:
+    """Average the middle `n - 2f` values of each column.
+
+    Variants: `weighted=True` cuts `f / n` of all claimed examples at each end and averages the others, as Portnoy,
+    Tirosh and Hendler (2020) weigh it; a row on the edge is cut in part, whereas their code drops it. It believes the
+    claims: rows that claim more than `f / n` of all examples are never cut whole.
+    """
     n, f = round.n, round.byzantine
-    return Between(f, n - f)
+    return BetweenBySize(round.sizes, f, n - f) if weighted else Between(f, n - f)
 
 
 defense = Defense(
     trimmed_mean,
     family="coordinate",
     requires=lambda n, f: 2 * f < n,
-    bound=lambda n, f: 6 * f / (n - 2 * f) * (1 + f / (n - 2 * f)),
+    bound=lambda n, f, *, weighted=False: None if weighted else 6 * f / (n - 2 * f) * (1 + f / (n - 2 * f)),
     proof="Allouah et al., AISTATS 2023",
 )

@@ -78,3 +78,20 @@ def forge(attack: Loaded[Attack], insider: Insider, parameters: int) -> Tensor:
         if not isinstance(rows, Tensor) or rows.shape != (insider.malicious, parameters):
             raise TypeError(f"forge must return rows of shape ({insider.malicious}, {parameters}), not {what(rows)}")
         return rows
+
+
+def claim(attack: Loaded[Attack], sizes: Tensor) -> Tensor:
+    """Ask an attack how many examples its clients claim to have, from their true `sizes`: both `(malicious,)`.
+
+    An attack without `claim` claims the true numbers.
+
+    Raises:
+        PluginError: the attack raised, or returned anything but one real number per client; the message names its file.
+    """
+    if attack.record.claim is None or not len(sizes):
+        return sizes
+    with blame(attack, "claim"):
+        claimed = attack.record.claim(sizes)
+        if not isinstance(claimed, Tensor) or claimed.shape != sizes.shape or claimed.is_complex():
+            raise TypeError(f"claim must return numbers of shape ({len(sizes)},), not {what(claimed)}")
+        return claimed.to(sizes)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from agrbench.clients.insider import claim
 from agrbench.conformance.cases import Violation, require
 from agrbench.conformance.laws import few
 from agrbench.conformance.scenes import Scene
 from agrbench.data.examples import Examples
+from agrbench.randomness import generator
 
 LONG = 12  # rounds shown to an attack that remembers: mimic watches for ten
 
@@ -75,6 +77,17 @@ def moves(scene: Scene) -> None:
     usual = scene.mean(scene.clean)
     if all(torch.equal(scene.mean(rows), usual) for rows in _played(scene, LONG)):
         raise Violation(f"in {LONG} rounds the mean of all updates is what it is without attack, {few(usual)}")
+
+
+def claims(scene: Scene) -> None:
+    """Claim a finite number of examples from 0 for each malicious client, and leave the true numbers unchanged."""
+    sizes = torch.randint(1, 1000, (scene.malicious,), generator=generator(scene.seed, "sizes")).double()
+    before = sizes.clone()
+    claimed = claim(scene.loaded, sizes)
+    if not (claimed.isfinite() & (claimed >= 0)).all():
+        raise Violation(f"clients of {few(before)} examples claim {few(claimed)}")
+    if not torch.equal(sizes, before):
+        raise Violation(f"the true numbers of examples were {few(before)} and are {few(sizes)}")
 
 
 def poisons(scene: Scene) -> None:

@@ -100,6 +100,7 @@ ATTACK = _table(
     Property("determinism", attacks.determinism, lambda scenes: scenes.whole()),
     Property("within", attacks.within, lambda scenes: scenes.whole() if scenes.record.within else None),
     Property("moves", attacks.moves, lambda scenes: scenes.apart()),
+    Property("claims", attacks.claims, lambda scenes: scenes.whole() if scenes.record.claim else None, 0.3),
     Property("poisons", attacks.poisons, lambda scenes: scenes.whole() if scenes.record.poison else None, 0.3),
     Property("triggers", attacks.triggers, lambda scenes: scenes.whole() if scenes.record.trigger else None, 0.3),
 )

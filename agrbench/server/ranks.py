@@ -1,4 +1,7 @@
-"""Order statistics of each column: medians, values between two ranks, and the rows that hold them."""
+"""Order statistics of each column: medians, values between two ranks, and the rows that hold them.
+
+`MiddleBySize` and `BetweenBySize` are their weighted forms, in which a row counts by its size.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,8 @@ from functools import cached_property
 import numpy as np
 import torch
 from torch import Tensor
+
+NOTHING = 1e-12  # of the total size: a part that is smaller is the rounding of sums
 
 
 class Ranks:
@@ -77,6 +82,66 @@ class Between:
         return Ranks(block, self.low, self.high)
 
 
+@dataclass(frozen=True, eq=False)
+class MiddleBySize:
+    """A verdict by column: the weighted median, for rows of these `sizes` `(rows,)`.
+
+    Add up the sizes in the order of the values, equal values in row order. The row at which the sum crosses half of the
+    total has all the weight. If a sum is exactly half of it, the row at which it is reached and the next row of a size
+    above 0 have half of the weight each.
+    """
+
+    sizes: Tensor
+
+    def __call__(self, block: Tensor) -> Tensor:
+        """Weigh a block of columns: `(rows, b)`, in the block's dtype."""
+        order, upto = _summed(block, self.sizes)
+        low, high = ((0.5 + off) * upto[:, -1:] for off in (-NOTHING, NOTHING))
+        ends = torch.cat([torch.searchsorted(upto, low), torch.searchsorted(upto, high, right=True)], dim=1)
+        rows = order.gather(1, ends).T
+        return torch.zeros_like(block).scatter_add_(0, rows, block.new_full((1, 1), 0.5).expand(rows.shape))
+
+
+@dataclass(frozen=True, eq=False)
+class BetweenBySize:
+    """A verdict by column: how much of each row lies between two shares of the total of `sizes` `(rows,)`.
+
+    Each row covers an interval as long as its size, in the order of the values, equal values in row order. It is
+    weighed by the part of it between `low / rows` and `high / rows` of the total, as a share of all that lies there.
+    With equal sizes, this is `Between(low, high)`.
+    """
+
+    sizes: Tensor
+    low: int
+    high: int
+
+    def __call__(self, block: Tensor) -> Tensor:
+        """Weigh a block of columns: `(rows, b)`, in the block's dtype."""
+        order, upto = _summed(block, self.sizes)
+        start, stop = (rank * upto[:, -1:] for rank in (self.low, self.high))  # times n: whole numbers stay exact
+        kept = (len(block) * upto).clamp_(start, stop).diff(dim=1, prepend=start).div_(stop - start)
+        shares = torch.nn.functional.threshold(kept, NOTHING, 0.0).to(block)
+        return torch.zeros_like(shares).scatter_(1, order, shares).T
+
+
+def _summed(block: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
+    """Return each column's rows in the order of their values, and the sizes added up in it: both `(b, rows)`."""
+    order = _order(block)
+    return order, sizes.take(order).cumsum(1)
+
+
+def _order(block: Tensor) -> Tensor:
+    """Return each column's rows in the order of their values, equal values in row order: `(b, rows)`."""
+    across = block.T.contiguous() + 0.0  # -0 becomes 0
+    if block.device.type != "cpu" or block.dtype != torch.float32:
+        return across.sort(dim=1, stable=True).indices
+    # numpy's sort is vectorised, but not its stable argsort: sort numbers made of a value's bits and the row instead.
+    bits = across.view(torch.int32).long()
+    packed = ((bits ^ ((bits >> 31) & 0x7FFFFFFF)) << 32).add_(torch.arange(len(block)))
+    packed.numpy().sort(axis=1)
+    return packed.bitwise_and_(0xFFFFFFFF)
+
+
 def _numbers(compare: Callable[..., Tensor], one: Tensor, other: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     """Compare into numbers 1 and 0, which takes a quarter of the time of Booleans."""
     return compare(one, other, out=torch.empty(one.shape, dtype=dtype, device=one.device))
@@ -94,6 +159,12 @@ def middle(values: Tensor) -> Tensor:
     """Return each column's median, the mean of the two middle values if there are two: `(b,)`, or one number."""
     ranked = _sorted(values)
     return (ranked[(len(values) - 1) // 2] + ranked[len(values) // 2]) / 2
+
+
+def middle_by_size(values: Tensor, sizes: Tensor) -> Tensor:
+    """Return the weighted median of `(rows,)` values, defined as in `MiddleBySize`: one number."""
+    median: Tensor = MiddleBySize(sizes)(values[:, None])[:, 0] @ values
+    return median
 
 
 def nearest_to_median(block: Tensor, count: int) -> Tensor:

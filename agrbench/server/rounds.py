@@ -101,7 +101,8 @@ class Round:
 
     `n` is the number of rows, which are on `device`. `view` `(n, features)` is the updates as the stages so far show
     them, and `view_layout` holds its layers; `updates` `(n, parameters)` are the originals, mixed by the row stages so
-    far, and `layout` describes them; `sizes` `(n,)` is the number of examples behind each row, mixed like the rows.
+    far, and `layout` describes them; `sizes` `(n,)` is the number of examples claimed for each row, mixed like the
+    rows: finite, from 0 and somewhere positive, whatever clients claim (`counted` in `agrbench.server.scores`).
     `clients` names the client of each row (`None` after a row stage that is not square); `byzantine` is the server's
     bound on malicious rows; `geometry` is that of the view; `see` maps server vectors `(k, parameters)` through the
     same column stages; `memory` lasts for the whole run; `number` counts rounds from 1; `rng` is this plugin's own in

@@ -1,4 +1,4 @@
-"""Score and choose rows: the smallest scores, neighbourhoods, clipping factors, loss on trusted data."""
+"""Score and choose rows: the smallest scores, neighbourhoods, clipping factors, claimed sizes, loss on trusted data."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from torch import Tensor
 
 from agrbench.errors import AgrbenchError
 from agrbench.server.rounds import Round
+
+MOST = 1e15  # examples: the largest claim that counts, so that sums of claims stay finite
 
 
 def smallest(scores: Tensor, count: int) -> Tensor:
@@ -20,6 +22,23 @@ def smallest(scores: Tensor, count: int) -> Tensor:
 def clipping(norms: Tensor, radius: Tensor | float) -> Tensor:
     """Return the factors that scale larger norms down to `radius`, and 1 for the others: `(rows,)`."""
     return torch.where(norms > radius, radius / norms, 1.0)
+
+
+def counted(claims: Tensor) -> Tensor:
+    """Return claimed numbers of examples as finite weights from 0, of which some are positive: `(rows,)`.
+
+    A claim that is negative, infinite or NaN counts as 0, and one above 1e15 as 1e15. If all count as 0, each counts as
+    1: nobody may stop a round by a claim. Beyond that, claims are believed.
+    """
+    sizes = claims.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0).clamp(0, MOST)
+    return torch.where(sizes.any(), sizes, 1.0)
+
+
+def by_size(kept: Tensor, sizes: Tensor) -> Tensor:
+    """Weigh the kept rows by size, or equally if each of them has size 0: `(rows,)`, adding up to 1."""
+    weights = kept * sizes
+    weights = torch.where(weights.any(), weights, kept.to(sizes))
+    return weights / weights.sum()
 
 
 def neighbourhood(distances: Tensor, neighbours: int, power: int = 2) -> Tensor:

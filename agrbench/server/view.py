@@ -16,6 +16,7 @@ from agrbench.plugins.stack import Loaded, blame
 from agrbench.server.checks import checked_view
 from agrbench.server.geometry import Geometry
 from agrbench.server.rounds import Round, Server
+from agrbench.server.scores import counted
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,9 @@ class View:
             made=False,
         )
 
+    def _claims(self, server: Server) -> Tensor:
+        return server.sizes.to(self.updates.device, torch.float64)[list(self.heard)]
+
     def _mixed(self, values: Tensor) -> Tensor:
         return values if self.mixing is None else _mixed(self.mixing, values)
 
@@ -89,7 +93,7 @@ class View:
             device=self.updates.device,
             view=self.view,
             updates=lambda: self._mixed(self.updates),
-            sizes=lambda: self._mixed(server.sizes.to(self.updates.device, torch.float64)[list(self.heard)]),
+            sizes=lambda: counted(self._mixed(counted(self._claims(server)))),
             view_layout=self.layout,
             layout=layout,
             byzantine=None if byzantine is None else lambda: byzantine,
