@@ -7,6 +7,7 @@ import hashlib
 import json
 import math
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, cast
 
 from agrbench import settings
@@ -25,9 +26,11 @@ AMPLIFIER = "amp"
 class Cell:
     """One simulation: the specs of a dataset, a defense and an attack, a seed, and the settings.
 
-    `malicious` is a share of the clients (a float), their number (a whole number), or `"bernoulli(share=0.3)"`, which
-    draws each client independently. `byzantine` is the server's bound on their number (default: the true number, or
-    with `bernoulli` the expected one). `start` is the first attacked round, a multiple of 10 (default: a quarter of the
+    `malicious` is a share of the clients (a float), their number (a whole number), `"bernoulli(share=0.3)"`, which
+    draws each client independently, or `"owners('north')"`, the natural owners of these names. `sample` is the number
+    or share of clients that take part in a round, or `"sample(100,by='size')"`, which draws them by their numbers of
+    examples (default: all). `byzantine` is the server's bound on malicious clients in a round (default: see `bound`).
+    `start` is the first attacked round, a multiple of 10 (default: a quarter of the
     rounds rounded down, at least 10). `rate` is the learning rate (default: the dataset's, or 0.001 with `adam`).
     `schedule`, `model` and `partition` are specs: how clients train, which model (default: the dataset's), and who
     holds which data. The server's root set is taken from the rows of `root`, `"train"` or `"test"`. The cell computes
@@ -50,6 +53,7 @@ class Cell:
     schedule: str = "sgd"
     model: str | None = None
     partition: str = "iid"
+    sample: int | float | str | None = None
     root: str = "train"
     threads: int = 1
     device: str = "cpu"
@@ -69,8 +73,11 @@ class Cell:
         part = isinstance(share, float) and 0 <= share < 1 and round(share * n) < n
         wanted = f"a share from 0 to below 1, such as 0.3, or a number from 0 to {n - 1}"
         _demand(whole or part or drawn, "malicious", share, wanted)
-        f = self.byzantine
-        _demand(f is None or (_whole(f) and 0 <= f < n), "byzantine", f, f"a number from 0 to {n - 1}")
+        if self.owners:
+            _demand(len(self.owners) < n, "malicious", share, f"at most {n - 1} owners")
+            _demand(self.partition == "natural", "partition", self.partition, "natural, since owners are malicious")
+        f, most = self.byzantine, self.participants - 1
+        _demand(f is None or (_whole(f) and 0 <= f <= most), "byzantine", f, f"a number from 0 to {most}")
         _demand(
             self.start is None or (_whole(self.start) and self.start > 0 and self.start % EVERY == 0),
             "start", self.start, f"a multiple of {EVERY} above 0, since accuracy is measured every {EVERY} rounds",
@@ -90,6 +97,7 @@ class Cell:
                 forms[name] = settings.canonical(name, given)
         _demand(self.model is None or "model" in forms, "model", self.model, "a spec such as mlp(512)")
         _demand("partition" in forms, "partition", self.partition, "a spec such as dirichlet(alpha=0.1)")
+        forms["sample"] = self._sample()
         forms["schedule"], rate = settings.without_rate(self.schedule)
         if rate is not None:
             _demand(self.rate in (None, rate), "rate", self.rate, f"it once: the schedule has {rate}")
@@ -99,9 +107,50 @@ class Cell:
         for name, value in forms.items():
             object.__setattr__(self, name, value)
 
+    def _sample(self) -> int | str | None:
+        """Write who takes part in a round in canonical form, with a number for a share; `None` if all do."""
+        given = self.sample
+        if given is None:
+            return None
+        term = settings.read("sample", given if isinstance(given, str) else f"sample({given})")
+        (size,) = term.values
+        number = max(round(size * self.clients), 1) if isinstance(size, float) else size
+        _demand(number <= self.clients, "sample", given, f"a number from 1 to {self.clients}, or a share up to 1.0")
+        _demand(
+            term.arguments["quantile"] is None or term.arguments["by"] == "uniform",
+            "sample", given, "by='uniform' with a quantile, whose law holds for uniform draws, or --byzantine",
+        )  # fmt: skip
+        if number == self.clients:
+            return None
+        spec = settings.write("sample", Term("sample", term.arguments, (number,)))
+        return number if spec == f"sample({number})" else spec
+
+    @property
+    def sampling(self) -> Term | None:
+        """Return how a round's clients are drawn, their number first among its values; `None` if all take part."""
+        if self.sample is None:
+            return None
+        return settings.read("sample", self.sample if isinstance(self.sample, str) else f"sample({self.sample})")
+
+    @property
+    def participants(self) -> int:
+        """Count the clients that take part in a round."""
+        return self.clients if self.sampling is None else int(self.sampling.values[0])
+
     @property
     def draw(self) -> Term | None:
-        """Return how each client is drawn to be malicious; `None` if their number is fixed."""
+        """Return how each client is drawn to be malicious; `None` if it is fixed how many or which are."""
+        term = self._named
+        return term if term is not None and term.name == "bernoulli" else None
+
+    @property
+    def owners(self) -> tuple[str, ...]:
+        """Return the names of the malicious owners, if they are named."""
+        term = self._named
+        return tuple(term.values) if term is not None and term.name == "owners" else ()
+
+    @property
+    def _named(self) -> Term | None:
         return settings.read("malicious", self.malicious) if isinstance(self.malicious, str) else None
 
     @property
@@ -110,6 +159,8 @@ class Cell:
 
         If each client is drawn independently, this is the expected number.
         """
+        if self.owners:
+            return len(self.owners)
         if self.draw:
             share = cast(float, self.draw.arguments["share"])
             return min(round(share * self.clients), self.clients - 1)
@@ -118,13 +169,29 @@ class Cell:
 
     @property
     def count(self) -> int | str:
-        """Return the number of malicious clients, or the canonical spec by which they are drawn."""
-        return self.attackers if self.draw is None else str(self.malicious)
+        """Return the number of malicious clients, or the canonical spec that draws or names them."""
+        return str(self.malicious) if isinstance(self.malicious, str) else self.attackers
 
     @property
     def bound(self) -> int:
-        """Return the server's bound on malicious clients."""
-        return self.attackers if self.byzantine is None else self.byzantine
+        """Return the server's bound on malicious clients in a round."""
+        return self.assumed if self.byzantine is None else self.byzantine
+
+    @property
+    def assumed(self) -> int:
+        """Return the bound on malicious clients in a round that follows from the other settings.
+
+        If all clients take part, it is the number of malicious ones. If some are drawn, it is the same share of them,
+        rounded, or with `sample(quantile=q)` the number that a uniform draw exceeds with a probability of at most 1 - q
+        (the quantile of the hypergeometric law).
+        """
+        sampling = self.sampling
+        if sampling is None:
+            return self.attackers
+        drawn, quantile = self.participants, sampling.arguments["quantile"]
+        expected = round(self.attackers * drawn / self.clients)
+        bound = expected if quantile is None else _at_most(quantile, self.clients, self.attackers, drawn)
+        return min(bound, drawn - 1)
 
     @property
     def first(self) -> int:
@@ -146,7 +213,7 @@ class Cell:
             "start": self.first,
         }
         default["malicious"] = round(SHARE * self.clients)
-        default["byzantine"] = self.attackers
+        default["byzantine"] = self.assumed
         default["rate"] = settings.own_rate(self.schedule)
         default["start"] = dataclasses.replace(self, start=None).first
         identity = {"dataset", "defense", "attack", "seed"}
@@ -179,6 +246,14 @@ class Cell:
 
     def __str__(self) -> str:
         return f"{self.dataset} {self.defense} {self.attack} seed {self.seed}"
+
+
+@cache
+def _at_most(quantile: float, clients: int, malicious: int, drawn: int) -> int:
+    """Return the quantile of the number of malicious clients among those drawn, uniformly, without replacement."""
+    from scipy.stats import hypergeom  # slow to import
+
+    return int(hypergeom.ppf(quantile, clients, malicious, drawn))
 
 
 def _whole(value: object) -> bool:

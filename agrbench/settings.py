@@ -1,4 +1,4 @@
-"""Settings written as specs: how clients train, which model, who holds which data, how many are malicious.
+"""Settings written as specs: how clients train, which model, who holds which data, who is malicious, who takes part.
 
 Nothing here imports torch, so naming and checking a cell is fast.
 """
@@ -14,7 +14,7 @@ from agrbench.clients.optimizers import OPTIMIZERS
 from agrbench.errors import SpecError
 from agrbench.specs import Option, Term, number
 
-SIZES = "*"  # the key of a term's unnamed values, such as the widths of mlp(512, 1024)
+VALUES = "*"  # the key of a term's unnamed values, such as the widths of mlp(512, 1024)
 
 
 def _depth(sizes: tuple[Any, ...]) -> bool:
@@ -23,6 +23,20 @@ def _depth(sizes: tuple[Any, ...]) -> bool:
 
 def _count(value: Any) -> bool:
     return type(value) is int and 1 <= value < 2**31
+
+
+def _part(values: tuple[Any, ...]) -> bool:
+    """Accept one number of clients, or one share of them."""
+    return len(values) == 1 and (_count(values[0]) or (type(values[0]) is float and 0 < values[0] <= 1))
+
+
+def _names(values: tuple[Any, ...]) -> bool:
+    return len(values) > 0 and all(type(value) in (str, int) and value != "" for value in values)
+
+
+def _sorted(names: tuple[Any, ...]) -> tuple[str, ...]:
+    """Sort names, each once, so that their order makes no difference."""
+    return tuple(sorted({str(name) for name in names}))
 
 
 def _positive(default: float | None) -> Option:
@@ -48,9 +62,9 @@ CHOICES: Mapping[str, Mapping[str, Mapping[str, Option]]] = {
         name: {**TRAINING, **optimizer.options} for name, optimizer in OPTIMIZERS.items()
     },
     "model": {
-        "mlp": {SIZES: Option((), "hidden widths, whole numbers from 1", lambda sizes: all(map(_count, sizes)), "512")},
+        "mlp": {VALUES: Option((), "hidden widths, whole numbers from 1", lambda each: all(map(_count, each)), "512")},
         "cnn": {},
-        "resnet": {SIZES: Option((), "one depth, 6 n + 2 such as 20", _depth, "20")},
+        "resnet": {VALUES: Option((), "one depth, 6 n + 2 such as 20", _depth, "20")},
     },
     "partition": {
         "iid": {},
@@ -59,7 +73,17 @@ CHOICES: Mapping[str, Mapping[str, Mapping[str, Option]]] = {
         "natural": {},
         "quantity": {"sigma": _moderate(1.0)},
     },
-    "malicious": {"bernoulli": {"share": Option(0.3, "a number from 0 to below 1", number(0, 1, closed=True))}},
+    "malicious": {
+        "bernoulli": {"share": Option(0.3, "a number from 0 to below 1", number(0, 1, closed=True))},
+        "owners": {VALUES: Option((), "names of owners, such as 'north'", _names, "'north','south'", _sorted)},
+    },
+    "sample": {
+        "sample": {
+            VALUES: Option((0.1,), "one number of clients from 1, or one share up to 1.0", _part, "100"),
+            "by": Option("uniform", "'uniform' or 'size'", lambda value: value in ("uniform", "size")),
+            "quantile": Option(None, "a number above 0 and below 1", number(0, 1)),
+        },
+    },
 }  # fmt: skip
 
 
@@ -71,7 +95,7 @@ def read(setting: str, text: object) -> Term:
     """
     choices = CHOICES[setting]
     try:
-        (term,) = specs.parse(text, sizes=True) if isinstance(text, str) else ()
+        (term,) = specs.parse(text, unnamed=True) if isinstance(text, str) else ()
     except specs.IllTyped as error:
         option = choices.get(error.name, {}).get(error.argument)
         ways = _signatures(setting) if option is None else [f"{error.argument} as {option.wanted}"]
@@ -81,21 +105,22 @@ def read(setting: str, text: object) -> Term:
     if term.name not in choices:
         raise _wrong(setting, text, *(difflib.get_close_matches(term.name, choices) or _signatures(setting)))
     options = choices[term.name]
-    given = {**term.arguments, **({SIZES: term.sizes} if term.sizes or SIZES in options else {})}
+    values = term.values or (options[VALUES].default if VALUES in options else ())
+    given = {**term.arguments, **({VALUES: values} if values or VALUES in options else {})}
     for name, value in given.items():
         if name not in options:
             raise _wrong(setting, text, _signature(term.name, options))
         if not options[name].holds(value):
-            raise _wrong(setting, text, f"{'' if name == SIZES else name + ' as '}{options[name].wanted}")
+            raise _wrong(setting, text, f"{'' if name == VALUES else name + ' as '}{options[name].wanted}")
     filled = {name: option.read(given.get(name, option.default)) for name, option in options.items()}
-    return Term(term.name, {name: value for name, value in filled.items() if name != SIZES}, filled.get(SIZES, ()))
+    return Term(term.name, {name: value for name, value in filled.items() if name != VALUES}, filled.get(VALUES, ()))
 
 
 def write(setting: str, term: Term) -> str:
     """Write a setting in canonical form, without defaults."""
     options = CHOICES[setting][term.name]
     kept = {name: value for name, value in term.arguments.items() if value != options[name].default}
-    return str(Term(term.name, kept, term.sizes))
+    return str(Term(term.name, kept, term.values))
 
 
 def canonical(setting: str, text: object) -> str:
@@ -130,14 +155,14 @@ def _signatures(setting: str) -> list[str]:
 def _signature(name: str, options: Mapping[str, Option]) -> str:
     """Write a form that can be typed, followed in brackets by the values that it leaves open."""
     inside = [
-        option.example if key == SIZES else f"{key}={option.default!r}"
+        option.example if key == VALUES else f"{key}={option.default!r}"
         for key, option in options.items()
         if option.default is not None
     ]
     form = f"{name}({', '.join(inside)})" if inside else name
     opened = [
-        option.wanted if key == SIZES else f"{key}: {option.wanted}"
+        option.wanted if key == VALUES else f"{key}: {option.wanted}"
         for key, option in options.items()
-        if key == SIZES or option.default is None
+        if key == VALUES or option.default is None
     ]
     return f"{form} ({', '.join(opened)})" if opened else form

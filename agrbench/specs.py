@@ -14,20 +14,21 @@ from typing import Any
 from agrbench.errors import SpecError
 
 LONGEST = 1000  # characters in a spec
+UNNAMED = (int, float, str)  # types of values that may be written without a name
 LARGEST = 2**53  # above it, floats no longer represent every whole number
 
 
 @dataclass(frozen=True)
 class Term:
-    """One name in a spec, with its hyperparameters and, written before them, its unnamed sizes."""
+    """One name in a spec, with its hyperparameters and, written before them, its unnamed values."""
 
     name: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
-    sizes: tuple[int, ...] = ()
+    values: tuple[Any, ...] = ()
 
     def __str__(self) -> str:
         named = (f"{key}={written(value)}" for key, value in sorted(self.arguments.items()))
-        inside = ",".join([*map(written, self.sizes), *named])
+        inside = ",".join([*map(written, self.values), *named])
         return f"{self.name}({inside})" if inside else self.name
 
 
@@ -45,8 +46,8 @@ def written(value: Any) -> str:
     return repr(value)
 
 
-def parse(spec: str, sizes: bool = False) -> tuple[Term, ...]:
-    """Split a spec into its terms, left to right; `sizes` allows unnamed whole numbers, as in `mlp(512, 1024)`.
+def parse(spec: str, unnamed: bool = False) -> tuple[Term, ...]:
+    """Split a spec into its terms, left to right; `unnamed` allows values without names, as in `mlp(512, 1024)`.
 
     Raises:
         SpecError: the text is not a spec; the message shows the text and an example of a spec.
@@ -59,9 +60,9 @@ def parse(spec: str, sizes: bool = False) -> tuple[Term, ...]:
         raise SpecError(_not_a_spec(spec))
     terms: list[Term] = []
     while isinstance(body, ast.BinOp) and isinstance(body.op, ast.Add):
-        terms.append(_term(body.right, spec, sizes))
+        terms.append(_term(body.right, spec, unnamed))
         body = body.left
-    terms.append(_term(body, spec, sizes))
+    terms.append(_term(body, spec, unnamed))
     return tuple(reversed(terms))
 
 
@@ -70,14 +71,14 @@ def join(terms: tuple[Term, ...]) -> str:
     return "+".join(map(str, terms))
 
 
-def _term(node: ast.expr, spec: str, sizes: bool) -> Term:
+def _term(node: ast.expr, spec: str, unnamed: bool) -> Term:
     if isinstance(node, ast.Name):
         return Term(node.id)
     if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
         raise SpecError(_not_a_spec(spec))
     name = node.func.id
-    numbers = [part.value for part in node.args if isinstance(part, ast.Constant) and type(part.value) is int]
-    if node.args and not (sizes and len(numbers) == len(node.args)):
+    values = [part.value for part in node.args if isinstance(part, ast.Constant) and type(part.value) in UNNAMED]
+    if node.args and not (unnamed and len(values) == len(node.args)):
         raise SpecError(f"{spec!r}: hyperparameters are named; write {name}(name={ast.unparse(node.args[0])})")
     arguments: dict[str, Any] = {}
     for keyword in node.keywords:
@@ -90,7 +91,7 @@ def _term(node: ast.expr, spec: str, sizes: bool) -> Term:
             arguments[keyword.arg] = value
         except (ValueError, TypeError, SyntaxError) as error:
             raise IllTyped(name, keyword.arg, ast.unparse(keyword.value)) from error
-    return Term(name, arguments, tuple(numbers))
+    return Term(name, arguments, tuple(values))
 
 
 class IllTyped(SpecError):
@@ -108,18 +109,27 @@ def _not_a_spec(spec: str) -> str:
     return f"{shown!r} is not a spec; write a name, or for example 'amp(kernel=3)+krum'"
 
 
+def as_given(value: Any) -> Any:
+    """Return the value unchanged."""
+    return value
+
+
 @dataclass(frozen=True)
 class Option:
-    """One hyperparameter of a setting: its default, the wanted values in words, and the test for them."""
+    """One hyperparameter of a setting: its default, the wanted values in words, and the test for them.
+
+    `tidy` writes equal values alike, such as names in any order.
+    """
 
     default: Any
     wanted: str
     holds: Callable[[Any], bool]
     example: str = ""
+    tidy: Callable[[Any], Any] = as_given
 
     def read(self, value: Any) -> Any:
         """Convert a whole number to a float if the option takes floats: 1 and 1.0 are the same setting."""
-        return float(value) if type(value) is int and self.wanted.startswith("a number") else value
+        return float(value) if type(value) is int and self.wanted.startswith("a number") else self.tidy(value)
 
 
 def number(low: float, high: float = math.inf, closed: bool = False) -> Callable[[Any], bool]:

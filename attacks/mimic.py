@@ -5,13 +5,14 @@ from torch import Tensor
 
 from agrbench.clients.insider import Insider
 from agrbench.plugins import Attack
+from agrbench.server.history import places
 
 
 def mimic(insider: Insider, *, warmup: int = 10) -> Tensor:
     """Send honest client `i*`'s update, `i* = argmax |sum <z, g_i>|` over the first `warmup` attacked rounds.
 
     `z` is the direction in which honest updates vary most, tracked by Oja's rule through these rounds, in which the
-    clean updates are sent.
+    clean updates are sent. If only some clients take part in a round, `i*` is chosen among those.
 
     Knowledge: all honest updates, own data. Space: updates. Sign: that of the client copied. Goal: untargeted; it hurts
     when clients' data differ.
@@ -23,9 +24,18 @@ def mimic(insider: Insider, *, warmup: int = 10) -> Tensor:
         memory["rounds"] = seen + 1
     if seen < warmup:
         return insider.clean
-    if "chosen" not in memory:
-        memory["chosen"] = int((memory["sums"] * memory["direction"]).sum(1).abs().argmax())
-    return insider.honest[memory["chosen"]].expand(insider.malicious, -1)
+    if "standing" not in memory:
+        memory["standing"] = (memory["sums"] * memory["direction"]).sum(1).abs()
+    chosen = _standing(insider).argmax()
+    return insider.honest[chosen].expand(insider.malicious, -1)
+
+
+def _standing(insider: Insider) -> Tensor:
+    """Return how far each honest client that takes part stands out; one not seen in the first rounds has -1."""
+    standing: Tensor = insider.memory["standing"]
+    rows = torch.tensor(places(insider.memory, "sums", insider.ids), device=standing.device)
+    seen = rows < len(standing)
+    return torch.where(seen, standing[rows.clamp(max=len(standing) - 1)], -1.0)
 
 
 def _watch(insider: Insider, seen: int) -> None:
@@ -33,13 +43,15 @@ def _watch(insider: Insider, seen: int) -> None:
     rows, memory = insider.honest.double(), insider.memory
     if not seen:
         start = torch.randn(rows.shape[1], generator=insider.rng, dtype=torch.float64).to(rows.device)
-        memory["direction"], memory["sums"] = torch.nn.functional.normalize(start, dim=0), torch.zeros_like(rows)
+        memory["direction"], memory["sums"] = torch.nn.functional.normalize(start, dim=0), rows[:0]
     apart = rows - rows.mean(0)
     turned = (seen * memory["direction"] + apart.T @ (apart @ memory["direction"])) / (seen + 1)
     length = torch.linalg.vector_norm(turned)
     if length > 0:
         memory["direction"] = turned / length
-    memory["sums"] += rows
+    where = torch.tensor(places(memory, "sums", insider.ids), device=rows.device)
+    new = len(memory["rows of sums"]) - len(memory["sums"])
+    memory["sums"] = torch.cat([memory["sums"], rows.new_zeros(new, rows.shape[1])]).index_add_(0, where, rows)
 
 
 attack = Attack(

@@ -44,7 +44,7 @@ def main(dataset: str, clients: int) -> None:
         seen = {view: Judge(registry.stack(f"{view}krum"), run.learner.layout, run.randomness) for view in VIEWS}
         rounds = list(attacked(run))
         for view, judge in seen.items():
-            values = torch.tensor([compared(judge.see(updates), run.malicious_ids) for updates in rounds]).mean(0)
+            values = torch.tensor([compared(judge.see(updates), run.cohort.malicious) for updates in rounds]).mean(0)
             numbers = [f"{values[0]:.2f}", f"{values[1]:.2f}", f"{100 * values[2]:.0f} %"]
             rows.append([attack, view.removesuffix("+") or "updates", *numbers])
     headers = ["attack", "view", "cosine\nhonest, honest", "cosine\nhonest, malicious", "honest one\npreferred"]
@@ -56,7 +56,7 @@ def attacked(run: Run) -> Iterator[Tensor]:
     for number in range(1, max(ROUNDS) + 1):
         if number in ROUNDS:
             updates = run.clean.train(run.state.model).clone()
-            updates[run.malicious_ids] = forge(run.attack, run.insider(number), updates.shape[1]).to(updates)
+            updates[run.cohort.malicious] = forge(run.attack, run.insider(number), updates.shape[1]).to(updates)
             yield updates
         run.round(number)
 

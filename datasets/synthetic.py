@@ -10,15 +10,24 @@ from agrbench.plugins import Dataset, Source
 from agrbench.randomness import generator
 
 MOST = 1 << 32  # numbers in all: 16 GiB
+ROOT = 100
 
 
 def load(
-    *, rows: int = 2000, test: int = 500, shape: tuple[int, ...] = (20,), classes: int = 10, spread: float = 1.0
+    clients: int = 1,
+    *,
+    rows: int = 2000,
+    test: int = 500,
+    shape: tuple[int, ...] = (20,),
+    classes: int = 10,
+    spread: float = 1.0,
 ) -> tuple[Examples, Examples]:
     """Return `rows` training and `test` test rows `(rows, *shape)`, with labels that cycle through the classes.
 
-    Each class's centre is standard normal; a row is its class's centre plus `spread` times standard normal noise.
+    Each class's centre is standard normal; a row is its class's centre plus `spread` times standard normal noise. If
+    `clients` outnumber the rows, there are two rows for each client and 100 for the server's root set.
     """
+    rows = rows if rows >= clients else 2 * clients + ROOT
     check(rows, test, shape, classes, spread)
     rng = generator(0, "synthetic")
     centres = torch.randn(classes, *shape, generator=rng)
@@ -47,6 +56,6 @@ dataset = Dataset(
     load,
     model="mlp(64)",
     rate=0.1,
-    root_size=100,
+    root_size=ROOT,
     source=Source("made here, free of rights"),
 )

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from agrbench.cli.options import Malicious, Numbers, device_option, plugin_option, quiet_option, table_option
+from agrbench.cli.options import Amount, Numbers, device_option, plugin_option, quiet_option, table_option
 
 
 @click.command("bench")
@@ -28,7 +28,7 @@ from agrbench.cli.options import Malicious, Numbers, device_option, plugin_optio
 )
 @click.option(
     "--byzantine",
-    type=Malicious(),
+    type=Amount(),
     default="0.2",
     show_default=True,
     metavar="SHARE|COUNT",

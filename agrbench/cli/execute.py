@@ -113,13 +113,13 @@ def _try(cells: Sequence[Cell], registry: Registry) -> None:
     """Deal out each dataset and build its model once under every setting, to report what is impossible at once."""
     from agrbench.simulation.preparation import load, prepare
 
-    by_dataset: dict[str, list[Cell]] = {}
+    by_data: dict[tuple[str, int], list[Cell]] = {}
     for cell in cells:
-        by_dataset.setdefault(cell.dataset, []).append(cell)
-    for name, mine in by_dataset.items():
+        by_data.setdefault((cell.dataset, cell.clients), []).append(cell)
+    for (name, clients), mine in by_data.items():
         dataset = registry.dataset(name)
         try:
-            loaded = load(dataset)
+            loaded = load(dataset, clients)
             for cell in dict.fromkeys(replace(each, defense=UNDEFENDED, attack=UNATTACKED, seed=0) for each in mine):
                 prepare(cell, dataset, loaded)
         except PluginError as error:

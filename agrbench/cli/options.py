@@ -86,7 +86,7 @@ def resumable() -> Iterator[None]:
         sys.exit(130)
 
 
-class Malicious(click.ParamType[float | str]):
+class Amount(click.ParamType[float | str]):
     """A share of the clients such as 0.3, their number such as 15, or a spec such as bernoulli(share=0.3)."""
 
     name = "SHARE|COUNT|SPEC"
@@ -120,14 +120,20 @@ class Numbers(click.ParamType[tuple[int, ...]]):
 
 
 SETTINGS = {
-    "clients": click.option("--clients", type=int, help="How many clients (default 50)."),
+    "clients": click.option("--clients", type=int, help="How many clients (default 50; with natural all owners)."),
     "malicious": click.option(
-        "--malicious", type=Malicious(),
-        help="Malicious clients: a share, a number, or bernoulli(share=0.3), each for itself (default 0.3).",
+        "--malicious", type=Amount(),
+        help="Malicious clients: a share, a number, bernoulli(share=0.3), each for itself, or owners('north') by name "
+        "(default 0.3).",
     ),
     "byzantine": click.option(
         "--byzantine", type=int, metavar="COUNT",
-        help="How many the server assumes (default: the true number; with bernoulli the expected one).",
+        help="How many the server assumes in a round (default: the true number; if drawn, the expected one).",
+    ),
+    "sample": click.option(
+        "--sample", type=Amount(),
+        help="Clients that take part in a round: a share, a number, sample(100,by='size') or "
+        "sample(100,quantile=0.95) (default: all).",
     ),
     "rounds": click.option("--rounds", type=int, help="Rounds (default 200)."),
     "start": click.option(

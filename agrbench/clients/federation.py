@@ -2,38 +2,89 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
+from torch import Tensor
 
 from agrbench import settings
 from agrbench.cells import Cell
-from agrbench.clients.partitions import deal
+from agrbench.clients.partitions import Hands, deal
 from agrbench.data.examples import Examples
 from agrbench.errors import AgrbenchError
 from agrbench.randomness import Randomness
 
 
 @dataclass(frozen=True)
+class Shards:
+    """The clients' shards, by client number; each is cut out of `examples` when asked for, so the others cost nothing.
+
+    `hands` holds each client's rows of `examples`.
+    """
+
+    examples: Examples
+    hands: Hands
+
+    def __len__(self) -> int:
+        return len(self.hands)
+
+    def __getitem__(self, client: int) -> Examples:
+        return self.examples.take(self.hands[client])
+
+    def __iter__(self) -> Iterator[Examples]:
+        return (self[client] for client in range(len(self)))
+
+    @property
+    def sizes(self) -> Tensor:
+        """Count each client's examples: `(clients,)`."""
+        return self.hands.sizes
+
+    @cached_property
+    def labels(self) -> Tensor:
+        """Return the labels of all clients' examples, client after client: `(rows,)`."""
+        return self.examples.labels[self.hands.rows]
+
+    @cached_property
+    def owners(self) -> tuple[str, ...]:
+        """Name the natural owner of each client's first example; empty if the examples have no owners."""
+        if self.examples.owners is None:
+            return ()
+        names = self.examples.about.owners
+        numbers = self.examples.owners[self.hands.rows[self.hands.ends[:-1]]].tolist()
+        return tuple(names[number] if names else str(number) for number in numbers)
+
+
+@dataclass(frozen=True)
 class Federation:
     """The clients' shards, the server's root set, the test set, and the malicious clients' ids, ascending."""
 
-    shards: tuple[Examples, ...]
+    shards: Shards
     root: Examples
     test: Examples
     malicious: tuple[int, ...]
 
+    @cached_property
+    def is_malicious(self) -> Tensor:
+        """Mark the malicious clients: Boolean `(clients,)`."""
+        marks = torch.zeros(len(self.shards), dtype=torch.bool)
+        marks[list(self.malicious)] = True
+        return marks
+
     @property
     def honest(self) -> tuple[int, ...]:
         """List the honest clients' ids, ascending."""
-        return tuple(client for client in range(len(self.shards)) if client not in self.malicious)
+        return tuple((~self.is_malicious).nonzero().flatten().tolist())
 
 
 def federate(train: Examples, test: Examples, root_size: int, cell: Cell, randomness: Randomness) -> Federation:
     """Set the server's root set aside, deal the rest out to the clients, and draw the malicious ones.
 
     Raises:
-        AgrbenchError: there are too few examples for the root set or the partition, or no client is honest.
+        AgrbenchError: there are too few examples for the root set or the partition, a named owner is not among the
+            clients, or no client is honest.
     """
     rows = torch.randperm(len(train.labels), generator=randomness("split"))
     if cell.root == "test":
@@ -46,8 +97,9 @@ def federate(train: Examples, test: Examples, root_size: int, cell: Cell, random
         root, rows = train.take(rows[:root_size]), rows[root_size:]
     numbered = train._replace(features=torch.arange(len(train.labels))).take(rows)
     held = deal(settings.read("partition", cell.partition), numbered, cell.clients, randomness("partition"))
-    shards = tuple(train.take(numbered.features[part]) for part in held)
-    return Federation(shards, root, test, _malicious(cell, randomness))
+    shards = Shards(train, Hands(rows[held.rows], held.ends))
+    malicious = _named(shards, cell.owners) if cell.owners else _malicious(cell, randomness)
+    return Federation(shards, root, test, malicious)
 
 
 def _first(test: Examples, size: int) -> tuple[Examples, Examples]:
@@ -69,3 +121,12 @@ def _malicious(cell: Cell, randomness: Randomness) -> tuple[int, ...]:
     if chosen.all():
         raise AgrbenchError(f"all {cell.clients} clients were drawn malicious; write a fixed number, --malicious 1")
     return tuple(chosen.nonzero().flatten().tolist())
+
+
+def _named(shards: Shards, names: tuple[str, ...]) -> tuple[int, ...]:
+    """Return the ids, ascending, of the clients that are these natural owners."""
+    missing = [name for name in names if name not in shards.owners]
+    if missing:
+        near = difflib.get_close_matches(missing[0], shards.owners) or sorted(shards.owners)[:12]
+        raise AgrbenchError(f"no client is the owner {missing[0]!r}; among the clients are {', '.join(near)}")
+    return tuple(client for client, owner in enumerate(shards.owners) if owner in names)

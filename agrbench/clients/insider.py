@@ -36,11 +36,12 @@ def unpooled(rows: Tensor) -> Tensor:
 class Insider:
     """What the colluding clients see of one round; updates are computed when first read.
 
-    Of the `clients`, `malicious` collude; `byzantine` is the server's bound on them. `honest` `(honest, parameters)`
-    holds the honest clients' updates, `clean` `(malicious, parameters)` those that the malicious clients would send if
-    they were honest, and `poisoned`, of the same shape, those trained on their poisoned data. `model` is the global
-    model and `previous` the last combined step (0 in the first round), both `(parameters,)`. `number` counts rounds
-    from 1; `memory` lasts for the whole run.
+    Of the `clients` that take part, `malicious` collude; `byzantine` is the server's bound on them. `honest`
+    `(honest, parameters)` holds the honest clients' updates, and `ids` the numbers of these clients (default: counted
+    from 0). `clean` `(malicious, parameters)` holds the updates that the malicious clients would send if they were
+    honest, and `poisoned`, of the same shape, those trained on their poisoned data. `model` is the global model and
+    `previous` the last combined step (0 in the first round), both `(parameters,)`. `number` counts rounds from 1;
+    `memory` lasts for the whole run.
 
     `see(rows)` returns `(k, parameters)` rows as the stack's column stages pool them, `(k, features)`. `respond(rows)`
     returns the step `(parameters,)` that the whole stack would take with these `(malicious, parameters)` rows; the
@@ -54,6 +55,7 @@ class Insider:
     number: int
     memory: Memory
     rng: Generator
+    ids: tuple[int, ...] = ()
     honest: Lazy[Tensor] = Lazy("the honest updates, (honest, parameters)")
     clean: Lazy[Tensor] = Lazy("the malicious clients' honest updates, (malicious, parameters)")
     poisoned: Lazy[Tensor] = Lazy("updates trained on poisoned data, (malicious, parameters)")
@@ -61,6 +63,10 @@ class Insider:
     previous: Lazy[Tensor] = Lazy("the last combined step, (parameters,)")
     respond: Lazy[Callable[[Tensor], Tensor]] = Lazy("the stack attacked, as a spec", keyword="defense")
     see: Callable[[Tensor], Tensor] = unpooled
+
+    def __post_init__(self) -> None:
+        if not self.ids:
+            object.__setattr__(self, "ids", tuple(range(self.clients - self.malicious)))
 
 
 def forge(attack: Loaded[Attack], insider: Insider, parameters: int) -> Tensor:

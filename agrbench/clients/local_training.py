@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -64,6 +64,8 @@ class Schedule:
 
 
 Draw = Callable[[int, int], int]
+States = dict[int, dict[str, Tensor]]
+"""Optimizer states by client; the tensors in it are never written into."""
 
 
 class Block(NamedTuple):
@@ -76,25 +78,61 @@ class Block(NamedTuple):
 class Trainer:
     """Some clients that train round after round, each on its own data with its own optimizer state.
 
-    `updates` `(clients, parameters)` holds their latest updates, and `buffers` `(clients, buffers)` what their models
-    then keep besides, such as running means; every round reuses both. `draw(number, client)` is a client's seed in a
-    round, for models that draw random numbers in training.
+    `clients` are their numbers, by default counted from 0, and `states` their optimizer states, by default new ones.
+    `updates` `(clients, parameters)` holds their latest
+    updates, and `buffers` `(clients, buffers)` what their models then keep besides, such as running means; every round
+    reuses both. `draw(number, client)` is a client's seed in a round, for models that draw random numbers in training.
     """
 
     def __init__(
-        self, learner: Learner, shards: Sequence[Examples], schedule: Schedule, draw: Draw = lambda number, client: 0
+        self,
+        learner: Learner,
+        shards: Sequence[Examples],
+        schedule: Schedule,
+        draw: Draw = lambda number, client: 0,
+        clients: Sequence[int] | None = None,
+        states: States | None = None,
     ) -> None:
         self.learner, self.schedule, self.draw = learner, schedule, draw
+        self.clients: tuple[int, ...] = ()
+        self.away = dict(states or {})
         like, device = learner.initial, shards[0].features.device
-        self.updates = torch.empty(len(shards), len(like), dtype=like.dtype, device=device)
-        self.buffers = self.updates.new_empty(len(shards), len(learner.buffers))
-        self.state = {slot: torch.zeros_like(self.updates) for slot in schedule.slots}
-        self.state["steps"] = torch.zeros(len(shards))  # on the CPU: every round reads it
-        each = self.updates.element_size() * len(like) * (2 + len(schedule.slots))
-        most = len(shards) if schedule.is_one_step else max(BLOCK // each, 1)
-        self.blocks = tuple(
-            Block(clients, tuple(learner.prepared(batch(some)) for some in parts))
-            for clients, parts in _blocks(shards, schedule.batches, most)
+        self.updates = torch.empty(0, len(like), dtype=like.dtype, device=device)
+        self.state = dict.fromkeys(schedule.slots, self.updates) | {"steps": torch.zeros(0)}
+        self.enrol(tuple(range(len(shards)) if clients is None else clients), shards)
+
+    def enrol(self, clients: tuple[int, ...], shards: Sequence[Examples]) -> None:
+        """Replace the clients that train; `away` keeps the optimizer state of the others until they are back."""
+        self.away = self.states({*self.away, *self.clients})
+        if len(self.updates) != len(clients):
+            self.updates = self.updates.new_empty(len(clients), len(self.learner.initial))
+            self.buffers = self.updates.new_empty(len(clients), len(self.learner.buffers))
+        self.clients, self.blocks = clients, self._cut(shards)
+        self.state = {slot: torch.zeros_like(self.updates) for slot in self.schedule.slots}
+        self.state["steps"] = torch.zeros(len(clients))  # on the CPU: every round reads it
+        for row, client in enumerate(clients):
+            for name, kept in self.away.pop(client, {}).items():
+                self.state[name][row] = kept
+
+    def states(self, clients: Iterable[int]) -> States:
+        """Copy the optimizer states of clients, whether they are enrolled or away; clients never seen have none."""
+        if not self.schedule.slots:
+            return {}
+        rows = {client: row for row, client in enumerate(self.clients)}
+        enrolled = {
+            client: {name: kept[rows[client]].clone() for name, kept in self.state.items()}
+            for client in clients
+            if client in rows
+        }
+        return enrolled | {client: self.away[client] for client in clients if client in self.away}
+
+    def _cut(self, shards: Sequence[Examples]) -> tuple[Block, ...]:
+        """Cut the shards into blocks of clients whose models fit in cache together."""
+        each = self.updates.element_size() * len(self.learner.initial) * (2 + len(self.schedule.slots))
+        most = len(shards) if self.schedule.is_one_step else max(BLOCK // each, 1)
+        return tuple(
+            Block(rows, tuple(self.learner.prepared(batch(some)) for some in parts))
+            for rows, parts in _blocks(shards, self.schedule.batches, most)
         )
 
     def train(self, start: Tensor, number: int = 0, buffers: Tensor | None = None) -> Tensor:
@@ -103,7 +141,7 @@ class Trainer:
         `number` is the round's; `buffers` are the model's, `(buffers,)` or one per client, by default the initial ones.
         """
         self.buffers[:] = self.learner.buffers.to(self.buffers) if buffers is None else buffers
-        seeds = [self.draw(number, client) for client in range(len(self.updates))] if self.learner.random else []
+        seeds = [self.draw(number, client) for client in self.clients] if self.learner.random else []
         if self.schedule.is_one_step and start.ndim == 1:
             for block in self.blocks:
                 out, mine = self.updates[block.clients], self.buffers[block.clients]
@@ -120,7 +158,7 @@ class Trainer:
         return self.updates
 
     def take_over(self, other: Trainer, clients: Tensor | slice, mine: Tensor | slice = slice(None)) -> None:
-        """Copy the optimizer state of another trainer's `clients` to this one's clients `mine`."""
+        """Copy the optimizer state of another trainer's rows `clients` to this one's rows `mine`."""
         for name, kept in self.state.items():
             here, there = (each.to(kept.device) if isinstance(each, Tensor) else each for each in (mine, clients))
             kept[here] = other.state[name][there]
@@ -129,6 +167,7 @@ class Trainer:
         """Return a trainer that continues from here with a copied state; both write into the same `updates`."""
         other = copy.copy(self)
         other.state = {name: kept.clone() for name, kept in self.state.items()}
+        other.away = dict(self.away)
         return other
 
     def rehearse(self) -> Trainer:

@@ -22,7 +22,7 @@ GROUPS = 8  # divides 16, 32 and 64 channels into groups of at least two
 def named(model: str) -> Builder:
     """Return the builder that the setting `model` names, such as `mlp(512,1024)`."""
     term = settings.read("model", model)
-    return MODELS[term.name](*term.sizes)
+    return MODELS[term.name](*term.values)
 
 
 def mlp(*hidden: int) -> Builder:

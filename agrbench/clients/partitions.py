@@ -6,7 +6,10 @@ Each function takes the `Examples`, the number of clients and a generator, and r
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import heapq
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,7 +23,37 @@ if TYPE_CHECKING:
     from agrbench.data.examples import Examples
 
 
-def deal(partition: Term, examples: Examples, clients: int, rng: Generator) -> list[Tensor]:
+@dataclass(frozen=True)
+class Hands:
+    """The row numbers that clients hold, client after client, in two tensors however many clients there are.
+
+    Client `i` holds `rows[ends[i]:ends[i + 1]]`.
+    """
+
+    rows: Tensor
+    ends: Tensor
+
+    @classmethod
+    def of(cls, held: Sequence[Tensor]) -> Hands:
+        """Join the row numbers of each client."""
+        return cls(torch.cat([*held]), _ends(torch.tensor([len(mine) for mine in held])))
+
+    @property
+    def sizes(self) -> Tensor:
+        """Count each client's rows: `(clients,)`."""
+        return self.ends.diff()
+
+    def __len__(self) -> int:
+        return len(self.ends) - 1
+
+    def __getitem__(self, client: int) -> Tensor:
+        return self.rows[int(self.ends[client]) : int(self.ends[client + 1])]
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return (self[client] for client in range(len(self)))
+
+
+def deal(partition: Term, examples: Examples, clients: int, rng: Generator) -> Hands:
     """Divide rows among clients by a partition, at least one row each.
 
     Raises:
@@ -31,16 +64,19 @@ def deal(partition: Term, examples: Examples, clients: int, rng: Generator) -> l
         raise AgrbenchError(
             f"{rows} training examples cannot be shared among {clients} clients; write --clients {rows} or fewer"
         )
-    held = PARTITIONS[partition.name](examples, clients, rng, **partition.arguments)
-    return _each_one(held)
+    hands = PARTITIONS[partition.name](examples, clients, rng, **partition.arguments)
+    return hands if hands.sizes.all() else Hands.of(_each_one([*hands]))
 
 
-def iid(examples: Examples, clients: int, rng: Generator) -> list[Tensor]:
+def iid(examples: Examples, clients: int, rng: Generator) -> Hands:
     """Divide the rows evenly, in their given order, which is already random."""
-    return list(torch.arange(len(examples.labels)).tensor_split(clients))
+    rows = len(examples.labels)
+    sizes = torch.full((clients,), rows // clients)
+    sizes[: rows % clients] += 1
+    return Hands(torch.arange(rows), _ends(sizes))
 
 
-def dirichlet(examples: Examples, clients: int, rng: Generator, *, alpha: float) -> list[Tensor]:
+def dirichlet(examples: Examples, clients: int, rng: Generator, *, alpha: float) -> Hands:
     """Divide each class among the clients in proportions drawn from Dirichlet(alpha) (Yurochkin et al., ICML 2019)."""
     draw = _numpy(rng)
     held: list[list[Tensor]] = [[] for _ in range(clients)]
@@ -49,10 +85,10 @@ def dirichlet(examples: Examples, clients: int, rng: Generator, *, alpha: float)
         ends = np.round(np.cumsum(draw.dirichlet([alpha] * clients))[:-1] * len(rows)).astype(int)
         for mine, part in zip(held, rows.tensor_split(torch.from_numpy(ends)), strict=True):
             mine.append(part)
-    return [_shuffled(torch.cat(parts), rng) for parts in held]
+    return Hands.of([_shuffled(torch.cat(parts), rng) for parts in held])
 
 
-def shards(examples: Examples, clients: int, rng: Generator, *, labels: int) -> list[Tensor]:
+def shards(examples: Examples, clients: int, rng: Generator, *, labels: int) -> Hands:
     """Sort by label, cut into `labels` pieces per client, and deal them at random (McMahan et al., 2017).
 
     Each client then has about `labels` classes.
@@ -64,42 +100,54 @@ def shards(examples: Examples, clients: int, rng: Generator, *, labels: int) -> 
         )
     pieces = examples.labels.cpu().argsort(stable=True).tensor_split(clients * labels)
     order = torch.randperm(len(pieces), generator=rng).view(clients, labels).tolist()
-    return [_shuffled(torch.cat([pieces[place] for place in places]), rng) for places in order]
+    return Hands.of([_shuffled(torch.cat([pieces[place] for place in places]), rng) for places in order])
 
 
-def natural(examples: Examples, clients: int, rng: Generator) -> list[Tensor]:
+def natural(examples: Examples, clients: int, rng: Generator) -> Hands:
     """Make each client one of the data's natural owners, drawn at random."""
     if examples.owners is None:
         raise AgrbenchError("this dataset has no natural owners; write --partition iid or another one")
-    owners: Tensor = torch.unique(examples.owners).cpu()
+    owners, counts = torch.unique(examples.owners, return_counts=True)
+    owners = owners.cpu()
     if len(owners) < clients:
         raise AgrbenchError(
             f"the training examples have {len(owners)} owners, not {clients}; write --clients {len(owners)} or fewer"
         )
     chosen = owners[torch.randperm(len(owners), generator=rng)[:clients]]
-    return [_shuffled((examples.owners == owner).nonzero().flatten().cpu(), rng) for owner in chosen.tolist()]
+    by_owner = examples.owners.cpu().argsort(stable=True)
+    ends = pairwise(_ends(counts.cpu()).tolist())
+    parts = {owner: by_owner[slice(*bounds)] for owner, bounds in zip(owners.tolist(), ends, strict=True)}
+    return Hands.of([_shuffled(parts[owner], rng) for owner in chosen.tolist()])
 
 
-def quantity(examples: Examples, clients: int, rng: Generator, *, sigma: float) -> list[Tensor]:
+def quantity(examples: Examples, clients: int, rng: Generator, *, sigma: float) -> Hands:
     """Divide the rows into shares of sizes proportional to exp(N(0, sigma^2)), regardless of class."""
     normal = _numpy(rng).standard_normal(clients)
     shares = np.exp(sigma * (normal - normal.max()))  # relative to the largest, to avoid overflow
     ends = np.round(np.cumsum(shares / shares.sum())[:-1] * len(examples.labels)).astype(int)
-    return list(torch.arange(len(examples.labels)).tensor_split(torch.from_numpy(ends)))
+    sizes = np.diff(ends, prepend=0, append=len(examples.labels))
+    return Hands(torch.arange(len(examples.labels)), _ends(torch.from_numpy(sizes)))
 
 
-PARTITIONS: dict[str, Callable[..., list[Tensor]]] = {
+PARTITIONS: dict[str, Callable[..., Hands]] = {
     "iid": iid, "dirichlet": dirichlet, "shards": shards, "natural": natural, "quantity": quantity,
 }  # fmt: skip
 
 
 def _each_one(held: list[Tensor]) -> list[Tensor]:
     """Move one row to each client without rows, from the client that then has the most, the first on ties."""
+    ranked = [(-len(mine), client) for client, mine in enumerate(held)]
+    heapq.heapify(ranked)
     for client, mine in enumerate(held):
         if not len(mine):
-            richest = max(range(len(held)), key=lambda other: len(held[other]))
+            richest = ranked[0][1]
             held[client], held[richest] = held[richest][-1:], held[richest][:-1]
+            heapq.heapreplace(ranked, (-len(held[richest]), richest))
     return held
+
+
+def _ends(sizes: Tensor) -> Tensor:
+    return torch.cat([torch.zeros(1, dtype=torch.long), sizes.cumsum(0)])
 
 
 def _shuffled(rows: Tensor, rng: Generator) -> Tensor:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -85,7 +84,11 @@ class Scene:
             memory=memory,
             rng=generator(self.seed, "attack", number),
             respond=lambda: self.mean,
-            **{name: partial(getattr, self, name) for name in ("honest", "clean", "poisoned", "model", "previous")},
+            honest=lambda: self.honest,
+            clean=lambda: self.clean,
+            poisoned=lambda: self.poisoned,
+            model=lambda: self.model,
+            previous=lambda: self.previous,
         )
 
     def mean(self, rows: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from agrbench.errors import Inapplicable
+from agrbench.plugins.contract import Memory
 from agrbench.server.geometry import Geometry
 from agrbench.server.rounds import Round
 
@@ -27,17 +28,25 @@ class Kept(NamedTuple):
 def kept_rows(round: Round, name: str, fill: float) -> Kept:
     """Return the table that `round.memory` keeps under `name`, with rows of `fill` for clients not heard before.
 
+    The table has a row for each client heard so far, whatever their numbers.
+
     Raises:
         Inapplicable: if a stage regrouped the rows, which leaves their clients unknown.
     """
     if round.clients is None:
         raise Inapplicable("it remembers what each client sent, and a stage before it regrouped them")
-    ids = torch.tensor(round.clients, device=round.device)
+    ids = torch.tensor(places(round.memory, name, round.clients), device=round.device)
     table = round.memory.get(name, round.view.new_empty(0, round.view.shape[1]))
-    missing = int(ids.max()) + 1 - len(table)
+    missing = len(round.memory[f"rows of {name}"]) - len(table)
     if missing > 0:
         table = round.memory[name] = torch.cat([table, table.new_full((missing, table.shape[1]), fill)])
     return Kept(table, ids)
+
+
+def places(memory: Memory, name: str, clients: Sequence[int]) -> list[int]:
+    """Return the clients' row numbers in the table `name` of a memory; a client not seen before gets the next one."""
+    known: dict[int, int] = memory.setdefault(f"rows of {name}", {})
+    return [known.setdefault(client, len(known)) for client in clients]
 
 
 def upper_cluster(scores: NDArray[np.float64], rng: Generator) -> NDArray[np.bool_]:

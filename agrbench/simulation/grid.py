@@ -100,7 +100,7 @@ def plan(cells: Sequence[Cell], registry: Registry, store: Store, keep_stale: bo
     for cell in cells:
         try:
             stack = registry.stack(cell.defense)
-            stack.check(cell.clients, cell.bound)
+            stack.check(cell.participants, cell.bound)
             stack.meet(registry.attack(cell.attack))
         except Inapplicable as reason:
             skips[cell] = str(reason)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from agrbench.server.judge import Outcome
+from agrbench.simulation.sampling import Cohort
 
 CURVES = ("rounds", "accuracy", "loss", "success", "success_untriggered")
 RATES = ("malicious_share", "precision", "recall")
@@ -17,6 +18,7 @@ RATES = ("malicious_share", "precision", "recall")
 class Heard(NamedTuple):
     """What a log keeps of an outcome, which itself holds large tensors; unattacked rounds have no `weights`."""
 
+    cohort: Cohort
     weights: Tensor | None
     distrusted: Tensor | None
     rejected: Tensor
@@ -26,8 +28,7 @@ class Heard(NamedTuple):
 class Log:
     """The curves, rates, counts and times of one run; its clock runs from creation until `stop`."""
 
-    def __init__(self, honest: Tensor, malicious: Tensor) -> None:
-        self._honest, self._malicious = honest, malicious
+    def __init__(self) -> None:
         self._curves: dict[str, list[Any]] = {name: [] for name in CURVES}
         self._trust: dict[str, list[float | None]] = {name: [] for name in RATES}
         self._counts = {"rejected": 0, "rejected_honest": 0, "empty_steps": 0}
@@ -44,21 +45,21 @@ class Log:
         """Record the elapsed time."""
         self._all_s = time.perf_counter() - self._began
 
-    def played(self, outcome: Outcome, server_s: float, attacked: bool) -> None:
-        """Record what the server decided in one round, and the seconds that it took."""
+    def played(self, cohort: Cohort, outcome: Outcome, server_s: float, attacked: bool) -> None:
+        """Record what the server decided on a round's cohort, and the seconds that it took."""
         self._played += 1
         self._server_s += server_s
         # Weights may cost as much as a step, so read them only if needed, outside the server's time; but read them
         # now, because the next round overwrites the updates.
         weights = outcome.weights if attacked else None
-        self._heard.append(Heard(weights, outcome.distrusted, outcome.rejected, outcome.empty is not None))
+        self._heard.append(Heard(cohort, weights, outcome.distrusted, outcome.rejected, outcome.empty is not None))
 
     def measured(self, number: int, values: dict[str, float | None]) -> None:
         """Record measurements of the global model after `number` rounds, and the mean rates since the last ones."""
         for name, value in {"rounds": number, **values}.items():
             self._curves[name].append(value)
         seen = [
-            rates(heard.weights, heard.distrusted, self._malicious)
+            rates(heard.weights, heard.distrusted, heard.cohort.malicious)
             for heard in self._heard
             if heard.weights is not None
         ]
@@ -67,7 +68,7 @@ class Log:
             self._trust[name].append(sum(known) / len(known) if known else None)
         for heard in self._heard:
             self._counts["rejected"] += int(heard.rejected.sum())
-            self._counts["rejected_honest"] += int(heard.rejected[self._honest].sum())
+            self._counts["rejected_honest"] += int(heard.rejected[heard.cohort.honest].sum())
             self._counts["empty_steps"] += heard.empty
         self._heard.clear()
 

@@ -35,7 +35,7 @@ class Tree:
             AgrbenchError: see `run.simulate`.
         """
         stack = self.registry.stack(cell.defense)
-        stack.check(cell.clients, cell.bound)
+        stack.check(cell.participants, cell.bound)
         stack.meet(self.registry.attack(cell.attack))
         shared = self._trunk is not None and self._trunk[0] == cell.trunk
         stem, highest = self._grow(cell.trunk)
@@ -61,7 +61,7 @@ class Tree:
         if self._prepared is None or self._prepared[0] != cell:
             self._prepared = None
             dataset = self.registry.dataset(cell.dataset)
-            self._prepared = cell, prepare(cell, dataset, load(dataset))
+            self._prepared = cell, prepare(cell, dataset, load(dataset, cell.clients))
         return self._prepared[1]
 
 

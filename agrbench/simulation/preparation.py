@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from contextlib import nullcontext
 from functools import partial
 
@@ -37,14 +38,18 @@ def prepare(cell: Cell, dataset: Loaded[Dataset], data: tuple[Examples, Examples
         train, test = fitted(made, train), fitted(made, test)
     federation = federate(train, test, dataset.record.root_size, cell, randomness)
     with nullcontext() if cell.model else blame(dataset, "model"):
-        check_smallest_batch(made, [federation.root, *federation.shards], Schedule.of(cell, dataset.record.rate))
+        shards, schedule = federation.shards, Schedule.of(cell, dataset.record.rate)
+        check_smallest_batch(made, [federation.root, shards[int(shards.sizes.argmin())]], schedule)
     return federation, made
 
 
-def load(dataset: Loaded[Dataset]) -> tuple[Examples, Examples]:
-    """Load a dataset, and check and convert its examples (see `agrbench.data.checking`)."""
+def load(dataset: Loaded[Dataset], clients: int = 1) -> tuple[Examples, Examples]:
+    """Load a dataset for so many clients, and check and convert its examples (see `agrbench.data.checking`)."""
     with blame(dataset, "load"):
-        loaded = dataset.record.load()
+        made_to_measure = any(
+            each.kind is not each.KEYWORD_ONLY for each in inspect.signature(dataset.record.load).parameters.values()
+        )
+        loaded = dataset.record.load(clients) if made_to_measure else dataset.record.load()
         if not isinstance(loaded, (tuple, list)) or len(loaded) != 2 or isinstance(loaded, Examples):
             raise TypeError("load must return two Examples, train and test")
         train, test = checked(loaded[0], "training"), checked(loaded[1], "test")

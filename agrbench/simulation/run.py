@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache, cached_property, partial
 from typing import Any
@@ -13,19 +13,20 @@ import torch
 from torch import Tensor
 
 from agrbench.cells import EVERY, UNATTACKED, Cell
-from agrbench.clients.insider import Attacker, Insider, forge
+from agrbench.clients.insider import Insider, claim, forge
 from agrbench.clients.local_training import Schedule, Trainer
 from agrbench.data.examples import Examples
-from agrbench.errors import PluginError
 from agrbench.plugins.contract import Memory
 from agrbench.plugins.registry import Registry
 from agrbench.plugins.stack import blame
-from agrbench.randomness import Randomness, generator
+from agrbench.randomness import generator
 from agrbench.server.combine import combine_buffers
 from agrbench.server.judge import Judge, Outcome
 from agrbench.server.rounds import Gradients, Server, was_read
 from agrbench.simulation.log import Log
 from agrbench.simulation.preparation import Prepared, load, prepare
+from agrbench.simulation.sampling import draws
+from agrbench.simulation.training import Training
 
 
 @dataclass
@@ -48,18 +49,18 @@ class Run:
         self.device = torch.device(cell.device)
         self.randomness = partial(generator, cell.seed)
         stack = registry.stack(cell.defense)
-        stack.check(cell.clients, cell.bound)
+        stack.check(cell.participants, cell.bound)
         stack.meet(self.attack)
         dataset = registry.dataset(cell.dataset)
-        self.data, self.learner = prepared or prepare(cell, dataset, load(dataset))
+        self.data, self.learner = prepared or prepare(cell, dataset, load(dataset, cell.clients))
         self.schedule = Schedule.of(cell, dataset.record.rate)
         self.judge = Judge(stack, self.learner.layout, self.randomness, self.device)
         initial = self.learner.initial.to(self.device, copy=True)
         self.state = State(initial, torch.zeros_like(initial), self.learner.buffers.to(self.device, copy=True))
-        self.honest_ids = torch.tensor(self.data.honest, device=self.device)
-        self.malicious_ids = torch.tensor(self.data.malicious, device=self.device, dtype=torch.long)
-        self.trainers: dict[str, Trainer] = {}
-        self.played, self.log = 0, Log(self.honest_ids, self.malicious_ids)
+        self.draw = draws(cell, self.data, self.randomness, self.device)
+        self.cohort = self.draw(1)
+        self.training = Training(self.data, self.learner, self.schedule, self.randomness)
+        self.played, self.log = 0, Log()
 
     def branch(self, cell: Cell, registry: Registry) -> Run:
         """Fork this not-yet-attacked run under another attack. Forks share buffers: run one at a time.
@@ -73,13 +74,13 @@ class Run:
         other.cell, other.attack = cell, registry.attack(cell.attack)
         self.judge.stack.meet(other.attack)
         other.state, other.judge, other.log = copy.deepcopy(self.state), self.judge.rehearse(), self.log.branch()
-        other.trainers = {name: trainer.branch() for name, trainer in self.trainers.items()}
+        other.training = self.training.branch()
         return other
 
     @property
     def carried(self) -> tuple[Any, ...]:
         """Return everything that is copied when another run branches off."""
-        return vars(self.state), self.judge.memories, *(trainer.state for trainer in self.trainers.values())
+        return vars(self.state), self.judge.memories, *self.training.carried
 
     @property
     def calm(self) -> int:
@@ -91,7 +92,8 @@ class Run:
         if not self.played:
             self.log.measured(0, self.measure(0))
         for number in range(self.played + 1, last + 1):
-            self.log.played(*self.round(number), self.attacked(number))
+            outcome, spent = self.round(number)
+            self.log.played(self.cohort, outcome, spent, self.attacked(number))
             if number % EVERY == 0 or number == self.cell.rounds:
                 self.log.measured(number, self.measure(number))
             self.played = number
@@ -105,46 +107,8 @@ class Run:
 
     @property
     def clean(self) -> Trainer:
-        """Return the trainer of all clients on their own data."""
-        return self._trainer("clean", lambda: self.data.shards)
-
-    @property
-    def poisoned(self) -> Trainer:
-        """Return the trainer of the malicious clients on their poisoned shards."""
-        return self._trainer("poisoned", self._poisoned_shards)
-
-    @property
-    def root(self) -> Trainer:
-        """Return the trainer of the server's root set, which is trained like a client's shard."""
-        return self._trainer("root", lambda: [self.data.root])
-
-    def _trainer(self, name: str, shards: Callable[[], Sequence[Examples]]) -> Trainer:
-        if name not in self.trainers:
-            ids = self.data.malicious if name == "poisoned" else None
-            draw = partial(_seed, self.randomness, f"{name} training", ids)  # not of self: a cycle would keep the run
-            self.trainers[name] = Trainer(self.learner, shards(), self.schedule, draw)
-        return self.trainers[name]
-
-    def _poisoned_shards(self) -> list[Examples]:
-        """Poison the malicious clients' shards.
-
-        Raises:
-            PluginError: the attack returned no examples.
-        """
-        labels = torch.cat([shard.labels for shard in self.data.shards])
-        shards = []
-        for number, client in enumerate(self.data.malicious):
-            with blame(self.attack, "poison"):
-                assert self.attack.record.poison is not None
-                shard = self.attack.record.poison(
-                    self.data.shards[client].clone(), self.randomness("poison", 0, client), Attacker(number, labels)
-                )
-            if not isinstance(shard, Examples) or not len(shard.labels):
-                raise PluginError(
-                    f"{self.attack.path}: poison returned no examples; return Examples of one row or more"
-                )
-            shards.append(shard)
-        return shards
+        """Return the trainer of the round's clients on their own data."""
+        return self.training.clean(self.cohort)
 
     @cached_property
     def probes(self) -> tuple[Examples, Examples] | None:
@@ -160,25 +124,30 @@ class Run:
         plain = self.data.test._replace(labels=stamped.labels)
         return stamped.take(others), plain.take(others)
 
-    def attacked(self, number: int) -> bool:
-        """Return whether the malicious clients attack in this round."""
+    def begun(self, number: int) -> bool:
+        """Return whether the attack has begun by this round."""
         return self.cell.attack != UNATTACKED and number >= self.cell.first and bool(self.data.malicious)
+
+    def attacked(self, number: int) -> bool:
+        """Return whether malicious clients attack in this round, the last one played or the one being played."""
+        return self.begun(number) and len(self.cohort.malicious) > 0
 
     def round(self, number: int) -> tuple[Outcome, float]:
         """Play one round; return what the server decided and the seconds that it took."""
-        state = self.state
-        if number == self.cell.first and self.attacked(number) and self.attack.record.poison is not None:
-            self.poisoned.take_over(self.clean, self.malicious_ids)
-        updates, buffers = self.clean.train(state.model, number, state.buffers), self.clean.buffers
+        state, self.cohort = self.state, self.draw(number)
+        malicious, clean = self.cohort.malicious, self.clean
+        if number == self.cell.first and self.begun(number):
+            self.training.inherit()
+        updates, buffers = clean.train(state.model, number, state.buffers), clean.buffers
         if self.attacked(number):
             insider = self.insider(number)
             forged = forge(self.attack, insider, updates.shape[1])
-            updates[self.malicious_ids] = forged.to(updates)
+            updates[malicious] = forged.to(updates)
             if was_read(insider, "poisoned") and self.attack.record.poison is not None:
-                buffers = buffers.index_copy(0, self.malicious_ids, self.poisoned.buffers)
+                buffers = buffers.index_copy(0, malicious, self.training.poisoned(self.cohort, self.attack).buffers)
         self._synchronize()
         began = time.perf_counter()
-        outcome = self._step(self.judge, updates, self._server(lambda: self._train_root(self.root, number)), number)
+        outcome = self._step(self.judge, updates, self._server(self.training.root, number), number)
         self._synchronize()
         spent = time.perf_counter() - began
         state.model = state.model + outcome.step
@@ -192,54 +161,54 @@ class Run:
         """Measure the global model on the test set and, once the attack has begun, under its trigger."""
         loss, accuracy = self._score(self.data.test)
         measured = {"accuracy": accuracy, "loss": loss, "success": None, "success_untriggered": None}
-        if self.attacked(number) and self.probes is not None:
+        if self.begun(number) and self.probes is not None:
             measured["success"], measured["success_untriggered"] = (self._score(probe)[1] for probe in self.probes)
         return measured
 
     def insider(self, number: int) -> Insider:
         """Return what the colluding clients see of this round, in which all clients have trained."""
-        state, updates, malicious = self.state, self.clean.updates, self.malicious_ids
-        server = self._server(lambda: self._train_root(self.root.rehearse(), number))  # trained once for all rehearsals
+        state, training, cohort = self.state, self.training, self.cohort
+        updates = self.clean.updates
+        server = self._server(lambda: training.root().rehearse(), number)  # trained once for all rehearsals
         trial = cache(updates.clone)
 
         def respond(rows: Tensor) -> Tensor:
-            trial()[malicious] = rows.to(updates)
+            trial()[cohort.malicious] = rows.to(updates)
             return self._step(self.judge.rehearse(), trial(), server, number).step
 
         return Insider(
-            malicious=len(malicious),
-            clients=self.cell.clients,
+            malicious=len(cohort.malicious),
+            clients=len(cohort.clients),
+            ids=tuple(cohort.clients[row] for row in cohort.honest.tolist()),
             byzantine=self.cell.bound,
             layout=self.learner.layout,
             number=number,
             memory=state.attack_memory,
             rng=self.randomness("attack", number),
-            honest=lambda: updates.index_select(0, self.honest_ids),
-            clean=self._learned_clean,
-            poisoned=partial(self._learn_poison, number),
+            honest=lambda: updates.index_select(0, cohort.honest),
+            clean=lambda: updates.index_select(0, cohort.malicious),
+            poisoned=lambda: training.poison(cohort, self.attack, state.model, number, state.buffers),
             model=lambda: state.model,
             previous=lambda: state.previous,
             respond=lambda: respond,
             see=self.judge.pool,
         )
 
-    def _train_root(self, trainer: Trainer, number: int) -> Tensor:
-        return trainer.train(self.state.model, number, self.state.buffers)[0]
-
     def _step(self, judge: Judge, updates: Tensor, server: Server, number: int) -> Outcome:
-        return judge.step(updates, self.cell.bound, server, number, sorted(self.state.excluded))
+        excluded, cohort = sorted(self.state.excluded), self.cohort
+        return judge.step(updates, self.cell.bound, server, number, excluded, cohort.clients)
 
-    def _server(self, root: Callable[[], Tensor]) -> Server:
+    def _server(self, root: Callable[[], Trainer], number: int) -> Server:
         state = self.state
         return Server(
-            root=root,
+            root=lambda: root().train(state.model, number, state.buffers)[0],
             evaluate=lambda: partial(
                 self.learner.evaluate, state.model, examples=self.data.root, buffers=state.buffers
             ),
             gradients=self._gradients,
             model=lambda: state.model,
             previous=lambda: state.previous,
-            sizes=lambda: torch.tensor([len(shard.labels) for shard in self.data.shards]),
+            sizes=partial(self._claimed, number),
         )
 
     def _gradients(self) -> Gradients:
@@ -249,21 +218,13 @@ class Run:
             shape, classes, partial(self.learner.differentiate, self.state.model, buffers=self.state.buffers)
         )
 
-    def _learned_clean(self) -> Tensor:
-        """Return the malicious clients' updates, trained on their own data."""
-        return self.clean.updates.index_select(0, self.malicious_ids)
-
-    def _learn_poison(self, number: int) -> Tensor:
-        """Train the malicious clients on poisoned data, from the global model or from where clean training ended."""
-        if self.attack.record.poison is None:
-            return self._learned_clean()
-        if self.schedule.poisoned == "anew":
-            return self.poisoned.train(self.state.model, number, self.state.buffers)
-        self.poisoned.take_over(self.clean, self.malicious_ids)
-        ahead = self.state.model + self._learned_clean(), number, self.clean.buffers[self.malicious_ids]
-        learned = self.poisoned.train(*ahead)
-        self.clean.take_over(self.poisoned, slice(None), self.malicious_ids)
-        return learned
+    def _claimed(self, number: int) -> Tensor:
+        """Return how many examples each client claims: the true number, unless the attack lies about it."""
+        sizes = self.data.shards.sizes.double()
+        attackers = list(self.cohort.attackers)
+        if self.attacked(number):
+            sizes[attackers] = claim(self.attack, sizes[attackers])
+        return sizes
 
     def _score(self, examples: Examples) -> tuple[float, float]:
         logits = self.learner.logits(self.state.model, examples.features, self.state.buffers)
@@ -287,8 +248,3 @@ def simulate(cell: Cell, registry: Registry, prepared: Prepared | None = None) -
     run = Run(cell, registry, prepared)
     run.play(cell.rounds)
     return run.measured()
-
-
-def _seed(randomness: Randomness, purpose: str, ids: tuple[int, ...] | None, number: int, client: int) -> int:
-    """Return the seed from which a client's random layers draw in a round."""
-    return randomness(purpose, number, client if ids is None else ids[client]).initial_seed()

@@ -37,7 +37,7 @@ def tune(cell: Cell, rates: Sequence[float], registry: Registry) -> Iterator[Tri
     cell = registry.canonical_cell(replace(cell, defense=UNDEFENDED, attack=UNATTACKED))
     cells = [replace(cell, rate=rate) for rate in dict.fromkeys(rates)]  # invalid rates raise before any run
     dataset = registry.dataset(cell.dataset)
-    data = held_out(load(dataset)[0])
+    data = held_out(load(dataset, cell.clients)[0])
     with threads.using(cell.threads):
         for each in cells:
             measured = simulate(each, registry, prepare(each, dataset, data))

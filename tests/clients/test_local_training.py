@@ -484,7 +484,7 @@ def test_attacks_without_poisoned_data_train_as_honest_clients_do(schedule: str)
     """Reversed updates move the model; yet each client's optimizer has seen its own data and nothing else."""
     cell = Cell("digits", "fedavg", "gradient_ascent", clients=3, malicious=1, rounds=20, start=10, schedule=schedule)
     run = Run(cell, Registry())
-    trainer = Trainer(run.learner, run.data.shards, Schedule.of(cell, 0.5))
+    trainer = Trainer(run.learner, [*run.data.shards], Schedule.of(cell, 0.5))
     for number in range(1, 13):
         before = run.state.model.clone()
         updates = trainer.train(before).clone()
@@ -522,7 +522,7 @@ def test_poisoned_training_does_not_reach_an_honest_client_s_optimizer(
             run = Run(cell, Registry([path]))
             for number in range(1, 13):
                 run.round(number)
-            learned.append(run.clean.updates[run.honest_ids])
+            learned.append(run.clean.updates[run.cohort.honest])
         assert torch.equal(*learned)
 
 

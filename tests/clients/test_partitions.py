@@ -42,7 +42,7 @@ def balanced(each: int, classes: int) -> Examples:
 
 
 def dealt(text: str, examples: Examples, clients: int, seed: int = 0) -> list[Tensor]:
-    return deal(settings.read("partition", text), examples, clients, torch.Generator().manual_seed(seed))
+    return [*deal(settings.read("partition", text), examples, clients, torch.Generator().manual_seed(seed))]
 
 
 def counts(examples: Examples, held: list[Tensor]) -> Tensor:

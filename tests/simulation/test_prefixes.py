@@ -18,6 +18,7 @@ from agrbench.server.judge import Outcome
 from agrbench.simulation.log import Log
 from agrbench.simulation.prefixes import Tree
 from agrbench.simulation.run import simulate
+from agrbench.simulation.sampling import Cohort
 from tests.helpers import plugins
 
 SMALL: dict[str, Any] = {"clients": 10, "rounds": 20, "start": 10}
@@ -170,15 +171,15 @@ def test_an_attack_that_writes_into_what_it_is_shown_reaches_no_other_cell(tmp_p
 def test_a_branch_s_clock_goes_on_from_where_its_trunk_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
     monkeypatch.setattr(time, "perf_counter", lambda: now[0])
-    trunk = Log(torch.tensor([0]), torch.tensor([], dtype=torch.long))
+    trunk, cohort = Log(), Cohort((0,), torch.tensor([0]), torch.tensor([], dtype=torch.long))
     heard = torch.ones(1)
-    trunk.played(Outcome(heard, lambda: heard, None, torch.tensor([False])), 2.0, False)
+    trunk.played(cohort, Outcome(heard, lambda: heard, None, torch.tensor([False])), 2.0, False)
     now[0] = 107.0
     trunk.stop()
     for began in (200.0, 300.0):
         now[0] = began
         branch = trunk.branch()
-        branch.played(Outcome(heard, lambda: heard, None, torch.tensor([False])), 1.0, False)
+        branch.played(cohort, Outcome(heard, lambda: heard, None, torch.tensor([False])), 1.0, False)
         now[0] += 3
         branch.stop()
         assert branch.as_record(10, False)["time"] == {"server_s": 1.5, "round_s": 5.0}

@@ -98,7 +98,7 @@ def test_rows_that_are_not_finite_never_reach_the_model(tmp_path: Path, rows: st
         outcome, _ = simulated.round(number)
         assert bool(simulated.state.model.isfinite().all())
         assert int(outcome.rejected.sum()) == (3 if number >= 10 else 0)
-        assert int(outcome.rejected[simulated.honest_ids].sum()) == 0
+        assert int(outcome.rejected[simulated.cohort.honest].sum()) == 0
 
 
 @pytest.mark.parametrize("defense", ["fedavg", "krum", "median", "amp+cosden", "amp+fltrust"])
@@ -188,7 +188,7 @@ def test_what_a_round_came_to_is_read_only_where_the_model_is_measured() -> None
     simulated = Run(Cell("digits", "krum", "label_flip", **SMALL), Registry())
     outcome, seconds = simulated.round(10)
     with Readings() as readings:
-        simulated.log.played(outcome, seconds, True)
+        simulated.log.played(simulated.cohort, outcome, seconds, True)
     assert not readings.seen
 
 

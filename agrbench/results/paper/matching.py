@@ -78,7 +78,7 @@ def hidden_width(group: Group) -> int | None:
     if "model" not in group.settings:
         return HIDDEN
     model = settings.read("model", group.settings["model"])
-    return model.sizes[0] if model.name == "mlp" and model.sizes else None
+    return model.values[0] if model.name == "mlp" and model.values else None
 
 
 def described(claim: PublishedValue, registry: Registry) -> Match:

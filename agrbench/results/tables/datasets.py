@@ -20,9 +20,9 @@ def table(registry: Registry, specs: Sequence[str] = ()) -> Table:
     with progress("reading datasets", len(specs)) as report:
         for spec in specs:
             (entry,), record = registry.entries("dataset", spec), registry.dataset(spec).record
-            summary, state = describe(entry.name, record.source, record.load)
+            summary, state = describe(entry.name, record.source, record.load, record.reads)
             rows.append(tuple(Entry((text,)) for text in (spec, *_cells(summary))))
-            notes.append(f"{entry.summary}\n    licence {record.source.licence}; {state}")
+            notes.append("\n    ".join([entry.summary, *f"licence {record.source.licence}; {state}".splitlines()]))
             report(spec)
     return Table("Datasets", HEADERS, tuple(rows), (NOTE, "", *notes), ())
 

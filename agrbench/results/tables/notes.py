@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from agrbench.cells import UNATTACKED
+from agrbench.cells import UNATTACKED, Cell
 from agrbench.results.metrics import Group
 
 
@@ -14,15 +14,26 @@ def title(what: str, group: Group) -> str:
     """Write what a table shows, for which dataset and under which settings."""
     cell = group.cell
     return (
-        f"{what}: {group.dataset}, {cell.clients} clients, {cell.count} malicious (server assumes {cell.bound}), "
+        f"{what}: {group.dataset}, {federation(cell)}, "
         f"{cell.rounds} rounds, attack from {cell.first}{beyond(group.settings)}"
     )
+
+
+def federation(cell: Cell) -> str:
+    """Write how many clients there are, take part in a round, are malicious, and are assumed to be by the server."""
+    taking_part = "" if cell.sample is None else f", {cell.participants} a round"
+    assumed = f"{cell.bound}" if cell.sample is None else f"{cell.bound} a round"
+    return f"{cell.clients} clients{taking_part}, {cell.count} malicious (server assumes {assumed})"
 
 
 def beyond(settings: Mapping[str, Any]) -> str:
     """List the settings that a title does not spell out."""
     spelt = ("clients", "rounds", "start", "malicious", "byzantine")
-    return "".join(f", {key} {value}" for key, value in settings.items() if key not in spelt)
+    return "".join(
+        f", {key} {value}"
+        for key, value in settings.items()
+        if key not in spelt and not (key == "sample" and isinstance(value, int))
+    )
 
 
 def about_seeds(group: Group, how: Iterable[str | None]) -> str:
