@@ -31,10 +31,10 @@ from agrbench.cli.options import (
     "-a", "attacks", multiple=True, metavar="SPEC", help="An attack; again for more (default: the suite worst)."
 )
 @seeds_option
-@click.option("--clients", type=int, help="How many clients (default 20).")
+@click.option("--clients", type=int, help="How many clients (default 20; with natural all owners).")
 @click.option("--rounds", type=int, help="Rounds (default 100).")
 @click.option("--start", type=int, help="First attacked round, a multiple of 10 (default 20).")
-@settings_options("rate", "schedule", "model", "partition", "root", "threads")
+@settings_options("sample", "rate", "schedule", "model", "partition", "root", "threads")
 @jobs_option
 @device_option
 @table_option
@@ -67,7 +67,7 @@ def find_breaking_points(
         registry, store = Registry(plugins), Store(out)
         given = execute.given(settings, device)
         (wanted,) = suites.choose("worst", attacks, defenses, [dataset], seeds, given, forms)
-        cell = Cell(dataset, UNDEFENDED, UNATTACKED, **wanted.settings)
+        cell = Cell(dataset, UNDEFENDED, UNATTACKED, **grid.with_owners(wanted.settings, dataset, registry))
         stacks = grid.forms(wanted.defenses, registry, wanted.forms)
         specs = [registry.canonical("attack", attack) for attack in wanted.attacks]
         found = breaking.searches(cell, stacks, specs, wanted.seeds, registry)

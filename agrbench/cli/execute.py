@@ -76,7 +76,7 @@ def compute(
     for dataset in dict.fromkeys(cell.dataset for cell in plan.waiting):
         for file in registry.dataset(dataset).record.source.needed:
             files.fetch(file)
-    _try(plan.waiting, registry)
+    _try(plan.waiting, registry, _silent if quiet else _say)
     with progress("cells", len(plan.waiting), quiet or not plan.waiting) as report:
         for record in execution.execute(plan.waiting, registry, store, chosen_jobs(plan.waiting, jobs)):
             cell = Cell.from_json(record["cell"])
@@ -109,8 +109,12 @@ def search(found: Sequence[Search], registry: Registry, store: Store, jobs: int 
     return failures
 
 
-def _try(cells: Sequence[Cell], registry: Registry) -> None:
-    """Deal out each dataset and build its model once under every setting, to report what is impossible at once."""
+def _try(cells: Sequence[Cell], registry: Registry, say: Callable[[str], None]) -> None:
+    """Deal out each dataset and build its model once under every setting, to report what is impossible at once.
+
+    What a dataset remarks about itself is said, and which number stands for which class.
+    """
+    from agrbench.data.summary import told
     from agrbench.simulation.preparation import load, prepare
 
     by_data: dict[tuple[str, int], list[Cell]] = {}
@@ -120,6 +124,8 @@ def _try(cells: Sequence[Cell], registry: Registry) -> None:
         dataset = registry.dataset(name)
         try:
             loaded = load(dataset, clients)
+            for remark in told(loaded[0]):
+                say(remark)
             for cell in dict.fromkeys(replace(each, defense=UNDEFENDED, attack=UNATTACKED, seed=0) for each in mine):
                 prepare(cell, dataset, loaded)
         except PluginError as error:

@@ -13,6 +13,7 @@ from agrbench.errors import SpecError
 from agrbench.plugins.registry import Registry
 from agrbench.results.record import Record
 from agrbench.results.store import read
+from agrbench.results.tables.notes import federation
 
 BARS = "▁▂▃▄▅▆▇█"
 
@@ -24,8 +25,8 @@ def as_text(record: Record) -> str:
     if record["reason"]:
         lines.append(f"reason: {record['reason']}")
     lines.append(
-        f"{cell.clients} clients, {cell.count} malicious (server assumes {cell.bound}), {cell.rounds} rounds, "
-        f"attack from {cell.first}, rate {cell.rate or 'of the dataset'}, schedule {cell.schedule}, model "
+        f"{federation(cell)}, {cell.rounds} rounds, attack from {cell.first}, "
+        f"rate {cell.rate or 'of the dataset'}, schedule {cell.schedule}, model "
         f"{cell.model or 'of the dataset'}, partition {cell.partition}, root set from {cell.root}, "
         f"{cell.threads} thread(s) on {cell.device}"
     )

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.command("tune")
 @click.argument("dataset", metavar="DATASET")
 @click.option("--rate", "rates", type=float, multiple=True, help="A rate to try; again for more (default: a scale).")
-@settings_options("clients", "rounds", "start", "schedule", "model", "partition", "threads")
+@settings_options("clients", "sample", "rounds", "start", "schedule", "model", "partition", "threads")
 @plugin_option
 @data_option
 @quiet_option
@@ -28,17 +28,18 @@ def tune_rate(dataset: str, rates: tuple[float, ...], plugins: tuple[str, ...], 
     """Choose a dataset's learning rate by its accuracy on held-out training rows, without attack or defense."""
     from agrbench.plugins.registry import Registry
     from agrbench.progress import progress
-    from agrbench.simulation import tuning
+    from agrbench.simulation import grid, tuning
 
     given = {name: value for name, value in settings.items() if value is not None}
     if without_rate(given.get("schedule", "sgd"))[1] is not None:
         raise AgrbenchError(f"the schedule {given['schedule']} names a rate; write the rates to try as --rate")
-    cell = Cell(dataset, UNDEFENDED, UNATTACKED, **given)
+    registry = Registry(plugins)
+    cell = Cell(dataset, UNDEFENDED, UNATTACKED, **grid.with_owners(given, dataset, registry))
     wanted = tuple(dict.fromkeys(rates)) or tuning.candidates(cell)
     trials: list[Trial] = []
     try:
         with progress("rates", len(wanted), quiet) as report:
-            for trial in tuning.tune(cell, wanted, Registry(plugins)):
+            for trial in tuning.tune(cell, wanted, registry):
                 trials.append(trial)
                 report(f"{trial.rate:g}: {100 * trial.mean:.2f} %")
     finally:

@@ -105,19 +105,30 @@ def shards(examples: Examples, clients: int, rng: Generator, *, labels: int) -> 
 
 def natural(examples: Examples, clients: int, rng: Generator) -> Hands:
     """Make each client one of the data's natural owners, drawn at random."""
-    if examples.owners is None:
-        raise AgrbenchError("this dataset has no natural owners; write --partition iid or another one")
-    owners, counts = torch.unique(examples.owners, return_counts=True)
-    owners = owners.cpu()
+    owners, counts = natural_owners(examples)
     if len(owners) < clients:
         raise AgrbenchError(
-            f"the training examples have {len(owners)} owners, not {clients}; write --clients {len(owners)} or fewer"
+            f"the training examples have {len(owners)} owners, not {clients}; write --clients {len(owners)} or fewer, "
+            f"or --root test if the server's root set took all rows of an owner"
         )
+    assert examples.owners is not None
     chosen = owners[torch.randperm(len(owners), generator=rng)[:clients]]
     by_owner = examples.owners.cpu().argsort(stable=True)
-    ends = pairwise(_ends(counts.cpu()).tolist())
+    ends = pairwise(_ends(counts).tolist())
     parts = {owner: by_owner[slice(*bounds)] for owner, bounds in zip(owners.tolist(), ends, strict=True)}
     return Hands.of([_shuffled(parts[owner], rng) for owner in chosen.tolist()])
+
+
+def natural_owners(examples: Examples) -> tuple[Tensor, Tensor]:
+    """Return the numbers of the natural owners, ascending, and how many rows each has: `(owners,)` each.
+
+    Raises:
+        AgrbenchError: the examples have no owners.
+    """
+    if examples.owners is None:
+        raise AgrbenchError("this dataset has no natural owners; write --partition iid or another one")
+    owners, counts = torch.unique(examples.owners.cpu(), return_counts=True)
+    return owners, counts
 
 
 def quantity(examples: Examples, clients: int, rng: Generator, *, sigma: float) -> Hands:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from agrbench.cells import UNATTACKED, UNDEFENDED, Cell
 from agrbench.errors import AgrbenchError, Inapplicable
 from agrbench.plugins.registry import Registry
+from agrbench.plugins.stack import Stack
 from agrbench.results import metrics
 from agrbench.results.record import Record
 from agrbench.results.statistics import LEAST, Sample
@@ -32,6 +34,7 @@ class Level:
 class Search:
     """The bisection of one defense over the number of malicious clients, which the server knows.
 
+    If only some clients take part in a round, the server's bound for a round follows from that number (`Cell.assumed`).
     `cell` is its unattacked run. `limit` is the largest number for which the defense is defined, at most half of the
     clients, and `limited_by` is the reason. `left_out` maps attacks that cannot be run against it to the reason.
     `levels` holds what was measured, by number of malicious clients.
@@ -52,15 +55,8 @@ class Search:
         Raises:
             Inapplicable: the defense is not defined even without malicious clients.
         """
-        stack, half = registry.stack(cell.defense), cell.clients // 2
-        stack.check(cell.clients, 0)
-        limit, limited_by = half, "half of the clients"
-        for malicious in range(1, half + 1):
-            try:
-                stack.check(cell.clients, malicious)
-            except Inapplicable as reason:
-                limit, limited_by = malicious - 1, str(reason)
-                break
+        stack = registry.stack(cell.defense)
+        limit, limited_by = _limit(cell, stack)
         left_out: dict[str, str] = {}
         for attack in attacks:
             try:
@@ -116,6 +112,22 @@ class Search:
 
     def _under(self, malicious: int) -> tuple[str, ...]:
         return self.attacks if malicious else (UNATTACKED,)
+
+
+def _limit(cell: Cell, stack: Stack) -> tuple[int, str]:
+    """Return the largest number of malicious clients, up to half, for which a stack is defined, and what limits it."""
+    stack.check(cell.participants, 0)
+    counts, half = range(cell.clients), cell.clients // 2
+
+    def assumed(malicious: int) -> int:
+        return replace(cell, malicious=malicious).assumed
+
+    for bound in range(1, assumed(half) + 1):
+        try:
+            stack.check(cell.participants, bound)
+        except Inapplicable as reason:
+            return bisect_left(counts, bound, key=assumed) - 1, str(reason)
+    return half, "half of the clients"
 
 
 def searches(

@@ -14,6 +14,9 @@ from agrbench.results.record import Record
 from agrbench.results.statistics import Sample
 
 
+NEAR = 0.1  # of chance accuracy: where there are under ten classes, twice chance is out of a good model's reach
+
+
 @dataclass(frozen=True)
 class Group:
     """The finished records of one dataset and its settings, by defense, attack and seed; why others are `missing`."""
@@ -27,6 +30,11 @@ class Group:
     def cell(self) -> Cell:
         """Return any cell of the group, for the settings that all of them share."""
         return Cell.from_json(next(iter(self.records.values()))["cell"])
+
+    @cached_property
+    def classes(self) -> int:
+        """Return the number of classes."""
+        return max(record["classes"] or 0 for record in self.records.values())
 
     @cached_property
     def defenses(self) -> list[str]:
@@ -145,9 +153,9 @@ def trust(group: Group, defense: str, attack: str, rate: str) -> Sample:
 
 
 def collapsed(group: Group, defense: str, attack: str) -> bool:
-    """Return whether the model of any seed ends under twice chance accuracy."""
+    """Return whether the model of any seed ends under twice chance accuracy; of few classes, within 0.1 of chance."""
     ends = [
-        record["accuracy"][-1] < 2 / record["classes"]
+        record["accuracy"][-1] < min(2 / record["classes"], 1 / record["classes"] + NEAR)
         for (has, under, _), record in group.records.items()
         if (has, under) == (defense, attack) and record["classes"]
     ]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from agrbench import settings
 from agrbench.cells import AMPLIFIER, UNATTACKED, UNDEFENDED, Cell
 from agrbench.errors import Inapplicable, PluginError
 from agrbench.plugins.registry import Registry
@@ -87,8 +88,23 @@ def _cells(grid: Grid, registry: Registry) -> Iterator[Cell]:
     attacks = _unique([UNATTACKED, *(registry.canonical("attack", attack) for attack in grid.attacks)])
     datasets = _unique(registry.canonical("dataset", dataset) for dataset in grid.datasets)
     stacks = _unique([UNDEFENDED, *forms(grid.defenses, registry, grid.forms)])
-    for dataset, seed, stack, attack in itertools.product(datasets, range(grid.seeds), stacks, attacks):
-        yield registry.canonical_cell(Cell(dataset, stack, attack, seed, **grid.settings))
+    for dataset in datasets:
+        common = with_owners(grid.settings, dataset, registry)
+        for seed, stack, attack in itertools.product(range(grid.seeds), stacks, attacks):
+            yield registry.canonical_cell(Cell(dataset, stack, attack, seed, **common))
+
+
+def with_owners(given: Mapping[str, Any], dataset: str, registry: Registry) -> Mapping[str, Any]:
+    """Return settings in which all natural owners are clients, if the partition is natural and their number is not given.
+
+    Raises:
+        AgrbenchError: the dataset cannot be loaded, or has no natural owners.
+    """
+    if "clients" in given or settings.read("partition", given.get("partition", "iid")).name != "natural":
+        return given
+    from agrbench.simulation.preparation import owners  # imports torch
+
+    return {**given, "clients": owners(registry.dataset(dataset))}
 
 
 def plan(cells: Sequence[Cell], registry: Registry, store: Store, keep_stale: bool = False) -> Plan:

@@ -13,6 +13,7 @@ from agrbench.clients.federation import Federation, federate
 from agrbench.clients.learner import Learner, fitted, learner
 from agrbench.clients.local_training import Schedule, check_smallest_batch
 from agrbench.clients.models import named
+from agrbench.clients.partitions import natural_owners
 from agrbench.data.checking import checked, fit_together
 from agrbench.data.examples import Examples
 from agrbench.plugins import Dataset
@@ -41,6 +42,12 @@ def prepare(cell: Cell, dataset: Loaded[Dataset], data: tuple[Examples, Examples
         shards, schedule = federation.shards, Schedule.of(cell, dataset.record.rate)
         check_smallest_batch(made, [federation.root, shards[int(shards.sizes.argmin())]], schedule)
     return federation, made
+
+
+def owners(dataset: Loaded[Dataset]) -> int:
+    """Count the natural owners of a dataset's training examples."""
+    train, _ = load(dataset)
+    return len(natural_owners(train)[0])
 
 
 def load(dataset: Loaded[Dataset], clients: int = 1) -> tuple[Examples, Examples]:

@@ -69,7 +69,7 @@ def _section(
 ) -> str:
     ranked = worst.table(group)
     triads = {row["defense"]: row for row in triad.table(group).data}
-    known = group.cell.bound == group.cell.attackers  # as in the searches for breaking points
+    known = group.cell.bound == group.cell.assumed  # as in the searches for breaking points
     mine = points.get(_setting(group.cell), {}) if known else {}
     rows = [_row(place, row, triads[row["defense"]], mine, certified) for place, row in enumerate(ranked.data, 1)]
     notes = [
@@ -124,7 +124,7 @@ def breaking_points(packed: Path, registry: Registry) -> dict[str, dict[str, str
     found: dict[str, dict[str, str]] = {}
     collected = [record for _, record in store.collect([packed] if packed.exists() else [])]
     records = {Cell.from_json(record["cell"]).key: record for record in collected}
-    cells = [cell for record in collected if (cell := Cell.from_json(record["cell"])).bound == cell.attackers]
+    cells = [cell for record in collected if (cell := Cell.from_json(record["cell"])).bound == cell.assumed]
     for setting in dict.fromkeys(map(_setting, cells)):
         mine = [cell for cell in cells if _setting(cell) == setting]
         attacks = sorted({cell.attack for cell in mine} - {UNATTACKED})

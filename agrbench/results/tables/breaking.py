@@ -8,7 +8,7 @@ from typing import Any
 from agrbench.results import statistics
 from agrbench.results.breaking import POINTS, Search
 from agrbench.results.formats import NONE, Entry, Table, with_interval
-from agrbench.results.tables.notes import beyond
+from agrbench.results.tables.notes import a_round, beyond
 
 BAR = 20  # characters from no malicious client to half of them
 
@@ -17,7 +17,7 @@ def table(found: Sequence[Search]) -> Table:
     """Show one row per defense: the first share that breaks it, the last that does not, and the worst attack there."""
     cell = found[0].cell
     title = (
-        f"Breaking points: {cell.dataset}, {cell.clients} clients, {cell.rounds} rounds, "
+        f"Breaking points: {cell.dataset}, {cell.clients} clients{a_round(cell)}, {cell.rounds} rounds, "
         f"attack from {cell.first}{beyond(cell.settings)}"
     )
     scale = f"0%{'of clients':^{BAR - 5}}50%"

@@ -50,7 +50,7 @@ def table(group: Group, name: str) -> Table:
             line.append(Entry(tuple(lines), defense in complete and metric.sign * sample.mean == best))
             data.append(_flat(group, name, defense, attack, sample, within, fallen))
         rows.append(tuple(line))
-    notes = [about_seeds(group, [row["interval"] for row in data]), *marks(marked), *missing(group)]
+    notes = [about_seeds(group, [row["interval"] for row in data]), *marks(marked, group), *missing(group)]
     if not rows:
         notes = ["No attack of this kind among the records."]
     return Table(title(metric.title, group), ("attack", *group.defenses), tuple(rows), tuple(notes), tuple(data))

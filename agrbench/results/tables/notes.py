@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from agrbench.cells import UNATTACKED, Cell
-from agrbench.results.metrics import Group
+from agrbench.results.metrics import NEAR, Group
 
 
 def title(what: str, group: Group) -> str:
@@ -21,9 +21,13 @@ def title(what: str, group: Group) -> str:
 
 def federation(cell: Cell) -> str:
     """Write how many clients there are, take part in a round, are malicious, and are assumed to be by the server."""
-    taking_part = "" if cell.sample is None else f", {cell.participants} a round"
     assumed = f"{cell.bound}" if cell.sample is None else f"{cell.bound} a round"
-    return f"{cell.clients} clients{taking_part}, {cell.count} malicious (server assumes {assumed})"
+    return f"{cell.clients} clients{a_round(cell)}, {cell.count} malicious (server assumes {assumed})"
+
+
+def a_round(cell: Cell) -> str:
+    """Write how many clients take part in a round, unless all do."""
+    return "" if cell.sample is None else f", {cell.participants} a round"
 
 
 def beyond(settings: Mapping[str, Any]) -> str:
@@ -45,10 +49,11 @@ def about_seeds(group: Group, how: Iterable[str | None]) -> str:
     return f"{len(seeds)} seeds; 95% intervals: {'; '.join(kinds) or 'none'}."
 
 
-def marks(collapsed: bool) -> list[str]:
+def marks(collapsed: bool, group: Group) -> list[str]:
     """Explain the marks of a table."""
+    line = "under twice" if group.classes >= 1 / NEAR else f"within {100 * NEAR:.0f} points of"
     best = "Best defense marked (fedavg is the baseline and is not ranked)."
-    return [best, "† collapsed: a model ends under twice chance accuracy."] if collapsed else [best]
+    return [best, f"† collapsed: a model ends {line} chance accuracy."] if collapsed else [best]
 
 
 def missing(group: Group, unattacked: Sequence[str] | None = None) -> list[str]:

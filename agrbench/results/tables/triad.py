@@ -48,7 +48,7 @@ def table(group: Group) -> Table:
         "Server: milliseconds a round, and as a ratio to fedavg.",
         "Amplified minus base: mean loss, with its interval over paired seeds and p adjusted over this table (Holm).",
         about_seeds(group, [row["gain_interval"] for row in rows]),
-        *marks(any(row["collapsed"] for row in rows)),
+        *marks(any(row["collapsed"] for row in rows), group),
         *missing(group),
     ]
     headers = (

@@ -44,7 +44,7 @@ def table(group: Group, demanded: Sequence[str] = ()) -> Table:
         "(Holm). On fedavg: what the same attack costs where nobody defends.",
         *weaker(group, demanded),
         about_seeds(group, [row["interval"] for row in rows]),
-        *marks(any(row["collapsed"] for row in rows)),
+        *marks(any(row["collapsed"] for row in rows), group),
         *missing(group, unattacked=(UNDEFENDED,)),
     ]
     headers = ("defense", "worst\nattack", "loss", "regret", "on\nfedavg")

@@ -154,7 +154,13 @@ def _over(grids: tuple[Grid, ...], changes: Mapping[str, Any], name: str) -> tup
 
 
 def _settings(before: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Override settings; a new schedule brings its own rate and drops a rate that was chosen for another schedule."""
+    """Override settings.
+
+    A new schedule brings its own rate and drops a rate that was chosen for another schedule. Natural owners are as many
+    as they are, so they drop a number of clients that was chosen for another partition.
+    """
+    if str(given.get("partition")).startswith("natural"):
+        before = {name: value for name, value in before.items() if name != "clients"}
     if not isinstance(given.get("schedule"), str):
         return {**before, **given}
     schedule, rate = without_rate(given["schedule"])
