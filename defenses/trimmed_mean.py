@@ -8,9 +8,9 @@ from agrbench.server.rounds import Round
 def trimmed_mean(round: Round, *, weighted: bool = False) -> Between | BetweenBySize:
     """Average the middle `n - 2f` values of each column.
 
-    Variants: `weighted=True` cuts `f / n` of all claimed examples at each end and averages the others, as Portnoy,
-    Tirosh and Hendler (2020) weigh it; a row on the edge is cut in part, whereas their code drops it. It believes the
-    claims: rows that claim more than `f / n` of all examples are never cut whole.
+    Variants: `weighted=True` cuts `f / n` of all claimed examples at each end and averages the others, as
+    the code of Portnoy, Tirosh and Hendler (2020) does, except that a row on the edge is cut in part. It believes the
+    claims: a row that claims more than `f / n` of all examples is never cut whole.
     """
     n, f = round.n, round.byzantine
     return BetweenBySize(round.sizes, f, n - f) if weighted else Between(f, n - f)

@@ -121,7 +121,7 @@ class BetweenBySize:
         start, stop = (rank * upto[:, -1:] for rank in (self.low, self.high))  # times n: whole numbers stay exact
         kept = (len(block) * upto).clamp_(start, stop).diff(dim=1, prepend=start).div_(stop - start)
         shares = torch.nn.functional.threshold(kept, NOTHING, 0.0).to(block)
-        return torch.zeros_like(shares).scatter_(1, order, shares).T
+        return torch.zeros_like(block).scatter_(0, order.T, shares.T)
 
 
 def _summed(block: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:

@@ -26,7 +26,7 @@ from tests.helpers.updates import normal32 as normal
 
 REGISTRY = Registry(())
 RANDOM = ["gaussian", "fang_trimmed_mean", "fang_trimmed_mean(space='updates')"]
-FIXED = ["sign_flip", "zero", "ipm", "lie", "fang_krum", "blind_spot"]
+FIXED = ["sign_flip", "size_inflation", "zero", "ipm", "lie", "fang_krum", "blind_spot"]
 ALL = [*FIXED, *RANDOM, "mimic", "mimic(warmup=0)"]
 
 
@@ -129,6 +129,8 @@ def test_settings_that_mean_nothing_are_refused(spec: str, named: str) -> None:
 SIMPLE: dict[str, Callable[[Array, Array], Array]] = {
     "sign_flip": lambda clean, draws: -clean,
     "sign_flip(strength=0.3)": lambda clean, draws: -0.3 * clean,
+    "size_inflation": lambda clean, draws: -clean,
+    "size_inflation(scale=0.3,factor=50)": lambda clean, draws: -0.3 * clean,
     "zero": lambda clean, draws: 0 * clean,
     "gaussian": lambda clean, draws: 200 * draws,
     "gaussian(deviation=7.5)": lambda clean, draws: 7.5 * draws,

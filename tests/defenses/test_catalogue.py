@@ -111,4 +111,5 @@ def test_named_variant_can_be_typed(kind: str, spec: str) -> None:
     layout = None if kind == "defense" else SHAPES
     rows = drawn(0)
     sources: dict[str, Any] = {"root": rows[0], "evaluate": by_size, "previous": rows[1], "model": rows[2]}
+    sources["sizes"] = torch.arange(1, 21)
     assert agrbench.aggregate(rows, stack, 4, layout, **sources).isfinite().all()
