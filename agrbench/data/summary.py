@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
 
 from agrbench.data import files
+from agrbench.data.columns import listed
 from agrbench.data.examples import Examples
 from agrbench.data.sources import Source
-from agrbench.errors import DataError
+from agrbench.data.tables import Unnamed
+from agrbench.errors import AgrbenchError, DataError
 
 BLOCK = 1 << 22  # numbers normalised at once
 
@@ -60,8 +63,16 @@ def intra_label_cosine(halves: Sequence[Examples]) -> float:
     return float((sums[held] / counts[held, None]).square().sum(1).mean())
 
 
-def describe(name: str, source: Source, load: Callable[[], tuple[Examples, Examples]]) -> tuple[Summary | None, str]:
-    """Return a dataset's summary, or `None` if it cannot be loaded, and its state, with advice if files are missing."""
+def describe(
+    name: str,
+    source: Source,
+    load: Callable[[], tuple[Examples, Examples]],
+    reads: Callable[[], Sequence[Path]] | None = None,
+) -> tuple[Summary | None, str]:
+    """Return a dataset's summary, or `None` if it cannot be loaded, and its state in one or more lines.
+
+    The state tells how to get missing files, or else where the data is, the names of classes and owners, and remarks.
+    """
     try:
         missing = [item for item in source.needed if files.find(item) is None]
     except DataError as error:
@@ -69,8 +80,27 @@ def describe(name: str, source: Source, load: Callable[[], tuple[Examples, Examp
     if missing:
         return None, f"{files.state(source)}; {files.advice(name, missing[0])}"
     try:
-        return summarise(*load()), files.state(source)
-    except DataError as error:
+        train, test = load()
+        state = f"read from {', '.join(map(str, reads()))}" if reads else files.state(source)
+        return summarise(train, test), "\n".join([state, *told(train)])
+    except Unnamed as error:
+        return None, str(error)
+    except AgrbenchError as error:
         return None, f"it cannot be read: {error}"
     except Exception as error:  # a plugin may raise anything, and the other datasets must still be listed
         return None, f"it cannot be loaded: {type(error).__name__}: {error}"
+
+
+def told(train: Examples) -> list[str]:
+    """List what people call the classes, how many owners there are, and the remarks."""
+    about = train.about
+    lines = []
+    if about.classes:
+        lines.append(f"classes: {listed([f'{number} = {name}' for number, name in enumerate(about.classes)])}")
+    if train.owners is not None:
+        counts = train.owners.bincount()
+        counts = counts[counts > 0]
+        rows = f"{int(counts.min()):,} to {int(counts.max()):,} training rows each"
+        names = f": {listed(about.owners)}" if about.owners else ""
+        lines.append(f"owners: {len(counts):,}, {rows}{names}")
+    return [*lines, *about.remarks]
