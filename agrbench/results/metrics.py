@@ -13,7 +13,6 @@ from agrbench.cells import UNATTACKED, UNDEFENDED, Cell
 from agrbench.results.record import Record
 from agrbench.results.statistics import Sample
 
-
 NEAR = 0.1  # of chance accuracy: where there are under ten classes, twice chance is out of a good model's reach
 
 
@@ -112,6 +111,47 @@ def untriggered(group: Group, defense: str, attack: str) -> Sample:
 def final(group: Group, defense: str, attack: str) -> Sample:
     """Return the accuracy after the last round."""
     return _each(group, defense, attack, lambda record: record["accuracy"][-1])
+
+
+def worst_of(group: Group, defense: str, attack: str, kind: str) -> Sample:
+    """Return the accuracy after the last round on the `kind`, `"classes"` or `"clients"`, where it is lowest."""
+    return _each(group, defense, attack, lambda record: min(shares(record, kind).values(), default=None))
+
+
+def spread_of(group: Group, defense: str, attack: str, kind: str) -> Sample:
+    """Return the best accuracy minus the worst one among classes or honest clients, after the last round."""
+
+    def read(record: Record) -> float | None:
+        found = shares(record, kind).values()
+        return max(found) - min(found) if found else None
+
+    return _each(group, defense, attack, read)
+
+
+def hurt(group: Group, defense: str, attack: str, kind: str) -> str | None:
+    """Name the class or the client on which the accuracy is lowest in the mean over seeds.
+
+    Return `None` for clients without names: the same number is another client under another seed.
+    """
+    records = [group.records[defense, attack, seed] for seed in group.seeds(defense, attack)]
+    found: dict[str, list[float]] = {}
+    for record in records:
+        if kind == "clients" and "names" not in (record.get("groups") or {}).get(kind, {}):
+            return None
+        for name, share in shares(record, kind).items():
+            found.setdefault(name, []).append(share)
+    return min(found, key=lambda name: statistics.fmean(found[name]), default=None)
+
+
+def shares(record: Record, kind: str) -> dict[str, float]:
+    """Return the accuracy on each class or honest client that has examples, by name or else by number."""
+    counts = (record.get("groups") or {}).get(kind)
+    if not counts:
+        return {}
+    names = counts.get("names") or counts.get("ids") or range(len(counts["rows"]))
+    return {
+        str(name): hits / rows for name, rows, hits in zip(names, counts["rows"], counts["hits"], strict=True) if rows
+    }
 
 
 def error(group: Group) -> Sample:

@@ -43,6 +43,7 @@ FIELDS: Mapping[str, Field] = {
     "success_untriggered": Field((list, NULL), None, repeats=True),
     "classes": Field((int, NULL), None),
     "training": Field((dict, NULL), None),
+    "groups": Field((dict, NULL), None, repeats=True),
     "shared_rounds": Field((int,), 0),
     "trust": Field((dict,), {"malicious_share": [], "precision": [], "recall": []}, repeats=True),
     "rejected": Field((int,), 0, repeats=True),
@@ -55,7 +56,7 @@ FIELDS: Mapping[str, Field] = {
     "traceback": Field((str, NULL), None),
 }
 """The fields, in the order in which a record is written: a new one is added here."""
-OPTIONAL = {"training"}  # records made before the field existed lack it
+OPTIONAL = {"training", "groups"}  # records made before the field existed lack it
 
 
 def blank(cell: Cell, registry: Registry) -> Record:
@@ -77,6 +78,11 @@ def failed(cell: Cell, registry: Registry, reason: str, trace: str | None = None
 def curves(record: Mapping[str, Any]) -> dict[str, Any]:
     """Return the part of a record that must repeat bit for bit: everything simulated, nothing timed."""
     return {name: record.get(name) for name, field in FIELDS.items() if field.repeats}
+
+
+def agree(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Return whether two records of a cell have the same results in every field that both have."""
+    return all(one[name] == other[name] for name in curves(one) if name in one and name in other)
 
 
 def check(record: Record) -> None:
@@ -106,6 +112,20 @@ def check(record: Record) -> None:
         raise ValueError("an accuracy or success is no share from 0 to 1")
     if record["status"] == "done" and not (record["rounds"] and record["classes"]):
         raise ValueError("it is done and has no curves")
+    for kind, group in (record.get("groups") or {}).items():
+        if not _counted(group):
+            raise ValueError(f"its groups by {kind} are no counts of rows and hits")
+
+
+def _counted(group: Any) -> bool:
+    """Return whether a group's `hits` are at most its `rows`, and its names and ids as many as these."""
+    if type(group) is not dict or not {"rows", "hits"} <= set(group):
+        return False
+    lists = [value for name, value in group.items() if name != "of"]
+    if any(type(each) is not list or len(each) != len(lists[0]) for each in lists):
+        return False
+    pairs = zip(group["rows"], group["hits"], strict=True)
+    return all(type(row) is type(hit) is int and 0 <= hit <= row < LARGEST for row, hit in pairs)
 
 
 def _number(value: object) -> bool:

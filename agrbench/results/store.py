@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 from agrbench.cells import PROTOCOL, Cell
 from agrbench.errors import AgrbenchError, RecordError
-from agrbench.results.record import SCHEMA, Record, check, curves, plain
+from agrbench.results.record import SCHEMA, Record, agree, check, plain
 
 PACKED = ".jsonl"  # how the name of a packed file ends
 HEAVIEST = 2**26  # bytes; a record of a million rounds has fewer
@@ -164,7 +164,7 @@ def sift(sources: Iterable[Path]) -> tuple[list[tuple[Path, Record]], list[Recor
             path, record = found
             key = json.dumps([record["cell"], record["protocol"]], sort_keys=True)
             first, other = seen.setdefault(key, found)
-            if curves(other) != curves(record):
+            if not agree(other, record):
                 refused.append(
                     RecordError(f"{first} and {path} are one cell with different results; remove one of them")
                 )

@@ -95,7 +95,7 @@ def _cells(grid: Grid, registry: Registry) -> Iterator[Cell]:
 
 
 def with_owners(given: Mapping[str, Any], dataset: str, registry: Registry) -> Mapping[str, Any]:
-    """Return settings in which all natural owners are clients, if the partition is natural and their number is not given.
+    """Return settings in which all natural owners are clients, for a natural partition without a number of clients.
 
     Raises:
         AgrbenchError: the dataset cannot be loaded, or has no natural owners.

@@ -26,6 +26,7 @@ from agrbench.server.rounds import Gradients, Server, was_read
 from agrbench.simulation.log import Log
 from agrbench.simulation.preparation import Prepared, load, prepare
 from agrbench.simulation.sampling import draws
+from agrbench.simulation.subgroups import by_subgroup
 from agrbench.simulation.training import Training
 
 
@@ -103,7 +104,8 @@ class Run:
         """Return the measured part of the record."""
         training = {"rate": self.schedule.rate, "parameters": self.learner.layout.parameters}
         targeted = self.attack.record.trigger is not None
-        return self.log.as_record(self.data.test.classes, targeted) | {"training": training}
+        groups = by_subgroup(self._logits, self.data, self.cell, len(self.data.test.labels))
+        return self.log.as_record(self.data.test.classes, targeted) | {"training": training, "groups": groups}
 
     @property
     def clean(self) -> Trainer:
@@ -226,8 +228,11 @@ class Run:
             sizes[attackers] = claim(self.attack, sizes[attackers])
         return sizes
 
+    def _logits(self, examples: Examples) -> Tensor:
+        return self.learner.logits(self.state.model, examples.features, self.state.buffers)
+
     def _score(self, examples: Examples) -> tuple[float, float]:
-        logits = self.learner.logits(self.state.model, examples.features, self.state.buffers)
+        logits = self._logits(examples)
         loss = torch.nn.functional.cross_entropy(logits, examples.labels)
         hits = (logits.argmax(1) == examples.labels).sum()
         return float(loss), int(hits) / len(examples.labels)

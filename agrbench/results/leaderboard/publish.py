@@ -12,7 +12,7 @@ from agrbench.cells import EVERY, PROTOCOL, Cell
 from agrbench.errors import AgrbenchError, RecordError
 from agrbench.plugins.registry import Registry
 from agrbench.results import store
-from agrbench.results.record import FIELDS, Record, curves
+from agrbench.results.record import FIELDS, Record, agree
 from agrbench.results.store import PACKED
 from agrbench.specs import LARGEST
 
@@ -143,7 +143,7 @@ def _take(
     cell = Cell.from_json(record["cell"])
     place = packed / store.place(cell)
     there = known.get(place)
-    if there is not None and (curves(there) == curves(record) or _elsewhere(there, record)):
+    if there is not None and (agree(there, record) or _elsewhere(there, record)):
         outcome.there += 1
         return
     if there is not None:

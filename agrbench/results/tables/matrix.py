@@ -53,6 +53,8 @@ def table(group: Group, name: str) -> Table:
     notes = [about_seeds(group, [row["interval"] for row in data]), *marks(marked, group), *missing(group)]
     if not rows:
         notes = ["No attack of this kind among the records."]
+    elif not data:
+        notes = ["These records do not tell: they were made before records kept these counts. Compute them again."]
     return Table(title(metric.title, group), ("attack", *group.defenses), tuple(rows), tuple(notes), tuple(data))
 
 
@@ -85,6 +87,17 @@ def _trust_parts(group: Group, defense: str, attack: str) -> list[str]:
     return [f"P {rates[0].mean:.2f} R {rates[1].mean:.2f}"] if all(rate.values for rate in rates) else []
 
 
+def _hurt(kind: str) -> Callable[[Group, str, str], list[str]]:
+    """Return the function that writes who is worst off, and how far below the best."""
+
+    def lines(group: Group, defense: str, attack: str) -> list[str]:
+        name = metrics.hurt(group, defense, attack, kind)
+        spread = f"spread {_points(metrics.spread_of(group, defense, attack, kind).mean)}"
+        return [spread] if name is None else [name, spread]
+
+    return lines
+
+
 METRICS: dict[str, Metric] = {
     "loss": Metric(
         "Robustness loss in points of accuracy; below it fidelity loss + attack damage",
@@ -109,6 +122,16 @@ METRICS: dict[str, Metric] = {
         _attacks, 100, 1, -1, _trust_parts,
     ),
     "final": Metric("Accuracy after the last round in percent", metrics.final, _all_runs, 100, 1, 1),
+    "classes": Metric(
+        "Accuracy on the worst class after the last round in percent; below it which, and best minus worst",
+        lambda group, defense, attack: metrics.worst_of(group, defense, attack, "classes"), _all_runs, 100, 1, 1,
+        _hurt("classes"),
+    ),
+    "clients": Metric(
+        "Accuracy on the worst honest client's data after the last round in percent; below it best minus worst",
+        lambda group, defense, attack: metrics.worst_of(group, defense, attack, "clients"), _all_runs, 100, 1, 1,
+        _hurt("clients"),
+    ),
 }  # fmt: skip
 
 
@@ -148,6 +171,9 @@ def _flat(
         }
     if name == "success":
         row |= {"untriggered": metrics.untriggered(group, defense, attack).mean}
+    if name in ("classes", "clients"):
+        spread = metrics.spread_of(group, defense, attack, name)
+        row |= {"worst": metrics.hurt(group, defense, attack, name), "spread": spread.mean}
     if name == "time":
         row |= {"run_s": metrics.run_seconds(group, defense, attack).mean}
         row |= {"peak_bytes": metrics.peak_bytes(group, defense, attack).mean}
