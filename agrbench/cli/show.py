@@ -11,6 +11,7 @@ import click
 from agrbench.cells import Cell
 from agrbench.errors import SpecError
 from agrbench.plugins.registry import Registry
+from agrbench.results import metrics
 from agrbench.results.record import Record
 from agrbench.results.store import read
 from agrbench.results.tables.notes import federation
@@ -36,6 +37,7 @@ def as_text(record: Record) -> str:
             lines.append(f"trained at rate {training.get('rate')}, {training.get('parameters')} parameters")
         curves = {name: record[name] for name in ("accuracy", "loss", "success", "success_untriggered")}
         lines += [_curve(name, values) for name, values in (curves | record["trust"]).items() if values]
+        lines += [text for kind in ("classes", "clients") if (text := _worst(record, kind))]
         rejected, honest = record["rejected"], record["rejected_honest"]
         lines.append(f"rejected rows {rejected} (honest {honest}), empty steps {record['empty_steps']}")
         server, all_ = (1000 * record["time"][part] for part in ("server_s", "round_s"))
@@ -47,6 +49,16 @@ def as_text(record: Record) -> str:
         lines.append(record["traceback"].rstrip())
     lines.append(f"again: {reproduce(cell)}")
     return "\n".join(lines)
+
+
+def _worst(record: Record, kind: str) -> str:
+    """Write on which class or honest client the last model is worst and best; empty for records that do not tell."""
+    found = metrics.shares(record, kind)
+    if not found:
+        return ""
+    ranked = sorted(found, key=found.__getitem__)
+    worst, best = (f"{name} with {100 * found[name]:.1f} %" for name in (ranked[0], ranked[-1]))
+    return f"{kind}: worst {worst}, best {best}"
 
 
 def reproduce(cell: Cell) -> str:

@@ -43,9 +43,8 @@ def test_classes_are_counted_over_the_test_set() -> None:
     for label in range(10):
         told = groups["classes"]["rows"][label], groups["classes"]["hits"][label]
         assert told == counted(run, test, [int(each) == label for each in test.labels])
-    assert sum(groups["classes"]["hits"]) / len(test.labels) == pytest.approx(
-        run.log.as_record(10, False)["accuracy"][-1]
-    )
+    accuracy = run.log.as_record(10, False)["accuracy"][-1]
+    assert sum(groups["classes"]["hits"]) / len(test.labels) == pytest.approx(accuracy)
     assert "names" not in groups["classes"]
 
 
