@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from agrbench.errors import DataError
 
 MISSING = frozenset({"", "na", "n/a", "nan", "-nan", "null", "none", "?"})
+LONGEST = max(map(len, MISSING))
 MOST = 1000  # categories of a column, or classes
 FEW = 20  # rows below which nothing is concluded from how often values repeat
 NEARLY = 0.9  # of the rows: more different texts than this are names, not categories
@@ -27,7 +28,7 @@ Codes = NDArray[np.int32]
 
 
 class Column(NamedTuple):
-    """One column: numbers `(rows, *shape)`; or, if there are `codes` `(rows,)`, the different texts that they select.
+    """One column: numbers `(rows, *shape)`; or, if there are `codes` `(rows,)`, the texts that they select.
 
     `absent` `(rows,)` marks the rows without a value.
     """
@@ -60,15 +61,29 @@ class Table(NamedTuple):
 
 
 class Numbering(dict[str, int]):
-    """Number texts from 0 in the order of their first appearance."""
+    """Number texts from 0 in the order of their first appearance.
+
+    If over half of the first texts differ, all that follow get numbers of their own, which takes less time and memory.
+    """
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self.wide = False
 
     def __missing__(self, text: str) -> int:
-        number = self[text] = len(self)
+        number = self[text] = len(self.texts)
+        self.texts.append(text)
         return number
 
     def codes(self, texts: Sequence[str]) -> Codes:
         """Return the number of each text, `(texts,)`."""
-        return np.fromiter(map(self.__getitem__, texts), np.int32, len(texts))
+        start = len(self.texts)
+        if self.wide:
+            self.texts.extend(texts)
+            return np.arange(start, len(self.texts), dtype=np.int32)
+        codes = np.fromiter(map(self.__getitem__, texts), np.int32, len(texts))
+        self.wide = not start and 2 * len(self.texts) > len(texts)
+        return codes
 
 
 class Categories(NamedTuple):
@@ -87,14 +102,14 @@ def of_texts(texts: Sequence[str]) -> Column:
     """Make a column of one text a row."""
     numbering = Numbering()
     codes = numbering.codes(texts)
-    return of_codes(list(numbering), codes)
+    return of_codes(numbering.texts, codes)
 
 
 def of_codes(texts: Iterable[str], codes: Codes) -> Column:
-    """Make a column of different texts, stripped of spaces, and the code of each row's text `(rows,)`."""
-    stripped = np.array([text.strip() for text in texts], dtype=object)
-    missing = np.array([text.lower() in MISSING for text in stripped], dtype=bool)
-    return Column(stripped, missing[codes] if len(codes) else np.zeros(0, bool), codes)
+    """Make a column of texts, stripped of spaces, and the code of each row's text `(rows,)`."""
+    stripped = list(map(str.strip, texts))
+    missing = np.array([len(text) <= LONGEST and text.lower() in MISSING for text in stripped], dtype=bool)
+    return Column(np.array(stripped, dtype=object), missing[codes] if len(codes) else np.zeros(0, bool), codes)
 
 
 def of_numbers(values: NDArray[Any]) -> Column:
@@ -194,7 +209,7 @@ def _parsed(column: Column) -> Numbers:
     """Read each different text as a number."""
     texts: list[str] = column.values.tolist()
     with suppress(ValueError):
-        if not any("_" in text for text in texts):
+        if "_" not in "".join(texts):
             return np.array(list(map(float, texts)), dtype=np.float64)  # four times as fast
     return np.array([number(text) for text in texts], dtype=np.float64)
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import csv
+import gc
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from itertools import chain, islice
 from pathlib import Path
 from typing import TextIO
@@ -80,7 +81,8 @@ def read_csv(path: Path, roles: Roles) -> Table:
         names = [name.strip() for name in _some(path, records, 1, 1)[0]]
         kept = roles.columns(str(path), names)
         size = path.stat().st_size
-        with progress(f"reading {path.name}", size // BLOCK + 1, quiet=size < BLOCK) as report:
+        quiet = size < BLOCK
+        with progress(f"reading {path.name}", size // BLOCK + 1, quiet) as report, _uncollected():
             return _body(path, records, names, kept, _Position(stream, report))
 
 
@@ -105,7 +107,19 @@ def _body(path: Path, records: Iterator[list[str]], names: Sequence[str], kept: 
 
 
 def _joined(numbering: Numbering, codes: list[Codes]) -> Column:
-    return of_codes(list(numbering), np.concatenate([np.zeros(0, np.int32), *codes]))
+    return of_codes(numbering.texts, np.concatenate([np.zeros(0, np.int32), *codes]))
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Stop looking for unused cycles of objects: there are none, and among millions of texts it takes half the time."""
+    on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if on:
+            gc.enable()
 
 
 class _Position:
