@@ -82,11 +82,29 @@ def complete(table: Table, roles: Roles) -> tuple[Table, list[str]]:
     Raises:
         DataError: a value is missing that must be there; the message names the first.
     """
-    for name in roles.features(list(table.columns)):
+    names = roles.features(list(table.columns))
+    for name in names:
         if table.columns[name].absent.all():
             raise DataError(f"{table.file}: column {name!r} has no value in any row; write drop=({name!r},)")
     if roles.missing == "drop":
         return _without_gaps(table)
+    _require(table, roles)
+    counts = {name: int(table.columns[name].absent.sum()) for name in names}
+    gaps = listed([f"{name!r} {count:,}" for name, count in counts.items() if count])
+    if not gaps:
+        return table, []
+    if roles.missing == "refuse":
+        first = next(name for name, count in counts.items() if count)
+        raise DataError(
+            f"{table.at(first, table.columns[first].absent)} has no value, and {sum(counts.values()):,} are missing in "
+            f"all ({gaps}); write missing='fill' to fill them in, or missing='drop' to leave such rows out"
+        )
+    how = "numbers by the training mean, categories by a category of their own"
+    return table, [f"{sum(counts.values()):,} missing values were filled in ({gaps}): {how}"]
+
+
+def _require(table: Table, roles: Roles) -> None:
+    """Refuse rows without a label, an owner or a test mark."""
     for role, name in roles.special.items():
         absent = table.columns[name].absent
         if absent.any():
@@ -94,17 +112,6 @@ def complete(table: Table, roles: Roles) -> tuple[Table, list[str]]:
                 f"{table.at(name, absent)} has no value, but it is the {role}; write one, or write missing='drop' to "
                 "leave such rows out"
             )
-    counts = {name: int(table.columns[name].absent.sum()) for name in roles.features(list(table.columns))}
-    gaps = [f"{name} {count:,}" for name, count in counts.items() if count]
-    if gaps and roles.missing == "refuse":
-        first = next(name for name, count in counts.items() if count)
-        raise DataError(
-            f"{table.file}: {sum(counts.values()):,} values are missing ({listed(gaps)}), the first in row "
-            f"{table.rows[int(table.columns[first].absent.argmax())]}, column {first!r}; write missing='fill' to fill "
-            "them in, or missing='drop' to leave such rows out"
-        )
-    what = "numbers by the training mean, categories by a category of their own"
-    return table, [f"{sum(counts.values()):,} missing values were filled in ({listed(gaps)}): {what}"] if gaps else []
 
 
 def _without_gaps(table: Table) -> tuple[Table, list[str]]:
@@ -152,13 +159,12 @@ def divided(table: Table, roles: Roles, owners: Categories | None) -> tuple[Rows
         test = marked(table, str(roles.test))
     else:
         test = drawn(order, np.zeros_like(order) if owners is None else owners.codes, share)
-    for half, rows in (("test", test), ("training", ~test)):
-        if not rows.any():
-            least = " of each owner" if owners is not None and share is not None else ""
-            raise DataError(
-                f"{table.file}: test={roles.test!r} leaves no {half} row of {len(test)}{least}; write another share "
-                "such as test=0.5, add rows, or mark rows of both kinds in a column"
-            )
+    if test.all() or not test.any():
+        half = "training" if test.any() else "test"
+        raise DataError(
+            f"{table.file}: test={roles.test!r} leaves none of {len(test):,} rows as {half} rows; write another share, "
+            "such as test=0.5, add rows, or mark rows of both kinds in a column"
+        )
     return order[~test[order]], order[test[order]]
 
 
@@ -224,7 +230,7 @@ def one_hot(name: str, found: Categories, train: Rows) -> Block:
     strange = np.setdiff1d(kinds, known)
     if not len(strange):
         return Block(features)
-    names = [*found.names, "a missing value"]
+    names = [*map(quoted, found.names), "a missing value"]
     rows = int((~np.isin(kinds, known)).sum())
     shown = listed([names[kind] for kind in strange.tolist()], 5)
     return Block(features, f"column {name!r}: {shown} in {rows:,} test rows only, so all its features are 0 there")
@@ -258,6 +264,6 @@ def _size(table: Table, features: Features, columns: int, owners: Categories | N
 def _untrained(labels: Categories, train: Rows) -> Iterator[str]:
     """Name the classes without training rows."""
     counts: NDArray[Any] = np.bincount(labels.codes[train], minlength=len(labels.keys))
-    missing = [labels.names[place] for place in np.flatnonzero(counts == 0)]
+    missing = [quoted(labels.names[place]) for place in np.flatnonzero(counts == 0)]
     if missing:
         yield f"classes without training rows: {listed(missing)}"

@@ -94,13 +94,14 @@ def describe(
 def told(train: Examples) -> list[str]:
     """List what people call the classes, how many owners there are, and the remarks."""
     about = train.about
+    classes, owners = ([" ".join(name.split()) for name in names] for names in about[:2])
     lines = []
-    if about.classes:
-        lines.append(f"classes: {listed([f'{number} = {name}' for number, name in enumerate(about.classes)])}")
+    if classes:
+        lines.append(f"classes: {listed([f'{number} = {name}' for number, name in enumerate(classes)])}")
     if train.owners is not None:
         counts = train.owners.bincount()
         counts = counts[counts > 0]
         rows = f"{int(counts.min()):,} to {int(counts.max()):,} training rows each"
-        names = f": {listed(about.owners)}" if about.owners else ""
+        names = f": {listed(owners)}" if owners else ""
         lines.append(f"owners: {len(counts):,}, {rows}{names}")
     return [*lines, *about.remarks]

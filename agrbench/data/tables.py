@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gc
+import multiprocessing
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -23,7 +24,7 @@ from agrbench.progress import Tick, progress
 
 DELIMITERS = ",;\t|"
 CHUNK = 1 << 15  # rows read at once
-BLOCK = 1 << 24  # bytes from one progress report to the next
+BLOCK = 1 << 22  # bytes from one progress report to the next
 UNDECODED = re.compile("[\udc80-\udcff]")
 
 
@@ -78,10 +79,10 @@ def read_csv(path: Path, roles: Roles) -> Table:
             raise DataError(f"{path}: {what}; write the names of the columns into row 1")
         delimiter = max(DELIMITERS, key=lambda each: len(_header(first, each)))
         records = csv.reader(_sound(chain([first], stream)), delimiter=delimiter, strict=True)
-        names = [name.strip() for name in _some(path, records, 1, 1)[0]]
+        names = [" ".join(name.split()) for name in _some(path, records, 1, 1)[0]]
         kept = roles.columns(str(path), names)
         size = path.stat().st_size
-        quiet = size < BLOCK
+        quiet = size < BLOCK or multiprocessing.parent_process() is not None  # workers leave the terminal alone
         with progress(f"reading {path.name}", size // BLOCK + 1, quiet) as report, _uncollected():
             return _body(path, records, names, kept, _Position(stream, report))
 
@@ -175,7 +176,9 @@ def _blank(record: list[str]) -> bool:
 
 
 def _header(line: str, delimiter: str) -> list[str]:
-    return next(csv.reader([line], delimiter=delimiter), [])
+    with suppress(csv.Error):
+        return next(csv.reader([line], delimiter=delimiter), [])
+    return []
 
 
 def _file(path: str) -> Path:

@@ -95,8 +95,16 @@ def test_a_header_whose_quoted_names_hold_separators_is_split_where_most_columns
 def test_quoted_fields_may_hold_separators_quotes_and_line_ends(tmp_path: Path) -> None:
     content = 'ward,y,part\n"a, ""b""\nc",no,train\nd,yes,train\n,no,test\n'
     assert refusal(write(tmp_path / "t.csv", content), ROLES).startswith(
-        "1 values are missing (ward 1), the first in row 4"
+        "row 4, column 'ward' has no value, and 1 are missing in all ('ward' 1); write missing='fill'"
     )
+
+
+def test_a_name_over_two_lines_is_one_name_in_a_spec(tmp_path: Path) -> None:
+    train, _ = read(tmp_path, '"blood\npressure ",part,y\n1,train,a\n2,train,b\n3,test,b\n', Roles("y", test="part"))
+    assert train.features.shape == (2, 1)
+    path = write(tmp_path / "t.csv", '"blood\npressure ",part,y\n1,train,a\n')
+    with pytest.raises(DataError, match="its columns are 'blood pressure', 'part', 'y'"):
+        tables.read(str(path), Roles("y", "zzz"))
 
 
 @pytest.mark.parametrize(
@@ -150,13 +158,13 @@ def test_a_category_of_test_rows_alone_is_all_zeros_and_a_remark_says_so(tmp_pat
     train, test = read(tmp_path, SMALL + "60,c,test,yes\n")
     assert train.features.shape[1] == 3
     assert rows(test) == [(0, 1, 0, 0, 0), (2, 0, 0, 1, 0)]
-    assert train.about.remarks[1] == "column 'ward': c in 1 test rows only, so all its features are 0 there"
+    assert train.about.remarks[1] == "column 'ward': 'c' in 1 test rows only, so all its features are 0 there"
 
 
 def test_a_class_without_training_rows_is_remarked(tmp_path: Path) -> None:
     train, _ = read(tmp_path, SMALL + "60,a,test,maybe\n")
     assert train.classes == 3
-    assert train.about.remarks[1] == "classes without training rows: maybe"
+    assert train.about.remarks[1] == "classes without training rows: 'maybe'"
 
 
 def test_the_share_of_test_rows_is_drawn_within_each_owner_who_keeps_training_rows(tmp_path: Path) -> None:
@@ -183,8 +191,8 @@ def test_the_share_of_test_rows_is_drawn_within_each_owner_who_keeps_training_ro
 def test_missing_values_are_counted_by_column_filled_or_dropped(word: str, tmp_path: Path) -> None:
     path = write(tmp_path / "t.csv", f"{SMALL}{word},a,train,yes\n40,{word},train,yes\n{word},b,test,yes\n")
     assert refusal(path, ROLES) == (
-        "3 values are missing (age 2, ward 1), the first in row 5, column 'age'; write missing='fill' to fill them in, "
-        "or missing='drop' to leave such rows out"
+        "row 5, column 'age' has no value, and 3 are missing in all ('age' 2, 'ward' 1); write missing='fill' to fill "
+        "them in, or missing='drop' to leave such rows out"
     )
     train, test = halves(path, ROLES._replace(missing="fill"))
     ends = np.sqrt(1.5)
@@ -193,7 +201,7 @@ def test_missing_values_are_counted_by_column_filled_or_dropped(word: str, tmp_p
         for row in [(-ends, 1, 0, 0, 0, 0), (0, 0, 0, 1, 1, 0), (0, 1, 0, 0, 1, 0), (ends, 0, 1, 0, 1, 0)]
     ]
     assert rows(test) == [(0, 0, 1, 0, 1, 0), (0, 1, 0, 0, 0, 0)]
-    assert train.about.remarks[1].startswith("3 missing values were filled in (age 2, ward 1): ")
+    assert train.about.remarks[1].startswith("3 missing values were filled in ('age' 2, 'ward' 1): ")
     dropped, _ = halves(path, ROLES._replace(missing="drop"))
     assert rows(dropped) == rows(read(tmp_path, SMALL)[0])
     assert dropped.about.remarks[1] == "3 of 6 rows lack a value and were left out"
@@ -235,6 +243,7 @@ REFUSED: dict[str, tuple[str | bytes, Roles, tuple[str, ...]]] = {
     "UTF-16": ("x,part,y\n".encode("utf-16"), ROLES, ("row 1", "UTF-8")),
     "a NUL byte": ("x,part,y\n1,train,a\n2,tr\0ain,b\n", ROLES, ("row 3", "NUL byte")),
     "a long field": ("x,part,y\n1,train,a\n" + "z" * 140_000 + ",train,b\n", ROLES, ("row 3", "field")),
+    "a long header": ("z" * 140_000 + ",part,y\n1,train,a\n", ROLES, ("row 1", "field")),
     "an open quote": ('x,part,y\n1,train,a\n"2,train,b\n3,train,a\n', ROLES, ("row 3", "unexpected end")),
     "an unknown label": (SMALL, Roles("yy"), ("label is 'yy'", "did you mean 'y'")),
     "no label": (SMALL, Roles(""), ("no label", "'age', 'ward', 'part', 'y'")),
@@ -248,9 +257,9 @@ REFUSED: dict[str, tuple[str | bytes, Roles, tuple[str, ...]]] = {
     "no feature": (SMALL, Roles("y", "part", drop=("age", "ward")), ("no column is left for features",)),
     "a share of 0": (SMALL, Roles("y", test=0.0), ("test=0.0", "between 0 and 1")),
     "a share of 1": (SMALL, Roles("y", test=1.0), ("test=1.0", "between 0 and 1")),
-    "a share of nobody": (SMALL, Roles("y", test=0.1), ("no test row of 3", "test=0.5")),
-    "no test row": (SMALL.replace("test", "train"), ROLES, ("test='part' leaves no test row",)),
-    "no training row": (SMALL.replace("train", "test"), ROLES, ("test='part' leaves no training row",)),
+    "a share of nobody": (SMALL, Roles("y", test=0.1), ("none of 3 rows as test rows", "test=0.5")),
+    "no test row": (SMALL.replace("test", "train"), ROLES, ("test='part' leaves none of 3 rows as test rows",)),
+    "no training row": (SMALL.replace("train", "test"), ROLES, ("test='part' leaves none of 3 rows as training rows",)),
     "another test mark": (SMALL + "1,a,valid,no\n", ROLES, ("row 5, column 'part' has 'valid'", "train or test")),
     "one class": (SMALL.replace("yes", "no"), ROLES, ("'y', the label, is 'no' in all 3 rows",)),
     "a label that is a number": (
@@ -412,14 +421,13 @@ def test_a_column_of_an_array_of_two_dimensions_is_named_by_its_place(tmp_path: 
 
 def test_nan_in_npz_is_missing(tmp_path: Path) -> None:
     values = np.array([np.nan, 1, 2, 3, 4, 5])
-    assert "1 values are missing (x 1), the first in row 1" in refusal(
-        npz(tmp_path / "t.npz", **(GOOD | {"x": values})), ROLES
-    )
+    text = refusal(npz(tmp_path / "t.npz", **(GOOD | {"x": values})), ROLES)
+    assert text.startswith("row 1, column 'x' has no value, and 1 are missing in all")
     images = np.zeros((6, 2, 2), np.float32)
     images[:3] = 1
     images[4, 0, 1] = np.nan
     path = npz(tmp_path / "t.npz", **(GOOD | {"x": images}))
-    assert "the first in row 5, column 'x'" in refusal(path, ROLES)
+    assert "row 5, column 'x' has no value" in refusal(path, ROLES)
     train, _ = halves(path, ROLES._replace(missing="fill"))
     assert int((train.features == 0).sum()) == 1
     assert len(halves(path, ROLES._replace(missing="drop"))[0].labels) == 3
@@ -534,8 +542,8 @@ def test_parquet_of_every_plain_kind_is_read(tmp_path: Path) -> None:
         "part": [False, False, True, True],
     }
     path = parquet(tmp_path / "t.parquet", data)
-    gaps = "whole 1, tiny 1, real 2, flag 1, text 2"
-    assert f"7 values are missing ({gaps}), the first in row 3, column 'whole'" in refusal(path, ROLES)
+    gaps = "'whole' 1, 'tiny' 1, 'real' 2, 'flag' 1, 'text' 2"
+    assert f"row 3, column 'whole' has no value, and 7 are missing in all ({gaps})" in refusal(path, ROLES)
     train, _ = halves(path, ROLES._replace(missing="fill"))
     assert train.features.shape == (2, 4 + 2 + 2 + 1)
     assert refusal(parquet(path, data | {"none": pyarrow.nulls(4)}), ROLES).startswith("column 'none' has no value")
