@@ -101,6 +101,8 @@ def _arrays(path: Path, drop: tuple[str, ...]) -> dict[str, NDArray[Any]]:
     for name, array in found.items():
         if not array.ndim:
             raise _unfit(path, name, "a single value without rows")
+        if array.ndim > 2 and 0 in array.shape[1:]:
+            raise _unfit(path, name, "no values")
     return found
 
 

@@ -114,10 +114,7 @@ def of_codes(texts: Iterable[str], codes: Codes) -> Column:
 
 def of_numbers(values: NDArray[Any]) -> Column:
     """Make a column of numbers `(rows, *shape)`; a row that holds a NaN is absent."""
-    absent = (
-        np.isnan(values).reshape(len(values), -1).any(1) if values.dtype.kind == "f" else np.zeros(len(values), bool)
-    )
-    return Column(values, absent)
+    return Column(values, _by_row(np.isnan(values)) if values.dtype.kind == "f" else np.zeros(len(values), bool))
 
 
 def of_flags(values: Flags) -> Column:
@@ -133,7 +130,7 @@ def numbers(table: Table, name: str) -> Numbers | None:
     """
     column = table.columns[name]
     found = _native(column) if column.codes is None else _parsed(column)[column.codes]
-    odd = np.isnan(found).reshape(len(found), -1).any(1) & ~column.absent
+    odd = _by_row(np.isnan(found)) & ~column.absent
     if odd.any():
         _refuse_mixed(table, name, odd)
         return None
@@ -196,6 +193,12 @@ def listed(texts: Sequence[str], most: int = 20) -> str:
     return ", ".join(texts[:most]) + (f" and {more:,} more" if more > 0 else "")
 
 
+def _by_row(flags: Any) -> Flags:
+    """Mark the rows `(rows,)` that have any flag `(rows, *shape)`."""
+    marked: Flags = flags.any(axis=tuple(range(1, flags.ndim)))
+    return marked
+
+
 def _native(column: Column) -> Numbers:
     kind = np.float64 if column.values.ndim == 1 else np.float32
     with np.errstate(over="ignore"):  # infinity is refused later
@@ -230,7 +233,7 @@ def _refuse_mixed(table: Table, name: str, odd: Flags) -> None:
 
 
 def _refuse_infinite(table: Table, name: str, found: Numbers) -> None:
-    wild: Flags = np.any(np.abs(found.reshape(len(found), -1)) > LARGEST, axis=1)
+    wild = _by_row(np.abs(found) > LARGEST)
     if wild.any():
         value = np.nanmax(np.abs(found[int(wild.argmax())]))
         raise DataError(

@@ -453,6 +453,7 @@ class Trap:
         ({"x": np.full((6, 2, 2), np.inf)}, ("row 1, column 'x'", "infinite")),
         ({"x": np.array([1, 2, np.inf, 4, 5, 6])}, ("row 3, column 'x'", "infinite")),
         ({"x": np.array([["a", "b"]] * 6)[:, :, None]}, ("array 'x' holds <U1 values",)),
+        ({"x": np.zeros((6, 0, 3))}, ("array 'x' holds no values",)),
         ({"x": np.zeros((6, 0))}, ("no column is left",)),
         ({"x": np.zeros((6, 2)), "x[1]": np.zeros(6)}, ("columns 2 and 5", "'x[1]'")),
     ],
@@ -547,6 +548,14 @@ def test_parquet_of_every_plain_kind_is_read(tmp_path: Path) -> None:
     train, _ = halves(path, ROLES._replace(missing="fill"))
     assert train.features.shape == (2, 4 + 2 + 2 + 1)
     assert refusal(parquet(path, data | {"none": pyarrow.nulls(4)}), ROLES).startswith("column 'none' has no value")
+
+
+def test_files_of_columns_without_rows_are_refused(tmp_path: Path) -> None:
+    data = {name: values[:0] for name, values in GOOD.items()}
+    assert "has no rows" in refusal(parquet(tmp_path / "t.parquet", data), ROLES)
+    assert "has no rows" in refusal(npz(tmp_path / "t.npz", **data), ROLES)
+    images = npz(tmp_path / "t.npz", **(data | {"x": np.zeros((0, 2, 2))}))
+    assert "has no rows" in refusal(images, ROLES)
 
 
 @pytest.mark.parametrize("values", [[[1], [2, 3], [], [4]], [{"a": 1}] * 4, [b"a", b"b"] * 2])
