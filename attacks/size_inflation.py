@@ -12,8 +12,7 @@ def size_inflation(insider: Insider, *, scale: float = 1.0) -> Tensor:
 
     A rule that ignores sizes sees `sign_flip`. A rule that believes them counts each malicious client `factor` times.
 
-    Knowledge: own data. Space: updates and claimed sizes. Sign: against the client's own clean update.
-    Goal: untargeted.
+    Knowledge: own data. Space: updates. Sign: against the client's own clean update. Goal: untargeted.
     """
     return -scale * insider.clean.double()
 

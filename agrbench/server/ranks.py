@@ -96,9 +96,8 @@ class MiddleBySize:
     def __call__(self, block: Tensor) -> Tensor:
         """Weigh a block of columns: `(rows, b)`, in the block's dtype."""
         order, upto = _summed(block, self.sizes)
-        low, high = ((0.5 + off) * upto[:, -1:] for off in (-NOTHING, NOTHING))
-        ends = torch.cat([torch.searchsorted(upto, low), torch.searchsorted(upto, high, right=True)], dim=1)
-        rows = order.gather(1, ends).T
+        around = upto[:, -1:] * upto.new_tensor([0.5 - NOTHING, 0.5 + NOTHING])  # sums that round to half are half
+        rows = order.gather(1, torch.searchsorted(upto, around)).T
         return torch.zeros_like(block).scatter_add_(0, rows, block.new_full((1, 1), 0.5).expand(rows.shape))
 
 

@@ -140,6 +140,14 @@ def test_equal_values_are_laid_end_to_end_in_the_order_of_their_rows(
         assert found.numpy() == pytest.approx(expected, rel=4 * torch.finfo(dtype).eps)  # one division and one rounding
 
 
+@pytest.mark.trap("trimmed_mean")
+@pytest.mark.parametrize("size", [0.1, 1 / 3, 0.7])
+def test_row_that_ends_where_the_cut_does_keeps_nothing_by_rounding(size: float) -> None:
+    """Sums of tenths round, and what is left of a row cut whole may be as large as it likes."""
+    rows = line(-1e30, -1e30, -1e30, 1, 2, 3, 4, 1e30, 1e30, 1e30)
+    assert step_of(rows, weighted("trimmed_mean"), 3, [size] * 10) == pytest.approx([2.5], rel=1e-9)
+
+
 # ---------------------------------------------------------------- what sizes mean
 
 
