@@ -79,9 +79,13 @@ class Layout:
 
         A linear weight is `(d_in, d_out)` and a convolution `(out, in, h, w)`. A shape of one dimension equal to the
         `d_out` just before it is that layer's bias; any other is a separate layer.
+
+        Raises:
+            AgrbenchError: a shape is none, or a linear weight is followed by a bias of its first size, as in torch.
         """
         layers: list[Layer] = []
         wants_bias = False
+        before: tuple[int, ...] = ()
         for given in shapes:
             shape = tuple(given) if isinstance(given, Sequence) else ()
             if not shape or not all(isinstance(size, int) and size > 0 for size in shape):
@@ -90,13 +94,18 @@ class Layout:
                 )
             if wants_bias and shape == (layers[-1].columns,):
                 layers[-1] = replace(layers[-1], rows=layers[-1].rows + 1, bias=True)
+            elif len(before) == 2 and shape == before[:1]:
+                raise AgrbenchError(
+                    f"{before} before {shape} is a linear weight as torch stores it, (d_out, d_in), with its bias; "
+                    f"transpose it and write {before[::-1]}, or write layout=agrbench.Layout.of(model)"
+                )
             elif len(shape) == 1:
                 layers.append(Layer(1, shape[0]))
             elif len(shape) == 2:
                 layers.append(Layer(*shape))
             else:
                 layers.append(Layer(prod(shape[1:]), shape[0], transposed=True))
-            wants_bias = len(shape) > 1
+            wants_bias, before = len(shape) > 1, shape
         return cls(tuple(layers))
 
     @classmethod
