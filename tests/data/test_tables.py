@@ -81,8 +81,8 @@ def test_any_separator_byte_order_mark_line_end_and_blank_line_reads_the_same(
     delimiter: str, end: str, tmp_path: Path
 ) -> None:
     lines = SMALL.replace(",", delimiter).splitlines()
-    content = "\ufeff" + (end * 2).join(lines) + end * 3
-    for one, other in zip(read(tmp_path, content), read(tmp_path, SMALL), strict=True):
+    content, roles = "\ufeff" + (end * 2).join(lines) + end * 3, ROLES._replace(categorical=("age",))
+    for one, other in zip(read(tmp_path, content, roles), read(tmp_path, SMALL, roles), strict=True):
         assert rows(one) == rows(other)
 
 
@@ -315,14 +315,18 @@ def test_each_mistake_in_a_csv_file_is_one_sentence_that_names_file_row_and_colu
         assert part in text, text
 
 
-def test_rows_are_counted_as_a_spreadsheet_shows_them(tmp_path: Path) -> None:
+@pytest.mark.parametrize("size", [1, 2, 3, 100])
+def test_rows_are_counted_as_a_spreadsheet_shows_them(
+    size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A field with line ends is in one row, and a blank row is one."""
+    monkeypatch.setattr(tables, "CHUNK", size)
     content = 'x,part,y\n"1",train,"a\nb"\n\n2,train,c\noops,test,c\n3,test,c\n'
     assert refusal(write(tmp_path / "t.csv", content), ROLES).startswith("row 5, column 'x' has 'oops'")
 
 
 def test_rows_are_counted_through_all_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = read(tmp_path, SMALL * 1 + "7,b,train,yes\n" * 10)
+    whole = read(tmp_path, SMALL + "7,b,train,yes\n" * 10)
     for size in (1, 2, 5):
         monkeypatch.setattr(tables, "CHUNK", size)
         for one, other in zip(read(tmp_path, SMALL + "7,b,train,yes\n" * 10), whole, strict=True):
