@@ -154,7 +154,7 @@ def _from_numpy(path: Path, name: str, array: NDArray[Any]) -> Column:
         texts = np.char.decode(array, "utf-8") if kind == "S" else array.astype(str)
     except UnicodeDecodeError as error:
         raise _unfit(path, name, "bytes that are not UTF-8") from error
-    return of_texts(["" if text == "NaT" else text for text in texts.tolist()])
+    return of_texts(np.where(np.isnat(array), "", texts).tolist() if kind in "Mm" else texts.tolist())
 
 
 def _unfit(path: Path, name: str, what: str) -> DataError:

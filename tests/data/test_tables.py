@@ -484,6 +484,11 @@ def test_texts_of_npz_may_be_bytes_dates_and_empty(tmp_path: Path) -> None:
     assert train.features.shape == (2, 2)
 
 
+def test_the_text_of_an_absent_date_is_a_text(tmp_path: Path) -> None:
+    train, _ = halves(npz(tmp_path / "t.npz", **(GOOD | {"x": np.array(["NaT", "b"] * 3)})))
+    assert train.features.shape == (4, 2)
+
+
 def broken(folder: Path, suffix: str, how: str) -> Path:
     """Write a damaged file."""
     path = folder / f"t{suffix}"
