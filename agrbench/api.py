@@ -38,7 +38,7 @@ from agrbench.serving import (
     layout_of,
     means_of,
 )
-from agrbench.simulation import execution
+from agrbench.simulation.computing import compute
 
 Array = TypeVar("Array", Tensor, NDArray[Any])
 View = Callable[[Tensor], Tensor]
@@ -224,7 +224,7 @@ def run(cell: Cell, plugins: Files = ()) -> dict[str, Any]:
         AgrbenchError: a spec, setting, plugin or data file is invalid; the message says which.
     """
     known = known_plugins(plugins)
-    return execution.compute(known.canonical_cell(cell), known, alone=True)
+    return compute(known.canonical_cell(cell), known, alone=True)
 
 
 def _say_if_it_remembers(stack: Stack) -> None:

@@ -7,6 +7,9 @@ import ctypes
 import gc
 import os
 import platform
+import signal
+import sys
+import threading
 import time
 from collections.abc import Callable
 from functools import cache
@@ -14,6 +17,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+ENDINGS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+_interrupts = 0
 BUSY, MOMENT = 0.15, 0.5  # share of the processor above which others disturb timing; seconds
 
 
@@ -30,6 +35,28 @@ def environment(device: str, threads: int) -> dict[str, Any]:
         "threads": threads,
         "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else "cpu",
     }
+
+
+def interrupted() -> bool:
+    """Return whether the user has interrupted this program (see `interruptible`)."""
+    return _interrupts > 0
+
+
+def interruptible() -> None:
+    """Let the user's first Ctrl-C, SIGTERM or SIGHUP interrupt this program, and ignore later ones while it ends."""
+
+    def interrupt(number: int, frame: object) -> None:
+        global _interrupts
+        _interrupts += 1
+        for each in (signal.SIGINT, *ENDINGS):
+            signal.signal(each, signal.SIG_IGN)
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
+        sys.exit(128 + number)
+
+    if threading.current_thread() is threading.main_thread():
+        for each in (signal.SIGINT, *ENDINGS):
+            signal.signal(each, interrupt)
 
 
 def noise() -> str | None:
@@ -106,6 +133,13 @@ def peak() -> int:
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if platform.system() == "Darwin" else 1024)
+
+
+def resident(process: int | None) -> int:
+    """Return the resident memory of a process in bytes, where the system tells it (Linux), or else 0."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return 0
 
 
 def growth(work: Callable[[], object], device: str = "cpu") -> int | None:

@@ -6,10 +6,12 @@ import os
 import sys
 import traceback
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import click
 
+from agrbench import machine
 from agrbench.cli.bench import bench_defenses
 from agrbench.cli.breaking_point import find_breaking_points
 from agrbench.cli.check import check_plugin
@@ -29,6 +31,12 @@ from agrbench.errors import AgrbenchError
 
 class Commands(click.Group):
     """Print an error that the user can fix as one sentence, and exit with 2."""
+
+    def main(self, args: Sequence[str] | None = None, *more: Any, **given: Any) -> Any:
+        """Run the command line; a program of its own, not a test, ends in order when it is interrupted."""
+        if args is None:
+            machine.interruptible()
+        return super().main(args, *more, **given)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command, and print its errors and warnings."""

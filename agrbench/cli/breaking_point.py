@@ -12,6 +12,7 @@ from agrbench.cli.options import (
     data_option,
     device_option,
     jobs_option,
+    memory_option,
     only_base_option,
     out_option,
     plugin_option,
@@ -20,6 +21,7 @@ from agrbench.cli.options import (
     seeds_option,
     settings_options,
     table_option,
+    timeout_option,
     traceback_option,
 )
 
@@ -36,6 +38,8 @@ from agrbench.cli.options import (
 @click.option("--start", type=int, help="First attacked round, a multiple of 10 (default 20).")
 @settings_options("sample", "rate", "schedule", "model", "partition", "root", "threads")
 @jobs_option
+@timeout_option
+@memory_option
 @device_option
 @table_option
 @plugin_option
@@ -46,7 +50,8 @@ from agrbench.cli.options import (
 @traceback_option
 def find_breaking_points(
     dataset: str, defenses: tuple[str, ...], attacks: tuple[str, ...], seeds: int | None, jobs: int | None, device: str,
-    form: str, plugins: tuple[str, ...], out: Path, forms: str | None, quiet: bool, traceback: bool, **settings: Any,
+    form: str, plugins: tuple[str, ...], out: Path, forms: str | None, quiet: bool, traceback: bool,
+    seconds: float | None, gigabytes: float | None, **settings: Any,
 ) -> None:  # fmt: skip
     """Find the smallest malicious share at which the worst attack costs a defense ten points of accuracy.
 
@@ -62,6 +67,7 @@ def find_breaking_points(
     from agrbench.results.store import Store
     from agrbench.results.tables.breaking import table
     from agrbench.simulation import grid, suites
+    from agrbench.simulation.workers import Limits
 
     with resumable():
         registry, store = Registry(plugins), Store(out)
@@ -71,7 +77,7 @@ def find_breaking_points(
         stacks = grid.forms(wanted.defenses, registry, wanted.forms)
         specs = [registry.canonical("attack", attack) for attack in wanted.attacks]
         found = breaking.searches(cell, stacks, specs, wanted.seeds, registry)
-        failures = execute.search(found, registry, store, jobs, quiet)
+        failures = execute.search(found, registry, store, jobs, Limits(seconds, gigabytes), quiet)
         click.echo(formats.write([table(found)], form))
         execute.report_failures(failures, store, traceback)
         sys.exit(1 if failures else 0)

@@ -16,7 +16,7 @@ from agrbench.data import files
 from agrbench.errors import AgrbenchError
 from agrbench.plugins.registry import Registry
 from agrbench.progress import duration, progress
-from agrbench.simulation import execution
+from agrbench.simulation.computing import compute
 from agrbench.simulation.grid import Plan
 
 PROBE = 2  # rounds that are timed to estimate a whole run
@@ -94,7 +94,7 @@ def _probe(kind: Cell, registry: Registry) -> float:
     """Estimate the seconds that a cell takes from its first rounds."""
     began = time.perf_counter()
     try:
-        record = execution.compute(replace(kind, rounds=PROBE, start=None), registry, alone=True)
+        record = compute(replace(kind, rounds=PROBE, start=None), registry, alone=True)
         forging = 0.0 if kind.attack == UNATTACKED else _forging(kind, registry)
     except AgrbenchError as error:
         click.echo(f"{kind} will fail: {error}", err=True)

@@ -22,6 +22,7 @@ from agrbench.results.store import Store
 from agrbench.results.tables import tables
 from agrbench.simulation import execution, grid
 from agrbench.simulation.grid import Plan
+from agrbench.simulation.workers import Limits
 
 
 def _say(text: str) -> None:
@@ -37,6 +38,7 @@ def run(
     registry: Registry,
     store: Store,
     jobs: int | None,
+    limits: Limits,
     quiet: bool,
     verbose: bool,
     trace: bool,
@@ -49,7 +51,7 @@ def run(
     say = _silent if quiet else _say
     _announce(plan, registry, say)
     jobs = chosen_jobs(plan.cells, jobs, quiet)
-    failures = compute(plan, registry, store, jobs, quiet, verbose)
+    failures = compute(plan, registry, store, jobs, limits, quiet, verbose)
     records = [kept for cell in plan.cells if (kept := store.read(cell)) is not None]
     groups = metrics.groups(records)
     if groups:
@@ -61,7 +63,13 @@ def run(
 
 
 def compute(
-    plan: Plan, registry: Registry, store: Store, jobs: int | None, quiet: bool, verbose: bool = False
+    plan: Plan,
+    registry: Registry,
+    store: Store,
+    jobs: int | None,
+    limits: Limits,
+    quiet: bool,
+    verbose: bool = False,
 ) -> list[Record]:
     """Compute what is waiting, write records of what is skipped, and return the records that failed.
 
@@ -78,7 +86,7 @@ def compute(
             files.fetch(file)
     _try(plan.waiting, registry, _silent if quiet else _say)
     with progress("cells", len(plan.waiting), quiet or not plan.waiting) as report:
-        for record in execution.execute(plan.waiting, registry, store, chosen_jobs(plan.waiting, jobs)):
+        for record in execution.execute(plan.waiting, registry, store, chosen_jobs(plan.waiting, jobs), limits):
             cell = Cell.from_json(record["cell"])
             report(str(cell))
             if record["status"] == "failed":
@@ -88,7 +96,9 @@ def compute(
     return failures
 
 
-def search(found: Sequence[Search], registry: Registry, store: Store, jobs: int | None, quiet: bool) -> list[Record]:
+def search(
+    found: Sequence[Search], registry: Registry, store: Store, jobs: int | None, limits: Limits, quiet: bool
+) -> list[Record]:
     """Run searches for breaking points side by side, and return the records that failed.
 
     Raises:
@@ -104,7 +114,7 @@ def search(found: Sequence[Search], registry: Registry, store: Store, jobs: int 
         plan = grid.plan(list(cells), registry, store)
         if not quiet:
             _announce_stale(plan)
-        failures += compute(plan, registry, store, jobs, quiet)
+        failures += compute(plan, registry, store, jobs, limits, quiet)
         going = {name: going[name] for name, count in asked.items() if going[name].measure(count, store.read)}
     return failures
 

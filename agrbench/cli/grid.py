@@ -12,12 +12,14 @@ from agrbench.cli.options import (
     data_option,
     device_option,
     jobs_option,
+    memory_option,
     only_base_option,
     out_option,
     plugin_option,
     resumable,
     seeds_option,
     settings_options,
+    timeout_option,
     traceback_option,
 )
 
@@ -36,6 +38,8 @@ from agrbench.cli.options import (
 @seeds_option
 @settings_options()
 @jobs_option
+@timeout_option
+@memory_option
 @device_option
 @plugin_option
 @data_option
@@ -51,7 +55,8 @@ def run_grid(
     suite: str | None, attacks: tuple[str, ...], defenses: tuple[str, ...], datasets: tuple[str, ...], seeds: int |
     None,
     jobs: int | None, device: str, plugins: tuple[str, ...], out: Path, forms: str | None, keep_stale: bool,
-    dry_run: bool, quiet: bool, verbose: bool, traceback: bool, **settings: Any,
+    dry_run: bool, quiet: bool, verbose: bool, traceback: bool, seconds: float | None, gigabytes: float | None,
+    **settings: Any,
 ) -> None:  # fmt: skip
     """Run attacks x datasets x defenses, base and amplified, and print the triad of each defense.
 
@@ -63,6 +68,7 @@ def run_grid(
     from agrbench.plugins.registry import Registry
     from agrbench.results.store import Store
     from agrbench.simulation import grid, suites
+    from agrbench.simulation.workers import Limits
 
     with resumable():
         registry, store = Registry(plugins, forgiving=True), Store(out)
@@ -74,4 +80,5 @@ def run_grid(
         if dry_run:
             estimate.preview(plan, registry, jobs, quiet)
             return
-        sys.exit(execute.run(plan, registry, store, jobs, quiet, verbose, traceback) or bool(broken))
+        limits = Limits(seconds, gigabytes)
+        sys.exit(execute.run(plan, registry, store, jobs, limits, quiet, verbose, traceback) or bool(broken))

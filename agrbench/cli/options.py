@@ -75,6 +75,16 @@ traceback_option = click.option(
 )
 
 
+timeout_option = click.option(
+    "--cell-timeout", "seconds", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS",
+    help="Most time that one cell may take; then it has failed.",
+)  # fmt: skip
+memory_option = click.option(
+    "--cell-memory", "gigabytes", type=click.FloatRange(min=0, min_open=True), metavar="GB",
+    help="Most memory that the process of one cell may take; then it has failed.",
+)  # fmt: skip
+
+
 @contextlib.contextmanager
 def resumable() -> Iterator[None]:
     """Print the command that resumes an interrupted run, and exit with 130."""

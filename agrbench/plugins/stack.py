@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from agrbench import machine
 from agrbench.errors import AgrbenchError, DataError, Inapplicable, PluginError, SpecError
 from agrbench.plugins import Attack, Defense, Stage
+from agrbench.plugins.ambient import apart
 from agrbench.plugins.contract import Plugin
 
 R = TypeVar("R", bound=Plugin)
@@ -78,15 +80,21 @@ def _require(part: Loaded[Stage] | Loaded[Defense], n: int, f: int) -> None:
 
 @contextmanager
 def blame(part: Loaded[Any], action: str) -> Iterator[None]:
-    """Turn any error that a plugin raises into one that names the plugin."""
+    """Turn whatever a plugin raises, even `SystemExit`, into an error that names the plugin.
+
+    What it prints goes to standard error, and global state that it changes is put back (see `agrbench.plugins.ambient`).
+    """
     try:
-        yield
+        with apart(part.path):
+            yield
     except AgrbenchError as error:
         if isinstance(error, (Inapplicable, PluginError)):
             raise
         kind = DataError if isinstance(error, DataError) else PluginError  # a data file or the plugin is at fault
         raise kind(f"{part.name}: {error}") from error
-    except Exception as error:
+    except BaseException as error:
+        if isinstance(error, GeneratorExit) or (machine.interrupted() and not isinstance(error, Exception)):
+            raise  # the user ends the program, not the plugin
         raise PluginError(
             f"{part.path}: {action} raised {type(error).__name__}: {error}; mend the file and try again"
         ) from error

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -11,6 +15,22 @@ from agrbench.plugins.contract import Verdict
 from agrbench.plugins.stack import Loaded
 from agrbench.server.geometry import row_norms
 from agrbench.server.rounds import Round
+
+
+@contextmanager
+def unwritten(part: Loaded[Any], action: str, *given: Tensor) -> Iterator[None]:
+    """Refuse a plugin that writes into tensors that it was given: all rules, and the run itself, read the same ones.
+
+    Raises:
+        PluginError: torch counted a write into one of them.
+    """
+    before = [tensor._version for tensor in given]
+    yield
+    if before != [tensor._version for tensor in given]:
+        raise PluginError(
+            f"{part.path}: {action} wrote into what it was given, which others read too; "
+            f"work on a copy, for example rows = round.view.clone()"
+        )
 
 
 def checked_mixing(stage: Loaded[Stage], seen: Round, n: int) -> Tensor:

@@ -27,6 +27,7 @@ from agrbench.server.checks import (
     checked_mixing,
     finite_rows,
     is_yes_or_no,
+    unwritten,
 )
 from agrbench.server.combine import FeatureMap, by_client, by_column, by_rank, ranked
 from agrbench.server.ranks import Between
@@ -182,10 +183,10 @@ class Judge:
                 out = self._buffer(place, sight.rows, columns.layout.parameters, updates)
                 sight = sight.through(stage, columns, out)
             else:
-                with blame(stage, "mix"):
+                with blame(stage, "mix"), unwritten(stage, "mix", updates):
                     mix = checked_mixing(stage, now(place), sight.rows)
                 sight = sight.mixed(mix.double())
-        with blame(self.stack.defense, "weigh"):
+        with blame(self.stack.defense, "weigh"), unwritten(self.stack.defense, "weigh", updates):
             answer = self.stack.defense.record.weigh(now(len(self.stack.stages)))
             verdict = answer if isinstance(answer, Verdict) else Verdict(answer)
             check_weights(verdict.weights, sight.rows, sight.layout.parameters, len(self.layout.layers))

@@ -1,61 +1,19 @@
-"""Run many cells in spawned processes and write one record each; a process that dies costs only its own cell."""
+"""Run many cells in worker processes and write one record each; a process that dies costs only its own cell."""
 
 from __future__ import annotations
 
-import signal
-import traceback
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from functools import cache
-from multiprocessing import get_context
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from agrbench import machine
 from agrbench.cells import Cell
-from agrbench.errors import AgrbenchError, Inapplicable
+from agrbench.errors import AgrbenchError
 from agrbench.plugins.registry import Registry
-from agrbench.results.record import Record, blank, failed, skipped
+from agrbench.results.record import Record, failed
 from agrbench.results.store import Store
+from agrbench.simulation.workers import Limits, Worker, ready
 
-if TYPE_CHECKING:
-    from agrbench.simulation.prefixes import Tree
-
-
-def compute(cell: Cell, registry: Registry, alone: bool, tree: Tree | None = None) -> Record:
-    """Simulate a cell, reusing what `tree` keeps from earlier cells, and return its complete record.
-
-    Raises:
-        AgrbenchError: see `run.simulate`.
-    """
-    from agrbench import threads
-    from agrbench.simulation.prefixes import Tree
-
-    with threads.using(cell.threads):
-        measured = (tree or Tree(registry)).simulate(cell)
-    record = blank(cell, registry) | measured
-    record["time"]["alone"] = alone
-    record["environment"] = machine.environment(cell.device, cell.threads)
-    return record
-
-
-def attempt(cell: Cell, files: Sequence[Path], folder: Path, alone: bool) -> Record:
-    """Compute a cell in a worker, then write and return its record, even if the cell is skipped or fails."""
-    tree = _tree(tuple(files))
-    registry = tree.registry
-    try:
-        record = compute(cell, registry, alone, tree)
-    except Inapplicable as error:
-        record = skipped(cell, registry, str(error))
-    except AgrbenchError as error:
-        record = failed(cell, registry, str(error), traceback.format_exc())
-    except Exception as error:
-        reason = f"{type(error).__name__}: {error}; this is a fault of agrbench: please report it with the traceback"
-        record = failed(cell, registry, reason, traceback.format_exc())
-    Store(folder).write(record)
-    return record
+UNLIMITED = Limits()
+STILLBORN = 3  # workers in a row that end before they finish a cell
 
 
 class Turns:
@@ -83,60 +41,89 @@ class Turns:
         return deque(reversed([busiest.pop() for _ in range((len(busiest) + 1) // 2)]))
 
 
-def execute(cells: Sequence[Cell], registry: Registry, store: Store, jobs: int) -> Iterator[Record]:
+def execute(
+    cells: Sequence[Cell], registry: Registry, store: Store, jobs: int, limits: Limits = UNLIMITED
+) -> Iterator[Record]:
     """Compute cells in `jobs` processes, yielding each record once it is on disk.
 
-    Each process has a pool to itself. If it dies (out of memory, for example), its cell is known.
+    A process that ends or exceeds a limit costs the cell that it computes. Cells that use foreign plugins (not shipped
+    with agrbench) are computed in processes that compute nothing else, because a plugin may change what all plugins of
+    its process share, such as functions of torch.
+
+    Raises:
+        AgrbenchError: processes end as soon as they begin, so nothing can be computed.
     """
-    turns, jobs = Turns(cells), min(jobs, len(cells))
-    pools = {place: _pool() for place in range(jobs)}
-    running: dict[Future[Record], tuple[int, Cell]] = {}
-
-    def start(place: int) -> None:
-        if cell := turns.next(place):
-            future = pools[place].submit(attempt, cell, registry.files, store.folder, jobs == 1)
-            running[future] = place, cell
-
+    crew = _Crew(registry, store, min(jobs, len(cells)), limits)
+    turns = Turns(sorted(cells, key=crew.foreign))
     try:
-        for place in pools:
-            start(place)
-        while running:
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                place, cell = running.pop(future)
-                try:
-                    record = future.result()
-                except BrokenProcessPool:
-                    record = failed(cell, registry, "its process was killed, perhaps for want of memory; try --jobs 1")
-                    store.write(record)
-                    pools[place] = _pool()
-                start(place)
+        for place in range(crew.jobs):
+            crew.employ(place, turns.next(place))
+        while crew.busy:
+            ready(list(crew.busy.values()))
+            for place, record in crew.results():
+                crew.employ(place, turns.next(place))
                 yield record
     finally:
-        busy = {place for place, _ in running.values()}
-        for place, pool in pools.items():
-            _stop(pool, place in busy)
+        crew.dismiss()
 
 
-def _pool() -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=_begin)
+class _Crew:
+    """The workers of one execution, by place."""
 
+    def __init__(self, registry: Registry, store: Store, jobs: int, limits: Limits) -> None:
+        self.registry, self.store, self.jobs, self.limits = registry, store, jobs, limits
+        self.workers: dict[int, Worker] = {}
+        self._kinds: dict[int, tuple[str, ...]] = {}
+        self._stillborn = 0
 
-def _stop(pool: ProcessPoolExecutor, busy: bool) -> None:
-    """Shut a pool down, killing it if it is busy: records are written whole or not at all."""
-    processes: list[Any] = list((pool._processes or {}).values()) if busy else []
-    for process in processes:
-        process.terminate()
-    pool.shutdown(wait=True, cancel_futures=True)
+    @property
+    def busy(self) -> dict[int, Worker]:
+        """Return the workers that compute a cell."""
+        return {place: worker for place, worker in self.workers.items() if worker.cell is not None}
 
+    def foreign(self, cell: Cell) -> tuple[str, ...]:
+        """List the files of the foreign plugins that a cell uses, sorted."""
+        used = self.registry.plugins_of(cell)
+        return tuple(sorted({str(each.path) for each in used if not (each.module or "").startswith("agrbench.")}))
 
-def _begin() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    machine.use_large_pages()  # keeping large blocks in malloc instead fragments its heap: 860 MB to hold 100
+    def employ(self, place: int, cell: Cell | None) -> None:
+        """Let the worker at a place compute a cell, or a new one if the old one computed other foreign plugins."""
+        if cell is None:
+            return
+        kind = self.foreign(cell)
+        if place in self.workers and self._kinds[place] != kind:
+            self.workers.pop(place).kill()
+        if place not in self.workers:
+            self.workers[place] = Worker(self.registry.files, self.store.folder, self.jobs == 1)
+            self._kinds[place] = kind
+        self.workers[place].start(cell)
 
+    def results(self) -> Iterator[tuple[int, Record]]:
+        """Yield the records that there are now, and those of cells whose workers ended or exceeded a limit."""
+        for place, worker in self.busy.items():
+            cell, record = worker.cell, worker.record()
+            if record is not None:
+                self._stillborn = 0
+                yield place, record
+            elif (why := worker.ended(self.limits)) is not None and cell is not None:
+                yield place, worker.record() or self._lost(place, cell, why)
 
-@cache
-def _tree(files: tuple[Path, ...]) -> Tree:
-    """Read plugin files once per worker, and keep what the worker's cells share."""
-    from agrbench.simulation.prefixes import Tree
+    def _lost(self, place: int, cell: Cell, why: str) -> Record:
+        """Record that a cell failed because its worker is gone, and free its place."""
+        worker = self.workers.pop(place)
+        worker.kill()
+        whose = self._kinds[place]
+        self._stillborn = 0 if whose or worker.finished else self._stillborn + 1
+        record = failed(cell, self.registry, f"{why} (it uses {', '.join(whose)})" if whose else why)
+        self.store.write(record)
+        if self._stillborn == STILLBORN:
+            raise AgrbenchError(
+                f"{STILLBORN} processes in a row ended before they computed anything ({why}); "
+                f"free some memory, or raise what limits processes here"
+            )
+        return record
 
-    return Tree(Registry(files, forgiving=True))
+    def dismiss(self) -> None:
+        """End all workers at once; records are written whole or not at all."""
+        for worker in self.workers.values():
+            worker.kill()

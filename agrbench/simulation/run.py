@@ -20,6 +20,7 @@ from agrbench.plugins.contract import Memory
 from agrbench.plugins.registry import Registry
 from agrbench.plugins.stack import blame
 from agrbench.randomness import generator
+from agrbench.server.checks import unwritten
 from agrbench.server.combine import combine_buffers
 from agrbench.server.judge import Judge, Outcome
 from agrbench.server.rounds import Gradients, Server, was_read
@@ -143,13 +144,15 @@ class Run:
         updates, buffers = clean.train(state.model, number, state.buffers), clean.buffers
         if self.attacked(number):
             insider = self.insider(number)
-            forged = forge(self.attack, insider, updates.shape[1])
+            with unwritten(self.attack, "forge", state.model, state.previous, updates):
+                forged = forge(self.attack, insider, updates.shape[1])
             updates[malicious] = forged.to(updates)
             if was_read(insider, "poisoned") and self.attack.record.poison is not None:
                 buffers = buffers.index_copy(0, malicious, self.training.poisoned(self.cohort, self.attack).buffers)
         self._synchronize()
         began = time.perf_counter()
-        outcome = self._step(self.judge, updates, self._server(self.training.root, number), number)
+        with unwritten(self.judge.stack.defense, "weigh", state.model, state.previous):
+            outcome = self._step(self.judge, updates, self._server(self.training.root, number), number)
         self._synchronize()
         spent = time.perf_counter() - began
         state.model = state.model + outcome.step

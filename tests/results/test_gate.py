@@ -23,7 +23,7 @@ from agrbench.results.gate.compare import BETTER, GREEN, INCOMPARABLE, RED, SAME
 from agrbench.results.record import Record, failed, skipped
 from agrbench.results.statistics import Sample, contrast
 from agrbench.results.store import Store
-from agrbench.simulation.execution import compute
+from agrbench.simulation.computing import compute
 from agrbench.simulation.grid import Grid, expand
 from tests.helpers.commands import ask
 from tests.helpers.records import fill, finished

@@ -81,7 +81,8 @@ def test_a_process_that_is_killed_in_a_branch_costs_that_cell_and_no_other(tmp_p
     assert {name: record["status"] for name, record in records.items()} == {
         "none": "done", "killer": "failed", "mimic": "done", "ipm": "done",
     }  # fmt: skip
-    assert [records[name]["shared_rounds"] for name in ("none", "mimic", "ipm")] == [0, 0, 9]
+    assert [records[name]["shared_rounds"] for name in ("none", "mimic", "ipm")] == [0, 9, 9]
+    assert str(path) in str(records["killer"]["reason"]), "the plugin that it uses is named"
     for cell in wanted:
         kept = store.read(cell)
         assert kept is not None

@@ -1,0 +1,100 @@
+"""Global state that all plugins of a process share: settings of torch, and random generators.
+
+A plugin that changes it would change the cells of others. It is put back after every call of a foreign plugin, and the
+plugin is named.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import random
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, redirect_stdout
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+
+def foreign(path: Path) -> bool:
+    """Return whether a plugin file is not one that is shipped with agrbench."""
+    return path.parent not in _shipped()
+
+
+@cache
+def _shipped() -> frozenset[Path]:
+    specs = (importlib.util.find_spec(f"agrbench.{each}") for each in ("attacks", "defenses", "datasets"))
+    return frozenset(
+        Path(folder) for spec in specs if spec is not None for folder in spec.submodule_search_locations or ()
+    )
+
+
+class Setting(NamedTuple):
+    """One part of the global state: what it is called, how to read it and how to set it."""
+
+    name: str
+    read: Callable[[], Any]
+    write: Callable[[Any], object]
+
+
+@contextmanager
+def apart(path: Path) -> Iterator[None]:
+    """Run the code of a plugin file: what it prints goes to standard error, and a foreign one changes no global state.
+
+    The result of a command goes to standard output, so nothing else may.
+    """
+    with redirect_stdout(sys.stderr), kept(path) if foreign(path) else nullcontext():
+        yield
+
+
+@contextmanager
+def kept(who: object) -> Iterator[None]:
+    """Put the global state back afterwards, and warn once about each part that `who` changed."""
+    before = [(setting, setting.read()) for setting in _settings()]
+    try:
+        yield
+    finally:
+        for setting, value in before:
+            if not _equal(setting.read(), value):
+                setting.write(value)
+                _tell(f"{who} changed {setting.name}, which other plugins share; it was put back")
+
+
+def _tell(text: str) -> None:
+    if text not in _told:
+        _told.add(text)
+        warnings.warn(text, stacklevel=4)
+
+
+_told: set[str] = set()
+
+
+def _settings() -> list[Setting]:
+    """List the settings of the libraries that are imported."""
+    found = [Setting("random's generator", random.getstate, random.setstate)]
+    if (numpy := sys.modules.get("numpy")) is not None:
+        found.append(Setting("numpy's global generator", numpy.random.get_state, numpy.random.set_state))
+        found.append(Setting("numpy's treatment of errors", numpy.geterr, lambda value: numpy.seterr(**value)))
+    if (torch := sys.modules.get("torch")) is not None:
+        found += _of_torch(torch)
+    return found
+
+
+def _of_torch(torch: Any) -> list[Setting]:
+    deterministic = torch.use_deterministic_algorithms
+    return [
+        Setting("torch's default dtype", torch.get_default_dtype, torch.set_default_dtype),
+        Setting("torch's number of threads", torch.get_num_threads, torch.set_num_threads),
+        Setting("torch's deterministic flag", torch.are_deterministic_algorithms_enabled, deterministic),
+        Setting("torch's gradient mode", torch.is_grad_enabled, torch.set_grad_enabled),
+        Setting("torch's global generator", torch.get_rng_state, torch.set_rng_state),
+        Setting("torch's precision", torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
+    ]
+
+
+def _equal(one: Any, other: Any) -> bool:
+    if isinstance(one, tuple):
+        return all(map(_equal, one, other))
+    same = one == other
+    return bool(same if isinstance(same, bool) else same.all())

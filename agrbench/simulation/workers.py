@@ -1,0 +1,138 @@
+"""Processes that compute cells one after another, and that end with the program that started them, however it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any
+
+from agrbench import machine
+from agrbench.cells import Cell
+from agrbench.plugins.registry import Registry
+from agrbench.results.record import Record
+from agrbench.simulation.computing import attempt
+
+MOMENT = 0.5  # seconds between looks at limits, and at whether the parent is still there
+PR_SET_PDEATHSIG = 1  # from linux/prctl.h
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one cell may take: `seconds` of time and `gigabytes` of resident memory; `None` sets no limit."""
+
+    seconds: float | None = None
+    gigabytes: float | None = None
+
+
+class Worker:
+    """A process that computes one cell at a time and writes its record; it can be killed at any moment."""
+
+    def __init__(self, files: Sequence[Path], folder: Path, alone: bool) -> None:
+        self._here, there = get_context("spawn").Pipe()
+        self._process = get_context("spawn").Process(
+            target=_serve, args=(there, os.getpid(), tuple(files), folder, alone), name="agrbench worker"
+        )
+        self._process.start()
+        there.close()
+        self.cell: Cell | None = None
+        self.finished = 0
+        self._began = 0.0
+
+    def start(self, cell: Cell) -> None:
+        """Begin to compute a cell."""
+        self.cell, self._began = cell, time.monotonic()
+        with contextlib.suppress(OSError):  # if the process is dead, `ended` tells
+            self._here.send(cell)
+
+    @property
+    def handles(self) -> tuple[Any, ...]:
+        """Return what becomes ready when the cell is computed or the process ends."""
+        return self._here, self._process.sentinel
+
+    def record(self) -> Record | None:
+        """Return the record of the cell if it is computed."""
+        with contextlib.suppress(EOFError, OSError):
+            if self._here.poll():
+                record: Record = self._here.recv()
+                self.cell, self.finished = None, self.finished + 1
+                return record
+        return None
+
+    def ended(self, limits: Limits) -> str | None:
+        """Return why the cell will never be computed: the process ended or exceeds a limit; `None` if neither."""
+        if limits.seconds is not None and time.monotonic() - self._began > limits.seconds:
+            return f"it took longer than --cell-timeout {limits.seconds:g}"
+        if limits.gigabytes is not None and machine.resident(self._process.pid) > limits.gigabytes * 1e9:
+            return f"it took more memory than --cell-memory {limits.gigabytes:g}"
+        if self._process.is_alive():
+            return None
+        self._process.join()
+        return _how_ended(self._process.exitcode)
+
+    def kill(self) -> None:
+        """End the process, and what it started, at once."""
+        with contextlib.suppress(OSError, TypeError):
+            os.killpg(self._process.pid, signal.SIGKILL)  # type: ignore[arg-type]
+        self._process.kill()
+        self._process.join()
+        self._here.close()
+
+
+def ready(workers: Sequence[Worker]) -> None:
+    """Wait until a worker has a record or has ended, but no longer than it takes to look at limits again."""
+    wait([handle for worker in workers for handle in worker.handles], MOMENT)
+
+
+def _how_ended(code: int | None) -> str:
+    if code is None or code == -signal.SIGKILL:
+        return "its process was killed, perhaps for want of memory; try --jobs 1"
+    if code < 0:
+        return f"its process crashed ({signal.Signals(-code).name})"
+    return f"its process was ended with exit code {code}"
+
+
+def _serve(driver: Connection, parent: int, files: tuple[Path, ...], folder: Path, alone: bool) -> None:
+    """Compute the cells that the driver asks for, until it kills this process or is gone."""
+    _begin(parent)
+    from agrbench.simulation.prefixes import Tree
+
+    tree = Tree(Registry(files, forgiving=True))
+    while True:
+        try:
+            cell = driver.recv()
+        except (EOFError, OSError):
+            os._exit(0)
+        driver.send(attempt(cell, tree, folder, alone))
+
+
+def _begin(parent: int) -> None:
+    """Prepare a worker: a process group of its own, no output but on standard error, and an end with its parent."""
+    with contextlib.suppress(OSError):
+        os.setpgid(0, 0)  # so that what a plugin starts can be ended with it
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+    with contextlib.suppress(OSError):
+        os.dup2(2, 1)  # what a plugin prints is not the result of the command
+    warnings.showwarning = lambda message, *_: print(f"Warning: {message}", file=sys.stderr)
+    machine.use_large_pages()  # keeping large blocks in malloc instead fragments its heap: 860 MB to hold 100
+
+
+def _watch(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(MOMENT)
+    os._exit(1)
