@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
+import hashlib
+import itertools
+import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,15 +58,48 @@ FIELDS: Mapping[str, Field] = {
     "source": Field((dict,), {}),
     "environment": Field((dict,), {}),
     "traceback": Field((str, NULL), None),
+    "resolved": Field((dict,), {}),
+    "digest": Field((str,), ""),
 }
 """The fields, in the order in which a record is written: a new one is added here."""
-OPTIONAL = {"training", "groups"}  # records made before the field existed lack it
+SEALED = {"resolved", "digest"}  # only `sealed` adds them
+OPTIONAL = {"training", "groups", *SEALED}  # records made before the field existed lack it
+UNPROTECTED = {"schema", "reason", "source", "traceback", "digest"}  # fields that the digest does not cover
+IDENTITY = {"dataset", "defense", "attack", "seed"}  # the parts of a cell that are no settings
+NEVER_NULL = {"rounds", "accuracy"}  # curves that have a number in every measured round
+ROUNDING = 1e-9  # by which a sum of shares may miss 1
 
 
 def blank(cell: Cell, registry: Registry) -> Record:
     """Return a new record for a cell, with nothing measured."""
     known = {"cell": cell.as_json(), "source": registry.sources(cell)}
-    return {name: copy.deepcopy(field.blank) for name, field in FIELDS.items()} | known
+    return {name: copy.deepcopy(field.blank) for name, field in FIELDS.items() if name not in SEALED} | known
+
+
+def sealed(record: Record, registry: Registry) -> Record:
+    """Return a finished record with the value of every setting and with the digest of what was measured."""
+    whole = record | {"resolved": resolved(Cell.from_json(record["cell"]), registry)}
+    return whole | {"digest": digest(whole)}
+
+
+def resolved(cell: Cell, registry: Registry) -> dict[str, Any]:
+    """Return every setting of a cell with the value that it stands for, defaults and the dataset's own included.
+
+    `attackers` and `participants` are the numbers of clients that are malicious and that take part in a round.
+    """
+    own = registry.dataset(cell.dataset).record
+    settings = {name: value for name, value in dataclasses.asdict(cell).items() if name not in IDENTITY}
+    meant: dict[str, Any] = {"malicious": cell.count, "byzantine": cell.bound, "start": cell.first}
+    meant |= {"attackers": cell.attackers, "participants": cell.participants}
+    meant |= {"rate": own.rate if cell.rate is None else cell.rate}
+    return settings | meant | {"model": own.model if cell.model is None else cell.model}
+
+
+def digest(record: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of what a record measured: all its fields but those that are only told."""
+    covered = {name: record[name] for name in FIELDS if name in record and name not in UNPROTECTED}
+    text = json.dumps(plain(covered), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def skipped(cell: Cell, registry: Registry, reason: str) -> Record:
@@ -86,35 +123,84 @@ def agree(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 
 
 def check(record: Record) -> None:
-    """Check the type and range of every field; readers of the record rely on it."""
+    """Check the type and range of every field; readers of the record rely on it.
+
+    Raises:
+        ValueError: a value has the wrong type, is out of range, or is not the one that was measured.
+    """
+    _check_types(record)
+    if record["status"] not in ("done", "failed", "skipped"):
+        raise ValueError(f"status is {record['status']!r}")
+    _check_time(record["time"])
+    _check_curves(record)
+    _check_rounds(record)
+    _check_counts(record)
+    for kind, group in (record.get("groups") or {}).items():
+        if not _counted(group):
+            raise ValueError(f"its groups by {kind} are no counts of rows and hits")
+    if "digest" in record and record["digest"] != digest(record):
+        raise ValueError("its values are not those that were measured, because its digest is another")
+
+
+def _check_types(record: Record) -> None:
     for name, field in FIELDS.items():
         if name in OPTIONAL and name not in record:
             continue
         value = record[name]
         if type(value) not in field.types or (type(value) is int and not _number(value)):
             raise ValueError(f"{name} is of the wrong type or size")
-    if record["status"] not in ("done", "failed", "skipped"):
-        raise ValueError(f"status is {record['status']!r}")
-    time, trust = record["time"], record["trust"]
-    if type(time["alone"]) is not bool or not all(_number(time[part]) for part in ("server_s", "round_s")):
+
+
+def _check_time(time: Mapping[str, Any]) -> None:
+    seconds = [time[part] for part in ("server_s", "round_s")]
+    if type(time["alone"]) is not bool or not all(_number(each) and each >= 0 for each in seconds):
         raise ValueError(f"time is {time!r}")
+
+
+def _check_curves(record: Record) -> None:
+    """Check that each curve has a value in range for every measured round."""
+    trust = {name: record["trust"][name] for name in ("malicious_share", "precision", "recall")}
     curves = {name: record[name] for name in ("rounds", "accuracy", "loss")}
-    curves |= {name: record[name] for name in ("success", "success_untriggered") if record[name] is not None}
-    curves |= {name: trust[name] for name in ("malicious_share", "precision", "recall")}
-    for name, values in curves.items():
-        whole = name in ("rounds", "accuracy")
+    shares = {name: record[name] for name in ("success", "success_untriggered") if record[name] is not None}
+    for name, values in (curves | shares | trust).items():
         if type(values) is not list or len(values) != len(record["rounds"]):
             raise ValueError("its curves differ in length")
-        if not all(_number(value) or (value is None and not whole) for value in values):
+        if not all(_number(value) or (value is None and name not in NEVER_NULL) for value in values):
             raise ValueError(f"{name} holds more than numbers")
-    shares = (*record["accuracy"], *(record["success"] or ()), *(record["success_untriggered"] or ()))
-    if not all(value is None or 0 <= value <= 1 for value in shares):
+    if not _within((*record["accuracy"], *itertools.chain(*shares.values())), 1):
         raise ValueError("an accuracy or success is no share from 0 to 1")
-    if record["status"] == "done" and not (record["rounds"] and record["classes"]):
+    if not _within(itertools.chain(*trust.values()), 1 + ROUNDING):
+        raise ValueError("a rate of trust is no share from 0 to 1")
+    if not _within(record["loss"], math.inf):
+        raise ValueError("a loss is below 0")
+
+
+def _check_rounds(record: Record) -> None:
+    """Check that the measured rounds ascend from 0 and, in a finished record, end with the cell's last one."""
+    rounds = record["rounds"]
+    if not all(type(each) is int for each in rounds) or any(a >= b for a, b in itertools.pairwise([-1, *rounds])):
+        raise ValueError("its rounds are no whole numbers from 0 that ascend")
+    if record["status"] != "done":
+        return
+    if not (rounds and record["classes"]):
         raise ValueError("it is done and has no curves")
-    for kind, group in (record.get("groups") or {}).items():
-        if not _counted(group):
-            raise ValueError(f"its groups by {kind} are no counts of rows and hits")
+    last = Cell.from_json(record["cell"]).rounds
+    if rounds[0] != 0 or rounds[-1] != last:
+        raise ValueError(f"it is done and not measured from round 0 to round {last}")
+
+
+def _check_counts(record: Record) -> None:
+    for name in ("shared_rounds", "rejected", "rejected_honest", "empty_steps", "peak_bytes"):
+        if record[name] < 0:
+            raise ValueError(f"{name} is below 0")
+    if record["rejected_honest"] > record["rejected"]:
+        raise ValueError("rejected_honest is above rejected")
+    if record["classes"] is not None and record["classes"] < 1:
+        raise ValueError("classes is below 1")
+
+
+def _within(values: Iterable[float | None], most: float) -> bool:
+    return all(value is None or 0 <= value <= most for value in values)
 
 
 def _counted(group: Any) -> bool:

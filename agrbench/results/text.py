@@ -1,0 +1,79 @@
+"""Text that others wrote, made safe to print: on a terminal, and in Markdown, LaTeX, CSV and JSON."""
+
+from __future__ import annotations
+
+import html
+import unicodedata
+from typing import Any
+
+FORMULAS = ("=", "+", "-", "@", "\t", "\r")  # how a cell begins that a spreadsheet would compute
+LATEX = str.maketrans(
+    {letter: rf"\{letter}" for letter in "_%&#{}$"}
+    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    | {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", "`": r"\textasciigrave{}"}
+    | {"†": r"$\dagger$", "‡": r"$\ddagger$", "±": r"$\pm$", "—": "---"}
+)
+MARKDOWN = str.maketrans({"\\": r"\\", "|": r"\|", "`": r"\`", "<": "&lt;"})
+
+
+def printable(text: str, keep: str = "") -> str:
+    r"""Write whatever cannot be printed as an escape, such as `\x1b`, except the characters to `keep`.
+
+    This covers control characters, bidirectional controls, invisible characters and lone surrogates.
+    """
+    if text.isprintable():
+        return text
+    return "".join(each if each in keep or _shows(each) else _escape(each) for each in text)
+
+
+def one_line(text: str) -> str:
+    """Make a text printable, with a space for each line break and tab."""
+    return text if text.isprintable() else printable("".join(" " if each.isspace() else each for each in text))
+
+
+def markdown(text: str) -> str:
+    """Write a text as one line of Markdown that shows it: no HTML, link, picture, code or column begins in it."""
+    return one_line(text).translate(MARKDOWN).replace("](", r"]\(").replace("![", r"!\[")
+
+
+def code(text: str) -> str:
+    """Write a text as code in a Markdown table."""
+    text = one_line(text)
+    if not set(text) & set("`\\|"):
+        return f"`{text}`"
+    entities = {ord(each): f"&#{ord(each)};" for each in r"`\|*_[]"}
+    return f"<code>{html.escape(text).translate(entities)}</code>"
+
+
+def latex(text: str) -> str:
+    """Write a text as one line of LaTeX that shows it."""
+    return one_line(text).translate(LATEX)
+
+
+def cell(value: Any) -> Any:
+    """Return a value as a CSV cell: text is printable, and what a spreadsheet takes for a formula begins with `'`."""
+    if not isinstance(value, str):
+        return value
+    text = printable(value, keep="\n\t")
+    return f"'{text}" if text.startswith(FORMULAS) else text
+
+
+def whole(value: Any) -> Any:
+    """Replace lone surrogates, which no encoding can hold, in all text of a JSON value."""
+    if isinstance(value, dict):
+        return {whole(key): whole(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [whole(each) for each in value]
+    return _without_surrogates(value) if isinstance(value, str) else value
+
+
+def _shows(letter: str) -> bool:
+    return letter.isprintable() or unicodedata.category(letter) == "Zs"
+
+
+def _escape(letter: str) -> str:
+    return letter.encode("unicode_escape").decode("ascii")
+
+
+def _without_surrogates(text: str) -> str:
+    return text if text.isascii() else "".join("\ufffd" if "\ud800" <= each <= "\udfff" else each for each in text)
