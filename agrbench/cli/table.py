@@ -31,14 +31,17 @@ from agrbench.results.tables import TABLES, tables
 def show_table(
     folders: tuple[Path, ...], metric: str | None, like: str | None, form: str, plugins: tuple[str, ...]
 ) -> None:
-    """Print tables of the records in one or more folders or packed files (default: results)."""
+    """Print tables of the records in one or more folders or packed files (default: results).
+
+    Files and lines that are no records are named on standard error and left out.
+    """
     from agrbench.simulation import suites
 
     if metric and like:
         raise AgrbenchError(f"--metric {metric} and --like {like} are two tables; write one of them")
     wanted = folders or (() if like == "table5" else (Path("results"),))  # the fifth is computed from data files
     registry = Registry(plugins)
-    groups = metrics.groups(record for _, record in store.collect(wanted))
+    groups = metrics.groups(record for _, record in store.readable(wanted))
     if like:
         made = [beside_published(like, groups, registry)]
     elif groups:

@@ -52,12 +52,16 @@ def test_results_without_a_finished_record_end_in_a_sentence(kind: str, tmp_path
     assert ("no such folder" if kind == "absent" else "no finished record there; run `agrbench grid`") in done.output
 
 
-def test_a_damaged_record_ends_in_a_sentence(tmp_path: Path) -> None:
+@pytest.mark.filterwarnings("default")
+def test_files_that_are_no_records_are_named_and_left_out(tmp_path: Path) -> None:
     folder = fill(tmp_path / "records", everything())
-    (folder / "notes.json").write_text("{")
+    for name in ("notes.json", "digits/more.json"):
+        (folder / name).write_text("{")
     done = CliRunner().invoke(main, ["table", str(folder)])
-    assert done.exit_code == 2
-    assert "notes.json: not JSON" in done.output
+    assert done.exit_code == 0
+    assert done.stdout == text(everything(), "triad", "plain") + "\n"
+    for name in ("notes.json", "digits/more.json"):
+        assert f"Warning: left out: {folder / name}: not JSON" in done.stderr
 
 
 def test_a_record_that_is_not_there_is_named_below_the_table(tmp_path: Path) -> None:
@@ -70,6 +74,7 @@ def test_a_damaged_record_is_named_and_the_others_kept(tmp_path: Path) -> None:
     agrbench("grid", "-d", "krum", "-a", "none", *SMALL, cwd=tmp_path)
     victim = next((tmp_path / "results/digits/krum").rglob("*.json"))
     victim.write_text(victim.read_text()[:100])
-    assert str(victim.relative_to(tmp_path)) in agrbench("table", cwd=tmp_path, ok=2).stderr
-    victim.unlink()
-    assert "Nothing" not in agrbench("grid", "-d", "krum", "-a", "none", *SMALL, cwd=tmp_path).stderr
+    assert str(victim.relative_to(tmp_path)) in agrbench("table", cwd=tmp_path).stderr
+    told = agrbench("grid", "-d", "krum", "-a", "none", *SMALL, cwd=tmp_path).stderr
+    assert f"Warning: {victim.relative_to(tmp_path)}: not JSON" in told
+    assert "Warning" not in agrbench("table", cwd=tmp_path).stderr

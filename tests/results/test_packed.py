@@ -15,6 +15,7 @@ from agrbench.errors import RecordError
 from agrbench.plugins.registry import Registry
 from agrbench.results.record import Record, blank, skipped
 from agrbench.results.store import Store, collect, pack, place, read, sift, unpack
+from agrbench.results.writing import Unwritable
 from tests.helpers.project import ROOT
 
 REGISTRY = Registry()
@@ -108,10 +109,54 @@ def test_a_damaged_line_is_named_and_the_others_are_read(line: str, said: str, m
     assert len(records) == 7
     assert str(refused).startswith(f"{packed} line 3: ")
     assert said in str(refused)
-    before = contents(mine)
-    with pytest.raises(RecordError, match="line 3"):
-        unpack(packed, mine)
+    done = run("pack", packed, tmp_path / "back")
+    assert done.exit_code == 1
+    assert f"Left out: {packed} line 3: " in done.stderr
+    assert contents(tmp_path / "back") == contents(mine)
+
+
+def test_a_damaged_file_is_named_and_the_others_are_packed(mine: Path, tmp_path: Path) -> None:
+    damaged = next(mine.rglob("*.json"))
+    damaged.write_text("{")
+    done = run("pack", mine, tmp_path / "all.jsonl")
+    assert done.exit_code == 1
+    assert f"Left out: {damaged}: not JSON" in done.stderr
+    assert len(list(collect([tmp_path / "all.jsonl"]))) == 6
+
+
+def test_packing_overwrites_no_line_that_this_version_cannot_read(mine: Path, tmp_path: Path) -> None:
+    packed = tmp_path / "all.jsonl"
+    packed.write_text('{"schema": 99, "cell": {}}\n')
+    done = run("pack", mine, packed)
+    assert done.exit_code == 2
+    assert "upgrade agrbench" in done.stderr
+    assert packed.read_text() == '{"schema": 99, "cell": {}}\n'
+
+
+def test_unpacking_mends_a_damaged_record_and_leaves_one_of_a_newer_schema(mine: Path, tmp_path: Path) -> None:
+    packed, before = tmp_path / "all.jsonl", contents(mine)
+    pack(mine, packed)
+    damaged = next(mine.rglob("*.json"))
+    damaged.write_text("{")
+    assert run("pack", packed, mine).exit_code == 0
     assert contents(mine) == before
+    damaged.write_text(damaged.read_text().replace('"schema": 1', '"schema": 99'))
+    before = contents(mine)
+    done = run("pack", packed, mine)
+    assert done.exit_code == 2
+    assert "upgrade agrbench" in done.stderr
+    assert contents(mine) == before
+
+
+@pytest.mark.parametrize("target", ["file/all.jsonl", "folder.jsonl", "x" * 300 + ".jsonl"])
+def test_what_cannot_be_written_is_told_in_a_sentence(target: str, mine: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("a file where a folder should be")
+    (tmp_path / "folder.jsonl").mkdir()
+    done = run("pack", mine, tmp_path / target)
+    assert done.exit_code == 2
+    assert done.stderr.startswith("Error: ")
+    assert "cannot be written" in done.stderr
+    assert not list(tmp_path.rglob("*.part"))
 
 
 def test_two_lines_of_one_cell_that_differ_are_refused(mine: Path, tmp_path: Path) -> None:
@@ -167,6 +212,6 @@ def test_a_packed_file_is_written_whole_or_not_at_all(
         raise OSError("no space left")
 
     monkeypatch.setattr("os.fsync", fail)
-    with pytest.raises(OSError, match="no space left"):
+    with pytest.raises(Unwritable, match="no space left"):
         pack(mine, packed)
     assert contents(tmp_path) == before

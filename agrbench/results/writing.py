@@ -1,0 +1,89 @@
+"""Write files into folders that several processes, containers and machines share."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from agrbench.errors import AgrbenchError
+
+PART = ".part"  # how a temporary name ends
+CLAIM = ".claim"  # how the name of a claim ends; see `claims`
+STALE = 6 * 3600.0  # seconds after which a temporary file or a claim was left by a process that died
+_OURS = re.compile(r"\.agrbench-[0-9a-f]{16}\.part|seed-\d+-[0-9a-f]{10}(-\d+\.part|\.claim)")
+
+
+class Unwritable(AgrbenchError):
+    """Report a folder or file that cannot be written."""
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn an error of the system into a sentence about `path`.
+
+    Raises:
+        Unwritable: the system refused to write.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise Unwritable(
+            f"{path}: cannot be written ({error.strerror or error}); what was written before is kept: free the disk or "
+            "name another folder, and run it again"
+        ) from error
+
+
+def temporary(folder: Path) -> Path:
+    """Return a path for a temporary file that no other process, here or on another machine, uses."""
+    return folder / f".agrbench-{secrets.token_hex(8)}{PART}"
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text under a temporary name, flush it to disk and rename it.
+
+    Raises:
+        OSError: the system refused to write; the file is as it was before.
+    """
+    part = temporary(path.parent)
+    try:
+        with part.open("x", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        part.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise
+
+
+def prepare(folder: Path) -> None:
+    """Create a folder, check that it can be written, and remove what processes that died left in it.
+
+    Raises:
+        Unwritable: the system refused to write.
+    """
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = temporary(folder)
+        try:
+            probe.write_text("agrbench tries whether this folder can be written\n", encoding="utf-8")
+            now = probe.stat().st_mtime  # by the clock of the file system, which dates the other files, too
+        finally:
+            with suppress(OSError):
+                probe.unlink(missing_ok=True)
+    _sweep(folder, now - STALE)
+
+
+def _sweep(folder: Path, before: float) -> None:
+    """Remove temporary files and claims that were last changed before a time."""
+    for name, _, files in os.walk(folder):
+        for file in filter(_OURS.fullmatch, files):
+            path = Path(name, file)
+            with suppress(OSError):
+                if path.lstat().st_mtime < before:
+                    path.unlink()
