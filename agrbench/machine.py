@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 ENDINGS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+PR_SET_PDEATHSIG = 1  # from linux/prctl.h
 _interrupts = 0
 BUSY, MOMENT = 0.15, 0.5  # share of the processor above which others disturb timing; seconds
 
@@ -57,6 +58,23 @@ def interruptible() -> None:
     if threading.current_thread() is threading.main_thread():
         for each in (signal.SIGINT, *ENDINGS):
             signal.signal(each, interrupt)
+
+
+def end_with_parent() -> None:
+    """Let the system kill this process when its parent dies, where it can (Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def wait_for(child: int, seconds: float) -> None:
+    """Wait for a child process to end, and kill it if it has not after some seconds."""
+    end = time.monotonic() + seconds
+    while os.waitpid(child, os.WNOHANG) == (0, 0):
+        if time.monotonic() > end:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            return
+        time.sleep(0.01)
 
 
 def noise() -> str | None:

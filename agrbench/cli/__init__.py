@@ -7,6 +7,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import click
@@ -24,6 +25,7 @@ from agrbench.cli.new import write_plugin
 from agrbench.cli.options import TRACEBACK
 from agrbench.cli.pack import pack_records
 from agrbench.cli.show import show_record
+from agrbench.cli.supervise import supervised
 from agrbench.cli.table import show_table
 from agrbench.cli.tune import tune_rate
 from agrbench.errors import AgrbenchError
@@ -33,10 +35,13 @@ class Commands(click.Group):
     """Print an error that the user can fix as one sentence, and exit with 2."""
 
     def main(self, args: Sequence[str] | None = None, *more: Any, **given: Any) -> Any:
-        """Run the command line; a program of its own, not a test, ends in order when it is interrupted."""
-        if args is None:
-            machine.interruptible()
-        return super().main(args, *more, **given)
+        """Run the command line; as a program of its own, it ends in order when it is interrupted."""
+        run = partial(super().main, args, *more, **given)
+        if args is not None:
+            return run()
+        machine.interruptible()
+        foreign = any(word.endswith(".py") for word in sys.argv[1:])
+        return supervised(run) if foreign and hasattr(os, "fork") else run()
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command, and print its errors and warnings."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import combinations, pairwise
 
@@ -19,6 +20,7 @@ from agrbench.clients.perturbations import hides, unseen_by
 from agrbench.conformance.cases import Case, Violation
 from agrbench.conformance.search import search
 from agrbench.conformance.strategies import SQUARE, Draws, alone, bound
+from agrbench.errors import PluginError
 from agrbench.plugins import registry
 from agrbench.server.ranks import middle
 
@@ -68,7 +70,10 @@ def bounded(case: Case) -> None:
 
 
 def measure(spec: str, plugins: tuple[str, ...], examples: int) -> Measure | None:
-    """Maximize the coefficient by search; return `None` if no client may be malicious."""
+    """Maximize the coefficient by search.
+
+    Return `None` if no client may be malicious, or if the rule judges none of the cases: its certificate says so.
+    """
     draws = Draws.of(spec, plugins)
     pair = draws.standing()
     if pair is None:
@@ -84,13 +89,16 @@ def measure(spec: str, plugins: tuple[str, ...], examples: int) -> Measure | Non
         _climb(value)
 
     search(drive, alone(draws.at(n, f, SQUARE)), LONGER * examples)
+    if not found:
+        return None
     value, case = max(found, key=lambda pair: pair[0])
     proven, proof = bound(registry.of(plugins).stack(spec), n, f)
     honest = tuple(range(n - f)) if case.trusts() else None
-    for how, cases in _growing(spec, plugins, n, f).items():
-        values = [coefficient(each, range(f, n)) for each in cases]
-        if all(later > GROWTH * earlier > 0 for earlier, later in pairwise(values[1:])):
-            return Measure(spec, n, f, values[-1], cases[-1], tuple(range(f, n)), proven, proof, how)
+    with suppress(PluginError):  # a rule that fails to judge such rows has no coefficient there
+        for how, cases in _growing(spec, plugins, n, f).items():
+            values = [coefficient(each, range(f, n)) for each in cases]
+            if all(later > GROWTH * earlier > 0 for earlier, later in pairwise(values[1:])):
+                return Measure(spec, n, f, values[-1], cases[-1], tuple(range(f, n)), proven, proof, how)
     how = "" if math.isfinite(value) else "where the honest agree, the step lies elsewhere"
     return Measure(spec, n, f, value, case, honest, proven, proof, how)
 

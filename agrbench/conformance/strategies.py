@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import arrays
 from agrbench.conformance.cases import Case, Shapes
 from agrbench.errors import Inapplicable
 from agrbench.plugins import registry
-from agrbench.plugins.stack import Stack
+from agrbench.plugins.stack import Stack, blame
 
 Strategy = st.SearchStrategy[dict[str, Any]]
 Cases = st.SearchStrategy[Case]
@@ -39,7 +39,8 @@ def legal(stack: Stack) -> list[tuple[int, int]]:
 def bound(stack: Stack, n: int, f: int) -> tuple[float | None, str]:
     """Return the proven bound on a stack's robustness coefficient, `None` if there is none, and its sources."""
     rule = stack.defense.record
-    proven = rule.bound(n, f) if rule.bound else None
+    with blame(stack.defense, "bound"):
+        proven = rule.bound(n, f) if rule.bound else None
     proofs = [rule.proof]
     for stage in reversed(stack.stages):
         if proven is not None:

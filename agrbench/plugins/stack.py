@@ -82,7 +82,7 @@ def _require(part: Loaded[Stage] | Loaded[Defense], n: int, f: int) -> None:
 def blame(part: Loaded[Any], action: str) -> Iterator[None]:
     """Turn whatever a plugin raises, even `SystemExit`, into an error that names the plugin.
 
-    What it prints goes to standard error, and global state that it changes is put back (see `agrbench.plugins.ambient`).
+    What it prints goes to standard error, and global state that it changes is put back (`agrbench.plugins.ambient`).
     """
     try:
         with apart(part.path):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import signal
 import sys
@@ -24,7 +23,6 @@ from agrbench.results.record import Record
 from agrbench.simulation.computing import attempt
 
 MOMENT = 0.5  # seconds between looks at limits, and at whether the parent is still there
-PR_SET_PDEATHSIG = 1  # from linux/prctl.h
 
 
 @dataclass(frozen=True)
@@ -123,8 +121,7 @@ def _begin(parent: int) -> None:
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    machine.end_with_parent()
     threading.Thread(target=_watch, args=(parent,), daemon=True).start()
     with contextlib.suppress(OSError):
         os.dup2(2, 1)  # what a plugin prints is not the result of the command
