@@ -31,21 +31,21 @@ def publish_records(source: Path | None, name: str | None, board: Path, plugins:
     done, 1 some records were refused (the others are published), 2 wrong usage.
     """
     from agrbench.plugins.registry import Registry
-    from agrbench.results.leaderboard import page, publish
+    from agrbench.results.leaderboard import publish
+    from agrbench.results.leaderboard.save import save
     from agrbench.results.store import PACKED
+    from agrbench.results.text import one_line
     from agrbench.simulation import suites
 
-    registry = Registry(plugins)
-    refused = False
+    registry, found = Registry(plugins), None
     if source is not None:
         found = publish.publish(source, board, name or source.resolve().name.removesuffix(PACKED), registry)
         for path in found.replaced:
-            click.echo(f"Replaced, its plugin files have changed since: {path}", err=True)
+            click.echo(one_line(f"Replaced, its plugin files have changed since: {path}"), err=True)
         for error in found.refused:
-            click.echo(f"Refused: {error}", err=True)
+            click.echo(one_line(f"Refused: {error}"), err=True)
+    written = save(board, registry, suites.demanded(registry), found)
+    if found is not None:
         click.echo(f"{found.copied} records copied, {found.there} there already, {len(found.refused)} refused")
-        refused = bool(found.refused)
-    path = publish.find(board) / page.PAGE
-    path.write_text(page.page(board, registry, suites.demanded(registry)), encoding="utf-8")
-    click.echo(f"Wrote {path}")
-    sys.exit(1 if refused else 0)
+    click.echo(one_line(f"Wrote {written}"))
+    sys.exit(1 if found is not None and found.refused else 0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Any
 
 from tabulate import tabulate
 
+from agrbench.results import text
 from agrbench.results.record import plain
 
 NONE = "-"
@@ -47,7 +49,7 @@ def bracketed(low: float | None, high: float | None, form: str = ".1f") -> str:
 
 
 def write(made: Sequence[Table], form: str) -> str:
-    """Write tables in one of the `FORMATS`."""
+    """Write tables in one of the `FORMATS`; whatever text they hold is shown and never obeyed."""
     return FORMATS[form](made)
 
 
@@ -55,7 +57,8 @@ def _plain(table: Table) -> str:
     """Write a table as text, cut into parts that fit the terminal and repeat the first column."""
     width = max(shutil.get_terminal_size((120, 24)).columns, 80)
     columns = [
-        [header, *("\n".join(_starred(row[place])) for row in table.rows)] for place, header in enumerate(table.headers)
+        [text.printable(header, keep="\n"), *("\n".join(_starred(row[place])) for row in table.rows)]
+        for place, header in enumerate(table.headers)
     ]
     wide = [2 + max([_width(header) + 2, *map(_width, column)]) for header, *column in columns]
     parts: list[list[int]] = [[0]]
@@ -67,54 +70,83 @@ def _plain(table: Table) -> str:
     for part in parts:
         lines = list(zip(*(columns[place] for place in part), strict=True))
         blocks.append(tabulate(lines[1:], headers=list(lines[0]), tablefmt="simple", disable_numparse=True))
-    return "\n\n".join([table.title, *blocks, "\n".join(table.notes)])
+    notes = (text.printable(note, keep="\n") for note in table.notes)
+    return "\n\n".join([text.one_line(table.title), *blocks, "\n".join(notes)])
 
 
-def _width(text: str) -> int:
-    return max(map(len, text.split("\n")))
+def _width(written: str) -> int:
+    return max(map(len, written.split("\n")))
 
 
 def _starred(entry: Entry) -> list[str]:
-    return [entry.lines[0] + (" *" if entry.best else ""), *entry.lines[1:]]
+    first, *more = map(text.one_line, entry.lines)
+    return [first + (" *" if entry.best else ""), *more]
 
 
 def _github(table: Table) -> str:
-    def text(entry: Entry) -> str:
-        lines = [line.replace("|", r"\|") for line in entry.lines]
-        return "<br>".join([f"**{lines[0]}**" if entry.best else lines[0], *lines[1:]])
+    def write_entry(entry: Entry) -> str:
+        first, *more = map(text.markdown, entry.lines)
+        return "<br>".join([f"**{first}**" if entry.best else first, *more])
 
-    rows = [[text(entry) for entry in row] for row in table.rows]
-    headers = [header.replace("\n", " ").replace("|", r"\|") for header in table.headers]
+    rows = [[write_entry(entry) for entry in row] for row in table.rows]
+    notes = ["\n".join(map(_note, note.split("\n"))) for note in table.notes]
+    return markdown_table(text.markdown(table.title), list(map(text.markdown, table.headers)), rows, notes)
+
+
+def _note(line: str) -> str:
+    """Write a line of a note as Markdown; in notes a name may be marked as code."""
+    return text.markdown(line).replace(r"\`", "`")
+
+
+def markdown_table(title: str, headers: Sequence[str], rows: Sequence[Sequence[str]], notes: Sequence[str]) -> str:
+    """Write a table in GitHub's Markdown from parts that are Markdown already."""
     body = tabulate(rows, headers=headers, tablefmt="github", disable_numparse=True)
-    return "\n\n".join([f"**{table.title}**", body, "  \n".join(table.notes)])
+    return "\n\n".join([f"**{title}**", body, "  \n".join(notes)])
 
 
 def _latex(table: Table) -> str:
-    def text(entry: Entry) -> str:
-        lines = ["{}" * line.startswith(("[", "*")) + _escaped(line) for line in entry.lines]
-        first = rf"\textbf{{{lines[0]}}}" if entry.best else lines[0]
-        stacked = r" \\ ".join([first, *lines[1:]])
-        return first if len(lines) == 1 else rf"\shortstack{{{stacked}}}"
-
-    rows = [[text(entry) for entry in row] for row in table.rows]
-    headers = [_escaped(header.replace("\n", " ")) for header in table.headers]
-    body = tabulate(rows, headers=headers, tablefmt="latex_raw", disable_numparse=True)
-    return "\n".join([f"% {table.title}", body, *(f"% {note}" for note in table.notes)])
-
-
-LATEX = str.maketrans(
-    {letter: rf"\{letter}" for letter in "_%&#{}$"}
-    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-    | {"†": r"$\dagger$", "±": r"$\pm$"}
-)
+    """Write a table for the package booktabs, with a caption and a label; its notes follow as comments."""
+    headers = [text.latex(header) for header in table.headers]
+    rows = [[_latex_entry(entry) for entry in row] for row in table.rows]
+    widths = [max(map(len, column)) for column in zip(headers, *rows, strict=True)]
+    lines = [
+        r"% \usepackage{booktabs}", r"\begin{table}", r"\centering", rf"\caption{{{text.latex(table.title)}}}",
+        rf"\label{{tab:{_slug(table.title)}}}", rf"\begin{{tabular}}{{{_alignment(table)}}}", r"\toprule",
+        _latex_row(headers, widths), r"\midrule", *(_latex_row(row, widths) for row in rows), r"\bottomrule",
+        r"\end{tabular}", r"\end{table}",
+    ]  # fmt: skip
+    notes = [f"% {text.one_line(line)}" for note in table.notes for line in note.split("\n")]
+    return "\n".join([*lines, *notes])
 
 
-def _escaped(text: str) -> str:
-    return text.translate(LATEX)
+def _latex_row(entries: Sequence[str], widths: Sequence[int]) -> str:
+    return " & ".join(entry.ljust(width) for entry, width in zip(entries, widths, strict=True)) + r" \\"
+
+
+def _latex_entry(entry: Entry) -> str:
+    r"""Write an entry; `\\` before a bracket or an asterisk would take it for an option, so both get empty braces."""
+    first, *more = ("{}" * line.startswith(("[", "*")) + text.latex(line) for line in entry.lines)
+    first = rf"\textbf{{{first}}}" if entry.best else first
+    stacked = r" \\ ".join([first, *more])
+    return rf"\shortstack{{{stacked}}}" if more else first
+
+
+def _alignment(table: Table) -> str:
+    """Align columns of numbers to the right and others, and the first, to the left."""
+    columns = [[row[place].lines[0] for row in table.rows] for place in range(len(table.headers))]
+    return "l" + "".join("r" if all(map(_NUMBER.match, column)) else "l" for column in columns[1:])
+
+
+def _slug(title: str) -> str:
+    """Name a table by its title, in letters that a label may have."""
+    return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
+
+
+_NUMBER = re.compile(r"[-+x>]? ?\d|-$")
 
 
 def _json(made: Sequence[Table]) -> str:
-    return json.dumps(_data(made), indent=1)
+    return json.dumps(text.whole(_data(made)), indent=1)
 
 
 def _csv(made: Sequence[Table]) -> str:
@@ -124,10 +156,12 @@ def _csv(made: Sequence[Table]) -> str:
     writer = csv.DictWriter(stream, names, lineterminator="\n")
     writer.writeheader()
     for row in rows:
-        writer.writerow(
-            {name: json.dumps(value) if isinstance(value, (dict, list)) else value for name, value in row.items()}
-        )
+        writer.writerow({name: text.cell(_flat(value)) for name, value in row.items()})
     return stream.getvalue().rstrip("\n")
+
+
+def _flat(value: Any) -> Any:
+    return json.dumps(value) if isinstance(value, (dict, list)) else value
 
 
 def _data(made: Sequence[Table]) -> list[Any]:

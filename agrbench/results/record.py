@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from agrbench.cells import PROTOCOL, Cell
+from agrbench.cells import EVERY, PROTOCOL, Cell
 from agrbench.plugins.registry import Registry
 from agrbench.specs import LARGEST
 
@@ -67,6 +67,7 @@ OPTIONAL = {"training", "groups", *SEALED}  # records made before the field exis
 UNPROTECTED = {"schema", "reason", "source", "traceback", "digest"}  # fields that the digest does not cover
 IDENTITY = {"dataset", "defense", "attack", "seed"}  # the parts of a cell that are no settings
 NEVER_NULL = {"rounds", "accuracy"}  # curves that have a number in every measured round
+DEEPEST = 32  # nested lists and dictionaries; a record has about five
 ROUNDING = 1e-9  # by which a sum of shares may miss 1
 
 
@@ -128,6 +129,8 @@ def check(record: Record) -> None:
     Raises:
         ValueError: a value has the wrong type, is out of range, or is not the one that was measured.
     """
+    if _depth(record) > DEEPEST:
+        raise ValueError("its values are nested too deeply")
     _check_types(record)
     if record["status"] not in ("done", "failed", "skipped"):
         raise ValueError(f"status is {record['status']!r}")
@@ -140,6 +143,16 @@ def check(record: Record) -> None:
             raise ValueError(f"its groups by {kind} are no counts of rows and hits")
     if "digest" in record and record["digest"] != digest(record):
         raise ValueError("its values are not those that were measured, because its digest is another")
+
+
+def _depth(value: Any) -> int:
+    """Return how deeply lists and dictionaries are nested, or a number above `DEEPEST`."""
+    level, depth = [value], 0
+    while level and depth <= DEEPEST:
+        inner = (each.values() if isinstance(each, dict) else each for each in level)
+        level = [value for values in inner for value in values if isinstance(value, (dict, list))]
+        depth += 1
+    return depth
 
 
 def _check_types(record: Record) -> None:
@@ -177,14 +190,15 @@ def _check_curves(record: Record) -> None:
 
 def _check_rounds(record: Record) -> None:
     """Check that the measured rounds ascend from 0 and, in a finished record, end with the cell's last one."""
-    rounds = record["rounds"]
+    rounds, last = record["rounds"], Cell.from_json(record["cell"]).rounds
     if not all(type(each) is int for each in rounds) or any(a >= b for a, b in itertools.pairwise([-1, *rounds])):
-        raise ValueError("its rounds are no whole numbers from 0 that ascend")
+        raise ValueError(
+            f"its rounds do not ascend from 0, so it is not measured in every {EVERY}th of its {last} rounds"
+        )
     if record["status"] != "done":
         return
     if not (rounds and record["classes"]):
         raise ValueError("it is done and has no curves")
-    last = Cell.from_json(record["cell"]).rounds
     if rounds[0] != 0 or rounds[-1] != last:
         raise ValueError(f"it is done and not measured from round 0 to round {last}")
 

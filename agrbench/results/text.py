@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 import unicodedata
 from typing import Any
 
@@ -13,7 +14,8 @@ LATEX = str.maketrans(
     | {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", "`": r"\textasciigrave{}"}
     | {"†": r"$\dagger$", "‡": r"$\ddagger$", "±": r"$\pm$", "—": "---"}
 )
-MARKDOWN = str.maketrans({"\\": r"\\", "|": r"\|", "`": r"\`", "<": "&lt;"})
+MARKDOWN = str.maketrans({"\\": r"\\", "|": r"\|", "`": r"\`"})
+TAG = re.compile(r"<(?=[A-Za-z/!?])")
 
 
 def printable(text: str, keep: str = "") -> str:
@@ -33,7 +35,8 @@ def one_line(text: str) -> str:
 
 def markdown(text: str) -> str:
     """Write a text as one line of Markdown that shows it: no HTML, link, picture, code or column begins in it."""
-    return one_line(text).translate(MARKDOWN).replace("](", r"]\(").replace("![", r"!\[")
+    escaped = TAG.sub("&lt;", one_line(text).translate(MARKDOWN))
+    return escaped.replace("](", r"]\(").replace("![", r"!\[")
 
 
 def code(text: str) -> str:

@@ -141,7 +141,8 @@ def test_what_is_incomplete_is_named_with_its_reason_and_not_ranked(mine: Path, 
     fill(mine, [skipped(other, REGISTRY, "bulyan requires more clients"), made("cosden", "lie")])
     assert published(mine, board).exit_code == 0
     page = (board / "README.md").read_text()
-    assert "Not ranked: `bulyan`: skipped: bulyan requires more clients." in page
+    said = "bulyan requires 4 * f + 3 <= n, and here n=20, f=6"  # which the plugin says, whatever the record does
+    assert f"Not ranked: `bulyan`: skipped: {said}." in page
     assert "Not ranked: `cosden`: records are missing." in page
 
 
@@ -243,12 +244,18 @@ def test_a_spec_that_is_not_in_its_one_form_or_names_nothing_is_refused(spec: st
     }
 
 
-def test_a_failed_run_is_refused_and_a_skipped_one_is_kept(mine: Path, board: Path) -> None:
-    cells = [Cell("digits", name, "lie", 1, clients=20, rounds=25) for name in ("krum", "median")]
-    fill(mine, [failed(cells[0], REGISTRY, "out of memory"), skipped(cells[1], REGISTRY, "not defined")])
+def test_a_failed_run_is_refused_and_a_skipped_one_is_kept_if_the_plugins_would_skip_it(
+    mine: Path, board: Path
+) -> None:
+    cells = [Cell("digits", name, "lie", 1, clients=20, rounds=25) for name in ("krum", "median", "bulyan")]
+    fill(mine, [failed(cells[0], REGISTRY, "out of memory")])
+    fill(mine, [skipped(cell, REGISTRY, "not defined") for cell in cells[1:]])
     done = published(mine, board)
-    assert "10 records copied, 0 there already, 1 refused" in done.output
+    assert "10 records copied, 0 there already, 2 refused" in done.output
     assert "the run failed (out of memory)" in done.stderr
+    assert "skipped, but its plugins are defined for this cell" in done.stderr
+    assert not copies(board, "median", "lie")[1:]
+    assert copies(board, "bulyan", "lie")[0]["reason"].startswith("bulyan requires 4 * f + 3 <= n")
 
 
 def truncate(folder: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -10,18 +12,22 @@ from typing import Any
 
 from agrbench import specs
 from agrbench.cells import UNATTACKED, UNDEFENDED, Cell
+from agrbench.errors import AgrbenchError
 from agrbench.plugins.registry import Registry
 from agrbench.results import formats, metrics, store
 from agrbench.results.breaking import Search
-from agrbench.results.formats import Entry, Table, with_interval
-from agrbench.results.leaderboard.publish import RECORDS
+from agrbench.results.formats import with_interval
+from agrbench.results.leaderboard.common import common, usual
+from agrbench.results.leaderboard.publish import PAGE, RECORDS
 from agrbench.results.metrics import Group
 from agrbench.results.record import Record
 from agrbench.results.store import PACKED
 from agrbench.results.tables import triad, worst
 from agrbench.results.tables.notes import about_seeds
+from agrbench.results.text import code, markdown
 
-PAGE = "README.md"
+__all__ = ["PAGE", "breaking_points", "certificates", "page"]
+
 BREAKING = "breaking"  # its records are there for the breaking points, not for a ranking
 CERTIFICATES = "certificates.json"
 NONE = "—"
@@ -48,18 +54,22 @@ it was made: `agrbench show FILE` prints its settings, curves and environment, a
 """
 
 
-def page(board: Path, registry: Registry, demanded: Sequence[str]) -> str:
+def page(board: Path, registry: Registry, demanded: Sequence[str], staged: Mapping[Path, Path] | None = None) -> str:
     """Write the page from the records; `demanded` attacks are those that a claim of robustness must survive.
+
+    `staged` maps files of records to those that are about to take their places.
 
     Raises:
         RecordError: a file among the records is none, or two of a folder contradict each other.
     """
-    points = breaking_points(board / RECORDS / f"{BREAKING}{PACKED}", registry)
+    files = {path: path for path in (board / RECORDS).glob(f"*{PACKED}")} | dict(staged or {})
+    breaking = board / RECORDS / f"{BREAKING}{PACKED}"
+    points = breaking_points(files.pop(breaking, breaking), registry)
     certified = certificates(board / CERTIFICATES)
     parts = [INTRODUCTION]
-    for packed in sorted(path for path in (board / RECORDS).glob(f"*{PACKED}") if path.stem != BREAKING):
-        groups = metrics.groups(record for _, record in store.collect([packed]))
-        parts.append(f"## {packed.stem}\n")
+    for packed in sorted(files):
+        groups = metrics.groups(record for _, record in store.collect([files[packed]]))
+        parts.append(f"## {markdown(packed.stem)}\n")
         parts += [_section(group, demanded, points, certified) for group in groups if group.attacks]
     return "\n".join(parts)
 
@@ -67,19 +77,21 @@ def page(board: Path, registry: Registry, demanded: Sequence[str]) -> str:
 def _section(
     group: Group, demanded: Sequence[str], points: Mapping[str, Mapping[str, str]], certified: Mapping[str, str]
 ) -> str:
+    group, left_out = common(group)
     ranked = worst.table(group)
     triads = {row["defense"]: row for row in triad.table(group).data}
     known = group.cell.bound == group.cell.assumed  # as in the searches for breaking points
     mine = points.get(_setting(group.cell), {}) if known else {}
     rows = [_row(place, row, triads[row["defense"]], mine, certified) for place, row in enumerate(ranked.data, 1)]
     notes = [
-        f"Worst of {', '.join(group.attacks)}.",
+        f"Worst of {', '.join(map(markdown, group.attacks))}.",
         *worst.weaker(group, demanded),
         about_seeds(group, [row["interval"] for row in ranked.data]),
         *_unranked(group, {row["defense"] for row in ranked.data}),
+        *left_out,
     ]
-    table = Table(ranked.title.partition(": ")[2], HEADERS, tuple(rows), tuple(notes), ())
-    return formats.write([table], "github") + "\n"
+    title = markdown(ranked.title.partition(": ")[2])
+    return formats.markdown_table(title, HEADERS, rows, notes) + "\n"
 
 
 def _unranked(group: Group, ranked: set[str]) -> Iterator[str]:
@@ -87,9 +99,9 @@ def _unranked(group: Group, ranked: set[str]) -> Iterator[str]:
     reasons: dict[str, list[str]] = {}
     for defense in (each for each in group.defenses if each not in ranked):
         found = dict.fromkeys(why for (name, _, _), why in group.missing.items() if name == defense)
-        reasons.setdefault("; ".join(found) or "records are missing", []).append(f"`{defense}`")
+        reasons.setdefault("; ".join(found) or "records are missing", []).append(code(defense))
     for reason, names in reasons.items():
-        yield f"Not ranked: {', '.join(names)}: {reason}."
+        yield f"Not ranked: {', '.join(names)}: {markdown(reason)}."
 
 
 def _row(
@@ -98,19 +110,18 @@ def _row(
     triads: Mapping[str, Any],
     points: Mapping[str, str],
     certified: Mapping[str, str],
-) -> tuple[Entry, ...]:
+) -> tuple[str, ...]:
     defense = row["defense"]
     numbers = [triads[name] for name in ("fidelity_loss", "server_ratio")]
-    texts = (
+    return (
         NONE if defense == UNDEFENDED else str(rank),
-        f"`{defense}`{'†' if row['collapsed'] else ''}",
+        f"{code(defense)}{'†' if row['collapsed'] else ''}",
         with_interval(row["loss"], row["low"], row["high"]),
-        f"`{row['attack']}`",
+        code(row["attack"]),
         points.get(defense, NONE),
         *(NONE if number is None else f"{number:.1f}" for number in numbers),
         _certificate(defense, certified),
     )
-    return tuple(Entry((text,)) for text in texts)
 
 
 def _setting(cell: Cell) -> str:
@@ -121,18 +132,36 @@ def _setting(cell: Cell) -> str:
 
 def breaking_points(packed: Path, registry: Registry) -> dict[str, dict[str, str]]:
     """Return by setting and defense where it breaks, from the records that `agrbench breaking-point` left."""
-    found: dict[str, dict[str, str]] = {}
     collected = [record for _, record in store.collect([packed] if packed.exists() else [])]
     records = {Cell.from_json(record["cell"]).key: record for record in collected}
-    cells = [cell for record in collected if (cell := Cell.from_json(record["cell"])).bound == cell.assumed]
-    for setting in dict.fromkeys(map(_setting, cells)):
-        mine = [cell for cell in cells if _setting(cell) == setting]
-        attacks = sorted({cell.attack for cell in mine} - {UNATTACKED})
-        seeds = 1 + max(cell.seed for cell in mine)
-        for defense in dict.fromkeys(cell.defense for cell in mine):
-            start = replace(mine[0], defense=defense, attack=UNATTACKED, seed=0, malicious=0, byzantine=None)
-            found.setdefault(setting, {})[defense] = _point(Search.of(start, attacks, seeds, registry), records)
+    by_setting: dict[str, list[Cell]] = {}
+    for cell in (Cell.from_json(record["cell"]) for record in collected if record["status"] == "done"):
+        if cell.bound == cell.assumed:
+            by_setting.setdefault(_setting(cell), []).append(cell)
+    return {setting: _points(cells, records, registry) for setting, cells in by_setting.items()}
+
+
+def _points(cells: Sequence[Cell], records: Mapping[str, Record], registry: Registry) -> dict[str, str]:
+    """Return where each defense of one setting breaks, over the attacks and seeds that most defenses have."""
+    attacks, seeds = _usual(cells)
+    found: dict[str, str] = {}
+    for defense in dict.fromkeys(cell.defense for cell in cells):
+        start = replace(cells[0], defense=defense, attack=UNATTACKED, seed=0, malicious=0, byzantine=None)
+        with contextlib.suppress(AgrbenchError):  # a defense that is not defined with nobody malicious
+            found[defense] = _point(Search.of(start, attacks, seeds, registry), records)
     return found
+
+
+def _usual(cells: Sequence[Cell]) -> tuple[list[str], int]:
+    """Return the attacks, and the number of seeds from 0 on, that most defenses have."""
+    attacks: dict[object, set[str]] = {}
+    seeds: dict[object, set[str]] = {}
+    for cell in cells:
+        if cell.attack != UNATTACKED:
+            attacks.setdefault(cell.attack, set()).add(cell.defense)
+        seeds.setdefault(cell.seed, set()).add(cell.defense)
+    known = usual(seeds)
+    return sorted(map(str, usual(attacks))), next(seed for seed in itertools.count() if seed not in known)
 
 
 def _point(search: Search, records: Mapping[str, Record]) -> str:

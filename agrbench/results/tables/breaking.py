@@ -50,6 +50,7 @@ def _data(search: Search) -> dict[str, Any]:
     return {
         "dataset": search.cell.dataset,
         "settings": {key: value for key, value in search.cell.settings.items() if key != "malicious"},
+        "unit": "points",
         "defense": search.cell.defense,
         "clients": search.cell.clients,
         "broken": search.broken,

@@ -12,12 +12,17 @@ from agrbench.results import metrics, statistics
 from agrbench.results.formats import NONE, Entry, Table, bracketed
 from agrbench.results.metrics import Group
 from agrbench.results.statistics import FEW, Interval, Sample
-from agrbench.results.tables.notes import about_seeds, marks, missing, title
+from agrbench.results.tables.notes import about_seeds, labels, marks, missing, title
+
+SECONDS = "seconds"
 
 
 @dataclass(frozen=True)
 class Metric:
-    """What a table of attacks x defenses shows; `sign` is 1 if larger values are better, or else -1."""
+    """What a table of attacks x defenses shows; `sign` is 1 if larger values are better, or else -1.
+
+    Values are shown `scale` times as large as they are in flat rows, where they are in `unit`.
+    """
 
     title: str
     of: Callable[[Group, str, str], Sample]
@@ -26,6 +31,7 @@ class Metric:
     digits: int
     sign: int
     more: Callable[[Group, str, str], list[str]] = field(default=lambda group, defense, attack: [])
+    unit: str = "share"
 
 
 def table(group: Group, name: str) -> Table:
@@ -36,7 +42,7 @@ def table(group: Group, name: str) -> Table:
     marked = False
     for attack in attacks:
         samples = {defense: metric.of(group, defense, attack) for defense in group.defenses}
-        complete = [d for d, sample in samples.items() if d != UNDEFENDED and sample.seeds == group.every_seed]
+        complete = [d for d, sample in samples.items() if d != UNDEFENDED and _whole(group, sample, metric)]
         best = max((metric.sign * samples[defense].mean for defense in complete), default=None)
         line = [Entry((attack,))]
         for defense, sample in samples.items():
@@ -58,6 +64,11 @@ def table(group: Group, name: str) -> Table:
     return Table(title(metric.title, group), ("attack", *group.defenses), tuple(rows), tuple(notes), tuple(data))
 
 
+def _whole(group: Group, sample: Sample, metric: Metric) -> bool:
+    """Return whether a sample has a value for every seed; a time of 0 was not measured."""
+    return sample.seeds == group.every_seed and not (metric.unit == SECONDS and sample.mean == 0)
+
+
 def _attacks(group: Group) -> list[str]:
     return group.attacks
 
@@ -76,10 +87,10 @@ def _points(share: float) -> str:
 
 
 def _time_parts(group: Group, defense: str, attack: str) -> list[str]:
-    undefended = metrics.server_time(group, UNDEFENDED, attack).mean
-    ratio = metrics.server_time(group, defense, attack).mean / undefended if undefended else math.nan
+    server, undefended = (metrics.server_time(group, name, attack).mean for name in (defense, UNDEFENDED))
+    ratio = f"x{server / undefended:.1f}" if server > 0 and undefended > 0 else f"x {NONE}"
     run, peak = metrics.run_seconds(group, defense, attack).mean, metrics.peak_bytes(group, defense, attack).mean
-    return [f"x{ratio:.1f}", f"run {run:.1f} s", f"peak {peak / 2**20:.0f} MiB"]
+    return [ratio, f"run {run:.1f} s", f"peak {peak / 2**20:.0f} MiB"]
 
 
 def _trust_parts(group: Group, defense: str, attack: str) -> list[str]:
@@ -106,7 +117,7 @@ METRICS: dict[str, Metric] = {
     "success": Metric(
         "Success of targeted attacks in percent; below it the same share without trigger",
         metrics.success, lambda group: [attack for attack in group.attacks if group.targeted(attack)], 100, 1, -1,
-        lambda group, defense, attack: [f"{100 * metrics.untriggered(group, defense, attack).mean:.1f} untriggered"],
+        lambda group, defense, attack: [f"{_points(metrics.untriggered(group, defense, attack).mean)} untriggered"],
     ),
     "fidelity": Metric(
         "Fidelity loss in points of accuracy, nobody attacking",
@@ -114,7 +125,7 @@ METRICS: dict[str, Metric] = {
     ),
     "time": Metric(
         "Server milliseconds a round; below it the ratio to fedavg, the whole run, and the process's peak memory",
-        metrics.server_time, _all_runs, 1000, 2, -1, _time_parts,
+        metrics.server_time, _all_runs, 1000, 2, -1, _time_parts, SECONDS,
     ),
     "trust": Metric(
         "Malicious share of all weight in percent; below it precision and recall of weight 0",
@@ -153,8 +164,7 @@ def _flat(
     group: Group, name: str, defense: str, attack: str, sample: Sample, within: Interval | None, fallen: bool
 ) -> dict[str, Any]:
     row = {
-        "dataset": group.dataset,
-        "settings": dict(group.settings),
+        **labels(group, METRICS[name].unit),
         "metric": name,
         "attack": attack,
         "defense": defense,

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from agrbench.cells import UNATTACKED, Cell
+from agrbench.cells import PROTOCOL, UNATTACKED, Cell
 from agrbench.results.metrics import NEAR, Group
 
 
@@ -15,8 +15,25 @@ def title(what: str, group: Group) -> str:
     cell = group.cell
     return (
         f"{what}: {group.dataset}, {federation(cell)}, "
-        f"{cell.rounds} rounds, attack from {cell.first}{beyond(group.settings)}"
+        f"{cell.rounds} rounds, attack from {cell.first}{beyond(group.settings)}{_another(protocol(group))}"
     )
+
+
+def protocol(group: Group) -> int:
+    """Return the protocol under which a group's records were computed."""
+    number: int = next(iter(group.records.values()))["protocol"]
+    return number
+
+
+def _another(number: int) -> str:
+    return "" if number == PROTOCOL else f", protocol {number}"
+
+
+def labels(group: Group, unit: str) -> dict[str, Any]:
+    """Return the first columns of a flat row: what was run, under which settings, and the unit of its numbers."""
+    number = protocol(group)
+    other = {} if number == PROTOCOL else {"protocol": number}
+    return {"dataset": group.dataset, "settings": dict(group.settings), **other, "unit": unit}
 
 
 def federation(cell: Cell) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,7 +10,7 @@ from agrbench.results import metrics, statistics
 from agrbench.results.formats import NONE, Entry, Table, with_interval
 from agrbench.results.metrics import Group
 from agrbench.results.statistics import Sample
-from agrbench.results.tables.notes import about_seeds, marks, missing, title
+from agrbench.results.tables.notes import about_seeds, labels, marks, missing, title
 
 
 def table(group: Group) -> Table:
@@ -64,14 +63,10 @@ def _row(group: Group, defense: str) -> dict[str, Any]:
     seeds = group.every_seed
     worst, hit = metrics.worst(losses, seeds), metrics.worst(hits, seeds)
     costs = metrics.fidelity(group, defense)
-    server, undefended = (
-        metrics.server_seconds(group, defense).mean,
-        metrics.server_seconds(group, UNDEFENDED).mean,
-    )
+    server, undefended = (_measured(metrics.server_seconds(group, name)) for name in (defense, UNDEFENDED))
     mean = statistics.averaged(losses.values()) if worst else Sample((), ())
     return {
-        "dataset": group.dataset,
-        "settings": dict(group.settings),
+        **labels(group, "points"),
         "defense": defense,
         "worst_loss": 100 * worst[1].mean if worst else None,
         "worst_attack": worst[0] if worst else None,
@@ -79,8 +74,8 @@ def _row(group: Group, defense: str) -> dict[str, Any]:
         "mean_loss_by_seed": [100 * value for value in mean.values],
         "worst_success": 100 * hit[1].mean if hit else None,
         "fidelity_loss": 100 * costs.mean if costs.seeds == seeds else None,
-        "server_ms": 1000 * server if math.isfinite(server) else None,
-        "server_ratio": server / undefended if undefended and math.isfinite(server) else None,
+        "server_ms": 1000 * server if server else None,
+        "server_ratio": server / undefended if server and undefended else None,
         "collapsed": any(metrics.collapsed(group, defense, attack) for attack in (UNATTACKED, *group.attacks)),
         "seeds": list(seeds),
         "gain": None,
@@ -89,6 +84,11 @@ def _row(group: Group, defense: str) -> dict[str, Any]:
         "gain_interval": None,
         "gain_p": None,
     }
+
+
+def _measured(seconds: Sample) -> float | None:
+    """Return the mean of times; `None` if there is none, or 0, which says that nothing was measured."""
+    return seconds.mean if seconds.values and seconds.mean > 0 else None
 
 
 def _judge_gains(rows: Sequence[dict[str, Any]]) -> None:

@@ -10,7 +10,7 @@ from agrbench.results import metrics, statistics
 from agrbench.results.formats import NONE, Entry, Table, with_interval
 from agrbench.results.metrics import Group
 from agrbench.results.statistics import LEAST, Sample
-from agrbench.results.tables.notes import about_seeds, marks, missing, title
+from agrbench.results.tables.notes import about_seeds, labels, marks, missing, title
 
 SUITE = "worst"
 
@@ -61,8 +61,7 @@ def _row(group: Group, defense: str, attack: str, loss: Sample) -> dict[str, Any
     within = statistics.interval(loss)
     undefended = metrics.loss(group, UNDEFENDED, attack)
     return {
-        "dataset": group.dataset,
-        "settings": dict(group.settings),
+        **labels(group, "points"),
         "defense": defense,
         "attack": attack,
         "loss": loss.mean,
