@@ -1,6 +1,7 @@
 """FEMNIST: handwritten digits and letters, 28x28, with their writers as owners (LEAF, Caldas et al., 2018)."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from agrbench.data.examples import Examples
-from agrbench.data.files import fetch
+from agrbench.data.files import fetch, find
 from agrbench.errors import DataError
 from agrbench.plugins import Dataset, Folder, Source
 
@@ -28,6 +29,20 @@ def load() -> tuple[Examples, Examples]:
     """
     train, test = (read(fetch(folder)) for folder in FOLDERS)
     return train, test._replace(owners=None)
+
+
+def reads() -> Sequence[Path]:
+    """List the JSON files, which users make themselves; none of a folder that is missing or has a file cut short."""
+    return [path for folder in FOLDERS for path in listed(folder)]
+
+
+def listed(folder: Folder) -> list[Path]:
+    """List the files of a folder, sorted by name."""
+    try:
+        found = find(folder)
+    except DataError:
+        return []
+    return sorted(found.glob(folder.pattern)) if found is not None else []
 
 
 def read(folder: Path) -> Examples:
@@ -69,4 +84,5 @@ dataset = Dataset(
     rate=0.1,
     root_size=2000,
     source=Source("BSD 2-Clause (LEAF); NIST Special Database 19", FOLDERS),
+    reads=reads,
 )

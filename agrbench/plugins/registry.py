@@ -9,13 +9,12 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import hashlib
-import importlib
 import importlib.metadata
 import importlib.util
-import keyword
 import sys
 import warnings
 from collections.abc import Iterable
+from contextlib import redirect_stdout
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -24,9 +23,11 @@ from typing import TYPE_CHECKING, TypeVar
 from agrbench import specs
 from agrbench.data.files import content
 from agrbench.errors import PluginError, SpecError
-from agrbench.plugins import contract, moved
-from agrbench.plugins.source import PluginSource, exports, parse
-from agrbench.plugins.stack import Loaded, Stack
+from agrbench.plugins import contract, names, siblings
+from agrbench.plugins.loading import load
+from agrbench.plugins.parsing import exports, parse
+from agrbench.plugins.source import PluginSource
+from agrbench.plugins.stack import Loaded, Stack, blame
 from agrbench.settings import own_rate
 from agrbench.specs import Term
 
@@ -50,18 +51,18 @@ class Registry:
         self.files = tuple(Path(file).resolve() for file in files)
         self._entries: dict[tuple[str, str], PluginSource] = {}
         self._modules: dict[Path, ModuleType] = {}
-        for package in ("attacks", "defenses", "datasets"):
-            for path in _shipped(package):
-                self._add(path, f"agrbench.{package}.{path.stem}")
+        for package in siblings.SHIPPED:
+            for path in sorted(siblings.shipped(package).glob("[!_]*.py")):
+                self._add(path.stem, path, f"agrbench.{package}.{path.stem}")
         for point in importlib.metadata.entry_points(group=GROUP):
             try:
-                self._add(_installed(point.module), point.module)
+                self._add(point.name, *_installed(point))
             except PluginError as error:
                 warnings.warn(f"the installed plugin {point.name!r} is left out: {error}", stacklevel=2)
         self.broken: dict[str, PluginError] = {}
         for path in self.files:
             try:
-                self._add(path, None)
+                self._add(path.stem, path, None)
             except PluginError as error:
                 if not forgiving:
                     raise
@@ -84,9 +85,10 @@ class Registry:
         others = [has for has, other in self._entries if other == name]
         if others:
             raise SpecError(f"{name} is {_one(others[0])}, not {_one(kind)}")
-        near = difflib.get_close_matches(name, self.names(kind), n=3, cutoff=0.5)
+        near = names.near(kind, name, self.names(kind))
         hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(self.names(kind))}"
-        raise SpecError(f"no {kind} is named {name!r}; {hint}")
+        letter = f", with {strange}" if (strange := names.foreign(name)) else ""
+        raise SpecError(f"no {kind} is named {name!r}{letter}; {hint}")
 
     def canonical(self, kind: str, spec: str) -> str:
         """Check a spec and write it in canonical form: hyperparameters sorted, those equal to their default left out.
@@ -115,10 +117,12 @@ class Registry:
         """
         found = {kind: self.digest(kind, getattr(cell, kind)) for kind in ("attack", "defense", "dataset")}
         (dataset,) = self.entries("dataset", cell.dataset)
-        if dataset.field("reads") is not None:
-            reads = self.dataset(cell.dataset).record.reads
-            paths = reads() if reads is not None else ()
-            found["dataset"] = hashlib.sha256("".join([found["dataset"], *map(content, paths)]).encode()).hexdigest()
+        if not dataset.shipped or dataset.field("reads") is not None:  # a foreign record may be made in any way
+            loaded = self.dataset(cell.dataset)
+            if loaded.record.reads is not None:
+                with blame(loaded, "reads"):
+                    paths = [Path(path) for path in loaded.record.reads()]
+                found["dataset"] = _covering(found["dataset"], tuple((path, _stamp(path)) for path in paths))
         return found
 
     def canonical_cell(self, cell: Cell) -> Cell:
@@ -177,6 +181,11 @@ class Registry:
                 if (known, error.name) in self._entries:
                     raise SpecError(f"{error}; the signature is {self.entry(known, error.name).signature}") from error
             raise
+        except SpecError:
+            for name, broken in self.broken.items():
+                if not names.is_name(name) and name in spec:
+                    raise broken from None
+            raise
         if kind != "defense" and len(terms) > 1:
             raise SpecError(f"{spec!r}: only a defense is preceded by stages; write one {kind}, for example {terms[0]}")
         return [("stage", term) for term in terms[:-1]] + [(kind, terms[-1])]
@@ -187,7 +196,7 @@ class Registry:
         for name, value in term.arguments.items():
             parameter = entry.parameters.get(name)
             if parameter is None:
-                if entry.module is not None and entry.module.startswith("agrbench."):
+                if entry.shipped:
                     raise _unknown(entry, name)
                 kept[name] = value  # a foreign file may import its functions from elsewhere, so its record decides
             elif not parameter.accepts(value):
@@ -201,42 +210,60 @@ class Registry:
     def _module(self, entry: PluginSource) -> ModuleType:
         if entry.path not in self._modules:
             try:
-                self._modules[entry.path] = _import(entry)
-            except Exception as error:
+                with redirect_stdout(sys.stderr):  # the result of a command goes to standard output alone
+                    self._modules[entry.path] = load(entry.name, entry.path, entry.module)
+            except (Exception, SystemExit) as error:
                 raise PluginError(
                     f"{entry.path}: importing it raised {type(error).__name__}: {error}; mend the file and try again"
                 ) from error
         return self._modules[entry.path]
 
-    def _add(self, path: Path, module: str | None) -> None:
+    def _add(self, name: str, path: Path, module: str | None) -> None:
         kinds = [kind for kind in contract.KINDS if kind in exports(parse(path))]
         if not kinds:
             raise PluginError(
                 f"{path}: it exports no plugin; end it with one of "
                 f"{', '.join(f'{kind} = {record.__name__}(...)' for kind, record in contract.KINDS.items())}"
             )
-        if not path.stem.isidentifier() or keyword.iskeyword(path.stem):
+        what, ending = ("file", ".py") if module is None else ("entry point", "")
+        if not names.is_name(name):
+            raise PluginError(f"{path}: {names.unnameable(name, what, ending)}")
+        if {"stage", "defense"} <= set(kinds):
             raise PluginError(
-                f"{path}: no spec can name it; rename the file to letters, digits and _, such as my_rule.py"
+                f"{path}: a spec could not tell its stage from its defense; move one to a file of its own"
             )
         for kind in kinds:
-            taken = self._entries.get((kind, path.stem))
+            taken = self._entries.get((kind, name)) or self._entries.get((names.TWINS.get(kind, kind), name))
             if taken is not None and taken.path != path:
                 raise PluginError(
-                    f"{path}: {_one(kind)} named {path.stem} exists already ({taken.path}); rename the file"
+                    f"{path}: {_one(taken.kind)} named {name} exists already ({taken.path}); rename the {what}"
                 )
-            self._entries[kind, path.stem] = PluginSource(kind, path.stem, path, module)
+        self._entries.update({(kind, name): PluginSource(kind, name, path, module) for kind in kinds})
 
 
 def of(files: Iterable[str | Path] = ()) -> Registry:
     """Return the registry of plugin files, which are read once and again after an edit."""
     named = tuple(Path(file).resolve() for file in files)
-    return _read(named, tuple(file.stat().st_mtime_ns if file.exists() else 0 for file in named))
+    return _read(named, tuple(each for file in named for each in siblings.contents(file)))
 
 
 @cache
-def _read(files: tuple[Path, ...], edited: tuple[int, ...]) -> Registry:
+def _read(files: tuple[Path, ...], contents: tuple[tuple[Path, bytes], ...]) -> Registry:
     return Registry(files)
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    try:
+        told = path.stat()
+    except OSError:
+        return None
+    return told.st_size, told.st_mtime_ns
+
+
+@cache
+def _covering(digest: str, files: tuple[tuple[Path, tuple[int, int] | None], ...]) -> str:
+    """Return one SHA-256 for a digest and the content of files, computed again only if a size or date changed."""
+    return hashlib.sha256("".join([digest, *(content(path) for path, _ in files)]).encode()).hexdigest()
 
 
 def _one(kind: str) -> str:
@@ -249,30 +276,12 @@ def _unknown(entry: PluginSource, name: str) -> SpecError:
     return SpecError(f"{entry.name} has no hyperparameter {name!r}; {hint}the signature is {entry.signature}")
 
 
-def _shipped(package: str) -> list[Path]:
-    spec = importlib.util.find_spec(f"agrbench.{package}")
-    folders = (spec.submodule_search_locations if spec else None) or ()
-    return sorted(path for folder in folders for path in Path(folder).glob("[!_]*.py"))
-
-
-def _installed(module: str) -> Path:
+def _installed(point: importlib.metadata.EntryPoint) -> tuple[Path, str]:
     try:
+        module = point.module
         spec = importlib.util.find_spec(module)
-    except Exception:  # finding a module imports its package, which may raise anything
-        spec = None
+    except (Exception, SystemExit):  # finding a module imports its package, which may raise anything
+        module, spec = point.value, None
     if spec is None or spec.origin is None:
         raise PluginError(f"its module {module!r} cannot be found; reinstall the package")
-    return Path(spec.origin)
-
-
-def _import(entry: PluginSource) -> ModuleType:
-    moved.forward()
-    if entry.module is not None:
-        return importlib.import_module(entry.module)
-    name = f"agrbench_plugin_{entry.name}"
-    spec = importlib.util.spec_from_file_location(name, entry.path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
+    return Path(spec.origin), module

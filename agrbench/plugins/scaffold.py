@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import keyword
 from pathlib import Path
 
 from agrbench.errors import AgrbenchError
-from agrbench.plugins import registry
+from agrbench.plugins import names, registry
 
 DEFENSE = '''"""{title}: average the updates nearest to all others (write the idea and, in brackets, the paper)."""
 
@@ -115,10 +114,12 @@ def write(kind: str, name: str, folder: Path = Path()) -> tuple[Path, Path]:
     Raises:
         AgrbenchError: the name is invalid or taken, or a file exists already; nothing is written then.
     """
-    if not (name.isidentifier() and name.isascii()) or keyword.iskeyword(name) or name.startswith("_"):
-        raise AgrbenchError(f"{name!r} is no name for a plugin; write letters, digits and _, such as my_{kind}")
-    if name in registry.of().names(kind):
-        raise AgrbenchError(f"agrbench has the {kind} {name} already; choose another name")
+    if not names.is_name(name) or name.startswith("_"):
+        raise AgrbenchError(f"{name!r} is no name for a plugin; write {names.advised(name, kind)}")
+    known = registry.of()
+    for taken in (kind, names.TWINS.get(kind, kind)):
+        if name in known.names(taken):
+            raise AgrbenchError(f"agrbench has the {taken} {name} already; choose another name")
     plugin, test = folder / f"{name}.py", folder / f"test_{name}.py"
     for path in (plugin, test):
         if path.exists():

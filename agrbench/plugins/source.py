@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-import hashlib
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TypeGuard, cast
+from typing import cast
 
 from agrbench.errors import PluginError
-from agrbench.plugins import contract
+from agrbench.plugins import contract, essence, siblings
+from agrbench.plugins.parsing import exports as exports
+from agrbench.plugins.parsing import parse as parse
+from agrbench.plugins.parsing import record_call, written
 
-DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+UNREADABLE = (ValueError, TypeError, SyntaxError, RecursionError, MemoryError)
+"""What `ast.literal_eval` raises for an expression that is not a literal."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class Parameter:
         """Return whether the value is the default."""
         try:
             default = ast.literal_eval(self.default)
-        except (ValueError, SyntaxError):
+        except UNREADABLE:
             return False
         return type(self.read(default)) is type(value) and default == value
 
@@ -81,18 +83,21 @@ class PluginSource:
 
     @cached_property
     def digest(self) -> str:
-        """Return the SHA-256 of what the file computes.
+        """Return the SHA-256 of what the file computes, together with the files of its own that it imports.
 
         It ignores layout, comments, docstrings, claims, and from which modules of `agrbench` names are imported.
         """
-        return hashlib.sha256(json.dumps(_essence(self._tree)).encode()).hexdigest()
+        return essence.digest(self._tree, [_helper(file) for file in siblings.own_files(self.path, self.module)])
+
+    @property
+    def shipped(self) -> bool:
+        """Return whether the plugin comes with agrbench, so that its text says all about its record."""
+        return self.module is not None and self.module.startswith("agrbench.")
 
     @cached_property
     def record_call(self) -> ast.Call | None:
         """Return the expression that creates the record, if the module assigns one."""
-        value = exports(self._tree).get(self.kind)
-        made_by = contract.KINDS[self.kind].__name__
-        return value if isinstance(value, ast.Call) and ast.unparse(value.func).endswith(made_by) else None
+        return record_call(self._tree, self.kind)
 
     @cached_property
     def parameters(self) -> dict[str, Parameter]:
@@ -108,8 +113,8 @@ class PluginSource:
             if arguments is None:
                 continue
             for argument, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True):
-                annotation = ast.unparse(argument.annotation) if argument.annotation else ""
-                text = ast.unparse(default) if default else "..."
+                annotation = written(argument.annotation) if argument.annotation else ""
+                text = written(default) if default else "..."
                 found.setdefault(argument.arg, Parameter(argument.arg, annotation, text))
         return found
 
@@ -133,7 +138,7 @@ class PluginSource:
         node = self.field(name)
         try:
             return default if node is None else ast.literal_eval(node)
-        except ValueError:
+        except UNREADABLE:
             return default
 
     @cached_property
@@ -142,7 +147,7 @@ class PluginSource:
         node = self.field("requires")
         if node is None:
             return "nothing"
-        return ast.unparse(node.body if isinstance(node, ast.Lambda) else node)
+        return written(node.body if isinstance(node, ast.Lambda) else node)
 
     @cached_property
     def explanation(self) -> str:
@@ -165,65 +170,23 @@ class PluginSource:
         return self.kind == "stage" and self.field("columns") is not None
 
 
-def parse(path: Path) -> ast.Module:
-    """Parse a plugin file as Python, without running it.
-
-    Raises:
-        PluginError: the file cannot be read or has a syntax error.
-    """
+def _helper(file: Path) -> tuple[str, ast.Module | bytes]:
+    """Read a file that a plugin imports; one that is no Python counts by its bytes, and importing it says why."""
     try:
-        return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
-    except OSError as error:
-        raise PluginError(
-            f"{path}: the plugin file cannot be read ({error.strerror}); give the path of a .py file"
-        ) from error
-    except (SyntaxError, UnicodeDecodeError, ValueError) as error:
-        line = f" in line {error.lineno}" if isinstance(error, SyntaxError) else ""
-        raise PluginError(
-            f"{path}: not Python{line} ({getattr(error, 'msg', error)}); mend the file and try again"
-        ) from error
-
-
-def exports(tree: ast.Module) -> dict[str, ast.expr]:
-    """Return the expressions that a module assigns, at its top level, to the names of plugin kinds."""
-    found: dict[str, ast.expr] = {}
-    for node in tree.body:
-        if not isinstance(node, (ast.Assign, ast.AnnAssign)) or node.value is None:
-            continue
-        for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
-            if isinstance(target, ast.Name) and target.id in contract.KINDS:
-                found[target.id] = node.value
-    return found
-
-
-def _essence(node: object) -> object:
-    """Write a syntax tree, without docstrings and claims, as lists that are the same on every version of Python."""
-    if isinstance(node, list):
-        kept = [_essence(each) for each in node if not _is_claim(each) and not _is_harness(each)]
-        names = sorted(ast.unparse(name) for each in node if _is_harness(each) for name in each.names)
-        return [["agrbench", names], *kept] if names else kept
-    if not isinstance(node, ast.AST):
-        return repr(node)
-    fields = dict(ast.iter_fields(node))
-    if isinstance(node, DOCUMENTED) and ast.get_docstring(node) is not None:
-        fields["body"] = fields["body"][1:]
-    given = {name: _essence(value) for name, value in fields.items() if value is not None}
-    return [type(node).__name__, *([name, value] for name, value in given.items() if value)]
-
-
-def _is_harness(node: object) -> TypeGuard[ast.ImportFrom]:
-    """Recognise `from agrbench... import names`: only the names count, because harness modules may move."""
-    return isinstance(node, ast.ImportFrom) and not node.level and (node.module or "").split(".")[0] == "agrbench"
-
-
-def _is_claim(node: object) -> bool:
-    return isinstance(node, ast.keyword) and node.arg in contract.CLAIMS
+        return file.name, parse(file) if file.suffix == ".py" else siblings.content(file)
+    except PluginError:
+        return file.name, siblings.content(file)
 
 
 def _options(annotation: ast.expr) -> list[ast.expr]:
-    if isinstance(annotation, ast.BinOp) and isinstance(annotation.op, ast.BitOr):
-        return [*_options(annotation.left), *_options(annotation.right)]
-    return [annotation]
+    options, pending = [], [annotation]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
+            pending += [node.right, node.left]
+        else:
+            options.append(node)
+    return options
 
 
 def _choices(option: ast.expr) -> list[ast.expr]:
@@ -236,7 +199,10 @@ def _choices(option: ast.expr) -> list[ast.expr]:
 def _matches(option: ast.expr, value: object) -> bool:
     choices = _choices(option)
     if choices:
-        return value in [ast.literal_eval(choice) for choice in choices]
+        try:
+            return value in [ast.literal_eval(choice) for choice in choices]
+        except UNREADABLE:
+            return True
     types: dict[str, tuple[type, ...]] = {
         "int": (int,), "float": (int, float), "str": (str,), "bool": (bool,), "None": (type(None),), "tuple": (tuple,)
     }  # fmt: skip
