@@ -9,18 +9,47 @@ import gzip
 import hashlib
 import lzma
 import os
+import stat
 import tarfile
 import tempfile
+import time
 import zlib
+from contextlib import ExitStack
 from functools import cache as cached
 from pathlib import Path
+from typing import Any, BinaryIO
 
 from agrbench.data.sources import File, Folder, Source
 from agrbench.errors import DataError
 from agrbench.progress import progress
 
 FOLDER = "AGRBENCH_DATA"
-LIMIT = 1 << 31  # most bytes read from one compressed file or archive member
+LIMIT = 1 << 31  # most bytes that are downloaded, or read from one compressed file or archive member
+SILENCE = 30.0  # seconds without a byte after which a download ends
+LONGEST = 3600.0  # seconds that a download may take
+
+
+class _Endless(Exception):
+    """Stop a download that goes on for too long."""
+
+
+class _Bounded:
+    """Write to a stream what a server sends, up to a size and a time."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self.stream, self.left, self.end = stream, LIMIT, time.monotonic() + LONGEST
+
+    def write(self, chunk: bytes) -> None:
+        """Write what came."""
+        self.left -= len(chunk)
+        if self.left < 0:
+            raise _Endless(f"it sends more than {LIMIT} bytes")
+        if time.monotonic() > self.end:
+            raise _Endless(f"it takes more than {LONGEST:g} seconds")
+        self.stream.write(chunk)
+
+    def flush(self) -> None:
+        """Leave it to the stream."""
 
 
 def cache() -> Path:
@@ -38,9 +67,9 @@ def find(item: File | Folder) -> Path | None:
     """
     for path in _places(item):
         if isinstance(item, Folder):
-            if any(path.glob(item.pattern)):
+            if inside(path, item.pattern):
                 return whole(path, item)
-        elif path.is_file():
+        elif _plain(path):
             return verified(path, item)
     return None
 
@@ -60,21 +89,38 @@ def fetch(item: File | Folder) -> Path:
 
 
 def download(file: File) -> Path:
-    """Download a file into the user's cache, where it gets its name only once its checksum is verified."""
-    import pooch
+    """Download a file into the user's cache, where it gets its name only once its checksum is verified.
 
+    Raises:
+        DataError: it is not to be had, is not what was published, or does not end within `LIMIT` bytes and `LONGEST`
+            seconds.
+    """
     target = cache() / file.path
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent) as folder, progress(f"downloading {file.url}", 1):
             part = Path(folder) / target.name
-            pooch.HTTPDownloader()(file.url, str(part), None)
+            _receive(file.url, part)
             why = _mismatch(part, file)
             if not why:
                 return part.replace(target)
+    except _Endless as error:
+        raise _unavailable(file, target, str(error)) from error
     except Exception as error:
         raise _unavailable(file, target, type(error).__name__) from error
     raise _unavailable(file, target, f"of what came {why}")
+
+
+def _receive(url: str, part: Path) -> None:
+    import pooch
+
+    with part.open("xb") as stream, ExitStack() as opened:
+
+        def close_later(response: Any, **_: Any) -> None:
+            opened.callback(response.close)  # pooch leaves it open if an error ends the download
+
+        hooks = {"response": close_later}
+        pooch.HTTPDownloader(timeout=SILENCE, hooks=hooks)(url, _Bounded(stream), None)
 
 
 def verified(path: Path, file: File) -> Path:
@@ -87,12 +133,19 @@ def verified(path: Path, file: File) -> Path:
 
 def whole(path: Path, folder: Folder) -> Path:
     """Return the path, or raise DataError if a file of the folder does not end as a complete one does."""
-    for file in sorted(path.glob(folder.pattern)):
+    for file in inside(path, folder.pattern):
+        if not _plain(file):
+            raise _odd(file)
         with file.open("rb") as stream:
             stream.seek(max(file.stat().st_size - 100, 0))
             if not stream.read().rstrip().endswith(folder.end):
                 raise DataError(f"{file}: it was cut, for it does not end in {folder.end.decode()!r}; make it again")
     return path
+
+
+def inside(folder: Path, pattern: str) -> list[Path]:
+    """List the files of a folder, sorted; hidden ones belong to editors and systems."""
+    return sorted(path for path in folder.glob(pattern) if not path.name.startswith("."))
 
 
 def blob(path: Path) -> str:
@@ -201,6 +254,21 @@ def _places(item: File | Folder) -> list[Path]:
     if named and isinstance(item, File):
         places.append(Path(named) / Path(item.path).name)
     return [*places, cache() / item.path]
+
+
+def _plain(path: Path) -> bool:
+    """Return whether there is a plain file; pipes, sockets and devices are refused, since reading may never end."""
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return False
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise _odd(path)
+    return stat.S_ISREG(mode)
+
+
+def _odd(path: Path) -> DataError:
+    return DataError(f"{path}: it is no plain file; put the file itself there")
 
 
 def _mismatch(path: Path, file: File) -> str:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import bz2
+import contextlib
 import functools
 import gzip
 import hashlib
 import http.server
 import io
 import lzma
+import os
 import re
+import socket
 import tarfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal, cast
@@ -288,6 +292,134 @@ def test_an_address_that_is_gone_gives_the_same_error(served: tuple[Path, str]) 
     _, address = served
     with pytest.raises(DataError, match="could not be downloaded"):
         files.fetch(File("made/table.bin", f"{address}/gone.bin", SUM))
+
+
+class Endless(Quiet):
+    """Send noise for as long as somebody listens, or say nothing at all, as the path asks."""
+
+    sent = 0
+    over = threading.Event()
+
+    def do_GET(self) -> None:
+        if "silent" in self.path:
+            self.over.wait(60)
+            return
+        self.send_response(200)
+        if "claimed" in self.path:
+            self.send_header("Content-Length", str(1 << 50))
+        self.end_headers()
+        with contextlib.suppress(OSError):
+            while not self.over.is_set():
+                self.wfile.write(bytes(64 if "slow" in self.path else 1 << 16))
+                Endless.sent += 1 << 16
+                self.over.wait(0.01 if "slow" in self.path else 0)
+
+
+@pytest.fixture
+def endless(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Serve what never ends, under limits that a test can wait for."""
+    monkeypatch.delenv(files.FOLDER, raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("NO_PROXY", "*")
+    monkeypatch.setattr(files, "LIMIT", 1 << 20)
+    monkeypatch.setattr(files, "SILENCE", 0.5)
+    monkeypatch.setattr(files, "LONGEST", 1.0)
+    Endless.sent = 0
+    Endless.over.clear()
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Endless) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        Endless.over.set()
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ("name", "why", "seconds"),
+    [
+        ("endless", "it sends more than 1048576 bytes", 3),
+        ("claimed", "it sends more than 1048576 bytes", 3),
+        ("silent", "ReadTimeout", 3),
+        ("slow", "it takes more than 1 seconds", 5),
+    ],
+)
+def test_a_server_that_never_ends_is_left(name: str, why: str, seconds: float, endless: str) -> None:
+    began = time.monotonic()
+    with pytest.raises(DataError) as refused:
+        files.fetch(File("made/table.bin", f"{endless}/{name}", SUM))
+    assert time.monotonic() - began < seconds
+    assert f"could not be downloaded ({why})" in str(refused.value)
+    assert not list((files.cache() / "made").iterdir())
+    assert Endless.sent < 1 << 25
+
+
+def test_a_cache_that_cannot_be_written_is_told_in_a_sentence(served: tuple[Path, str]) -> None:
+    folder, address = served
+    place(folder, "table.bin")
+    files.cache().parent.mkdir(parents=True)
+    files.cache().write_text("a file where a folder should be")
+    with pytest.raises(DataError, match="could not be downloaded"):
+        files.fetch(File("made/table.bin", f"{address}/table.bin", SUM))
+
+
+# What is there and is no plain file
+
+
+@pytest.fixture(params=["pipe", "socket", "device"])
+def odd(request: pytest.FixtureRequest) -> Iterator[Callable[[Path], None]]:
+    """Put what is no plain file at a path."""
+    sockets: list[socket.socket] = []
+
+    def make(path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if request.param == "pipe":
+            os.mkfifo(path)
+        elif request.param == "device":
+            path.symlink_to("/dev/zero")
+        else:
+            sockets.append(socket.socket(socket.AF_UNIX))
+            here = Path.cwd()
+            os.chdir(path.parent)  # the address of a socket is short
+            sockets[-1].bind(path.name)
+            os.chdir(here)
+
+    yield make
+    for each in sockets:
+        each.close()
+
+
+def test_a_data_file_that_is_no_plain_file_is_refused_and_never_read(
+    odd: Callable[[Path], None], away: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(files.FOLDER, str(away / "data"))
+    path = away / "data" / FILE.path
+    odd(path)
+    for look in (files.find, files.fetch):
+        with pytest.raises(DataError, match="it is no plain file; put the file itself there") as refused:
+            look(FILE)
+        assert str(path) in str(refused.value)
+    assert files.state(Source("none", (FILE,))).startswith("damaged: ")
+
+
+def test_a_folder_with_what_is_no_plain_file_is_refused_and_never_read(
+    odd: Callable[[Path], None], away: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(files.FOLDER, str(away / "data"))
+    folder = Folder("made/train", "*.json", "make it", b"}")
+    place(away / "data", "made/train/a.json", b"{}")
+    odd(away / "data" / "made" / "train" / "b.json")
+    with pytest.raises(DataError, match=r"b\.json: it is no plain file"):
+        files.fetch(folder)
+
+
+def test_hidden_files_of_a_folder_are_skipped(away: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(files.FOLDER, str(away / "data"))
+    folder = Folder("made/train", "*.json", "make it", b"}")
+    place(away / "data", "made/train/._a.json", b"\0\5\x16\7")
+    assert files.find(folder) is None
+    place(away / "data", "made/train/a.json", b"{}")
+    assert files.find(folder) == away / "data" / "made" / "train"
 
 
 # Archives
