@@ -24,9 +24,14 @@ BUSY, MOMENT = 0.15, 0.5  # share of the processor above which others disturb ti
 
 
 def environment(device: str, threads: int) -> dict[str, Any]:
-    """Return the versions, processor, threads and device that a result depends on."""
+    """Return the versions, processor, threads and device that a result depends on.
+
+    `cpu_capability` is the instruction set that torch uses, which decides how sums round. The variables that change it,
+    or that of MKL, are told if they are set.
+    """
     import torch
 
+    chosen = {name: os.environ[name] for name in ("ATEN_CPU_CAPABILITY", "MKL_CBWR") if name in os.environ}
     return {
         "agrbench": version("agrbench"),
         "torch": torch.__version__,
@@ -35,6 +40,8 @@ def environment(device: str, threads: int) -> dict[str, Any]:
         "cpu": cpu(),
         "threads": threads,
         "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else "cpu",
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        **chosen,
     }
 
 

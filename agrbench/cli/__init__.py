@@ -29,6 +29,9 @@ from agrbench.cli.supervise import supervised
 from agrbench.cli.table import show_table
 from agrbench.cli.tune import tune_rate
 from agrbench.errors import AgrbenchError
+from agrbench.results.text import printable, tolerate
+
+LINES = "\n"  # a message may have several lines; whatever else it quotes is made printable
 
 
 class Commands(click.Group):
@@ -36,6 +39,7 @@ class Commands(click.Group):
 
     def main(self, args: Sequence[str] | None = None, *more: Any, **given: Any) -> Any:
         """Run the command line; as a program of its own, it ends in order when it is interrupted."""
+        tolerate(sys.stdout)
         run = partial(super().main, args, *more, **given)
         if args is not None:
             return run()
@@ -45,13 +49,15 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command, and print its errors and warnings."""
-        warnings.showwarning = lambda message, *_: click.echo(f"Warning: {message}", err=True)
+        warnings.showwarning = lambda message, *_: click.echo(
+            f"Warning: {printable(str(message), keep=LINES)}", err=True
+        )
         try:
             return super().invoke(ctx)
         except AgrbenchError as error:
             if ctx.meta.get(TRACEBACK):
                 traceback.print_exc()
-            click.echo(f"Error: {error}", err=True)
+            click.echo(f"Error: {printable(str(error), keep=LINES)}", err=True)
             ctx.exit(2)
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

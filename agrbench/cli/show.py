@@ -15,12 +15,22 @@ from agrbench.results import metrics
 from agrbench.results.record import Record
 from agrbench.results.store import read
 from agrbench.results.tables.notes import federation
+from agrbench.results.text import one_line, printable
 
 BARS = "▁▂▃▄▅▆▇█"
 
 
 def as_text(record: Record) -> str:
-    """Write a record's settings, curves, reason, traceback and the command that reproduces it."""
+    """Write a record's settings, curves, reason, traceback and the command that reproduces it, each printable."""
+    lines = [*map(one_line, _described(record))]
+    if record["traceback"]:
+        lines.append(printable(record["traceback"].rstrip(), keep="\n\t"))
+    lines.append(one_line(f"again: {reproduce(Cell.from_json(record['cell']))}"))
+    return "\n".join(lines)
+
+
+def _described(record: Record) -> list[str]:
+    """List what was run and, of a finished record, its curves and costs."""
     cell = Cell.from_json(record["cell"])
     lines = [f"{cell}: {record['status']}"]
     if record["reason"]:
@@ -45,10 +55,7 @@ def as_text(record: Record) -> str:
         peak = record["peak_bytes"] / 2**20
         lines.append(f"server {server:.2f} ms a round, all {all_:.2f} ms{beside}; peak memory {peak:.0f} MiB")
         lines.append(", ".join(f"{key} {value}" for key, value in record["environment"].items()))
-    if record["traceback"]:
-        lines.append(record["traceback"].rstrip())
-    lines.append(f"again: {reproduce(cell)}")
-    return "\n".join(lines)
+    return lines
 
 
 def _worst(record: Record, kind: str) -> str:

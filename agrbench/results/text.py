@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
+import codecs
 import html
+import io
 import re
 import unicodedata
 from typing import Any
 
-FORMULAS = ("=", "+", "-", "@", "\t", "\r")  # how a cell begins that a spreadsheet would compute
+FORMULAS = ("=", "+", "-", "@")  # how a cell begins that a spreadsheet would compute, after any blanks
 LATEX = str.maketrans(
     {letter: rf"\{letter}" for letter in "_%&#{}$"}
     | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
     | {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", "`": r"\textasciigrave{}"}
     | {"†": r"$\dagger$", "‡": r"$\ddagger$", "±": r"$\pm$", "—": "---"}
 )
+PLAINER = dict(zip("▁▂▃▄▅▆▇█†‡—\u00d7±", "_.:-=+*#+*-x~", strict=True))  # for poorer encodings
 MARKDOWN = str.maketrans({"\\": r"\\", "|": r"\|", "`": r"\`"})
 TAG = re.compile(r"<(?=[A-Za-z/!?])")
+
+
+def tolerate(stream: object) -> None:
+    """Let a stream write a plainer character for each one that its encoding lacks, instead of an error."""
+    codecs.register_error("agrbench.plainer", _plainer)
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="agrbench.plainer")
+
+
+def _plainer(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return "".join(PLAINER.get(each, "?") for each in error.object[error.start : error.end]), error.end
 
 
 def printable(text: str, keep: str = "") -> str:
@@ -58,7 +74,7 @@ def cell(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     text = printable(value, keep="\n\t")
-    return f"'{text}" if text.startswith(FORMULAS) else text
+    return f"'{text}" if text.lstrip().startswith(FORMULAS) else text
 
 
 def whole(value: Any) -> Any:
