@@ -22,7 +22,7 @@ from types import TracebackType
 from agrbench.cells import Cell
 from agrbench.results.record import Record
 from agrbench.results.store import Store
-from agrbench.results.writing import CLAIM, temporary, writing
+from agrbench.results.writing import CLAIM, still_there, temporary, writing
 
 HEARTBEAT = 20.0  # seconds between two touches of a claim
 ABANDONED = 180.0  # seconds without a touch after which a claim counts for nothing
@@ -60,10 +60,11 @@ class Claims:
         """Claim a cell; return whether it is this process that computes it now.
 
         Raises:
-            Unwritable: the system refused to write.
+            Unwritable: the system refused to write, or the store's folder is gone.
         """
         path = self._path(cell)
         with writing(path):
+            still_there(self._store.folder)
             path.parent.mkdir(parents=True, exist_ok=True)
             if not self._create(path):
                 look = _look(path)

@@ -75,8 +75,8 @@ class Store:
         """
         path = self.folder / place_of(record)
         with writing.writing(path):
-            if not create and not is_folder(self.folder):
-                raise writing.Unwritable(f"{self.folder}: the folder is gone, and its records with it; run it again")
+            if not create:
+                writing.still_there(self.folder)
             path.parent.mkdir(parents=True, exist_ok=True)
             writing.write_whole(path, json.dumps(plain(record), indent=1, allow_nan=False) + "\n")
         return path

@@ -61,6 +61,16 @@ def write_whole(path: Path, text: str) -> None:
         raise
 
 
+def still_there(folder: Path) -> None:
+    """Check that a folder which was prepared has not vanished.
+
+    Raises:
+        Unwritable: it has.
+    """
+    if not folder.is_dir():
+        raise Unwritable(f"{folder}: the folder is gone, and its records with it; run it again")
+
+
 def prepare(folder: Path) -> None:
     """Create a folder, check that it can be written, and remove what processes that died left in it.
 

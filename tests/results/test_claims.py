@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -233,10 +234,14 @@ def test_where_nothing_can_be_written_nothing_can_be_claimed(tmp_path: Path) -> 
         claims.take(CELL)
 
 
-def test_a_folder_that_vanishes_takes_its_claims_along(tmp_path: Path) -> None:
-    with Claims(Store(tmp_path / "records"), [CELL], heartbeat=0.01) as claims:
+def test_a_folder_that_vanishes_takes_its_claims_along_and_is_not_made_again(tmp_path: Path) -> None:
+    store = Store(tmp_path / "records")
+    store.prepare()
+    with Claims(store, [CELL], heartbeat=0.01) as claims:
         assert claims.take(CELL)
-        for path in sorted((tmp_path / "records").rglob("*"), reverse=True):
-            path.unlink() if path.is_file() else path.rmdir()
+        shutil.rmtree(store.folder)
         time.sleep(0.1)
         claims.release(CELL)
+        with pytest.raises(Unwritable, match="the folder is gone"):
+            claims.take(CELL)
+    assert not store.folder.exists()
