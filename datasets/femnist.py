@@ -1,6 +1,7 @@
 """FEMNIST: handwritten digits and letters, 28x28, with their writers as owners (LEAF, Caldas et al., 2018)."""
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from agrbench.data.examples import Examples
-from agrbench.data.files import fetch, find
+from agrbench.data.files import FOLDER, cache, fetch
 from agrbench.errors import DataError
 from agrbench.plugins import Dataset, Folder, Source
 
@@ -32,17 +33,17 @@ def load() -> tuple[Examples, Examples]:
 
 
 def reads() -> Sequence[Path]:
-    """List the JSON files, which users make themselves; none of a folder that is missing or has a file cut short."""
+    """List the JSON files, which users make themselves, without opening them; none of a folder that is missing."""
     return [path for folder in FOLDERS for path in listed(folder)]
 
 
 def listed(folder: Folder) -> list[Path]:
-    """List the files of a folder, sorted by name."""
-    try:
-        found = find(folder)
-    except DataError:
-        return []
-    return sorted(found.glob(folder.pattern)) if found is not None else []
+    """List the files of a folder, sorted by name, where `fetch` finds it."""
+    named = os.environ.get(FOLDER)
+    for root in ([Path(named)] if named else []) + [cache()]:
+        if found := sorted((root / folder.path).glob(folder.pattern)):
+            return found
+    return []
 
 
 def read(folder: Path) -> Examples:
