@@ -17,8 +17,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from agrbench.errors import AgrbenchError
+
 ENDINGS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 PR_SET_PDEATHSIG = 1  # from linux/prctl.h
+LEAST = 10**9  # bytes of address space
 _interrupts = 0
 BUSY, MOMENT = 0.15, 0.5  # share of the processor above which others disturb timing; seconds
 
@@ -65,6 +68,24 @@ def interruptible() -> None:
     if threading.current_thread() is threading.main_thread():
         for each in (signal.SIGINT, *ENDINGS):
             signal.signal(each, interrupt)
+
+
+def check_address_space() -> None:
+    """Refuse to start with so little address space that libraries, which retry for ever, would hang.
+
+    Raises:
+        AgrbenchError: the limit is below what importing them takes; the message says how to raise it.
+    """
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit != resource.RLIM_INFINITY and limit < LEAST:
+        raise AgrbenchError(
+            f"this process may map {limit / 1e9:.1f} GB of memory, and the libraries that it imports take "
+            f"{LEAST / 1e9:.0f} GB; write `ulimit -v unlimited`, or ask for more memory"
+        )
 
 
 def end_with_parent() -> None:

@@ -53,6 +53,7 @@ class Commands(click.Group):
             f"Warning: {printable(str(message), keep=LINES)}", err=True
         )
         try:
+            machine.check_address_space()
             return super().invoke(ctx)
         except AgrbenchError as error:
             if ctx.meta.get(TRACEBACK):

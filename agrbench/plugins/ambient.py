@@ -31,11 +31,12 @@ def _shipped() -> frozenset[Path]:
 
 
 class Setting(NamedTuple):
-    """One part of the global state: what it is called, how to read it and how to set it."""
+    """One part of the global state: what it is called, how to read and set it, and whether it is a generator."""
 
     name: str
     read: Callable[[], Any]
     write: Callable[[Any], object]
+    draws: bool = False
 
 
 @contextmanager
@@ -49,9 +50,18 @@ def apart(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def kept(who: object) -> Iterator[None]:
+def imported(path: Path) -> Iterator[None]:
+    """Import a plugin file as `apart` runs it, but let generators move, which importing some libraries does."""
+    if foreign(path):
+        importlib.import_module("torch")  # so that its settings are known before the file changes them
+    with redirect_stdout(sys.stderr), kept(path, generators=False) if foreign(path) else nullcontext():
+        yield
+
+
+@contextmanager
+def kept(who: object, generators: bool = True) -> Iterator[None]:
     """Put the global state back afterwards, and warn once about each part that `who` changed."""
-    before = [(setting, setting.read()) for setting in _settings()]
+    before = [(setting, setting.read()) for setting in _settings() if generators or not setting.draws]
     try:
         yield
     finally:
@@ -72,9 +82,9 @@ _told: set[str] = set()
 
 def _settings() -> list[Setting]:
     """List the settings of the libraries that are imported."""
-    found = [Setting("random's generator", random.getstate, random.setstate)]
+    found = [Setting("random's generator", random.getstate, random.setstate, True)]
     if (numpy := sys.modules.get("numpy")) is not None:
-        found.append(Setting("numpy's global generator", numpy.random.get_state, numpy.random.set_state))
+        found.append(Setting("numpy's global generator", numpy.random.get_state, numpy.random.set_state, True))
         found.append(Setting("numpy's treatment of errors", numpy.geterr, lambda value: numpy.seterr(**value)))
     if (torch := sys.modules.get("torch")) is not None:
         found += _of_torch(torch)
@@ -88,7 +98,7 @@ def _of_torch(torch: Any) -> list[Setting]:
         Setting("torch's number of threads", torch.get_num_threads, torch.set_num_threads),
         Setting("torch's deterministic flag", torch.are_deterministic_algorithms_enabled, deterministic),
         Setting("torch's gradient mode", torch.is_grad_enabled, torch.set_grad_enabled),
-        Setting("torch's global generator", torch.get_rng_state, torch.set_rng_state),
+        Setting("torch's global generator", torch.get_rng_state, torch.set_rng_state, True),
         Setting("torch's precision", torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
     ]
 

@@ -11,19 +11,18 @@ import difflib
 import hashlib
 import importlib.metadata
 import importlib.util
-import sys
 import warnings
 from collections.abc import Iterable
-from contextlib import redirect_stdout
 from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, TypeVar
 
-from agrbench import specs
+from agrbench import machine, specs
 from agrbench.data.files import content
 from agrbench.errors import PluginError, SpecError
 from agrbench.plugins import contract, names, siblings
+from agrbench.plugins.ambient import imported
 from agrbench.plugins.loading import load
 from agrbench.plugins.parsing import exports, parse
 from agrbench.plugins.source import PluginSource
@@ -210,9 +209,11 @@ class Registry:
     def _module(self, entry: PluginSource) -> ModuleType:
         if entry.path not in self._modules:
             try:
-                with redirect_stdout(sys.stderr):  # the result of a command goes to standard output alone
+                with imported(entry.path):
                     self._modules[entry.path] = load(entry.name, entry.path, entry.module)
-            except (Exception, SystemExit) as error:
+            except BaseException as error:
+                if machine.interrupted() and not isinstance(error, Exception):
+                    raise  # the user ends the program, not the plugin
                 raise PluginError(
                     f"{entry.path}: importing it raised {type(error).__name__}: {error}; mend the file and try again"
                 ) from error

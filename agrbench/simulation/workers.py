@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import signal
 import sys
@@ -45,11 +46,11 @@ class Worker:
         there.close()
         self.cell: Cell | None = None
         self.finished = 0
-        self._began = 0.0
+        self._began = math.inf  # until the process says that it begins
 
     def start(self, cell: Cell) -> None:
         """Begin to compute a cell."""
-        self.cell, self._began = cell, time.monotonic()
+        self.cell, self._began = cell, math.inf
         with contextlib.suppress(OSError):  # if the process is dead, `ended` tells
             self._here.send(cell)
 
@@ -61,10 +62,12 @@ class Worker:
     def record(self) -> Record | None:
         """Return the record of the cell if it is computed."""
         with contextlib.suppress(EOFError, OSError):
-            if self._here.poll():
-                record: Record = self._here.recv()
-                self.cell, self.finished = None, self.finished + 1
-                return record
+            while self._here.poll():
+                record: Record | None = self._here.recv()
+                if record is not None:
+                    self.cell, self.finished = None, self.finished + 1
+                    return record
+                self._began = time.monotonic()
         return None
 
     def ended(self, limits: Limits) -> str | None:
@@ -111,6 +114,7 @@ def _serve(driver: Connection, parent: int, files: tuple[Path, ...], folder: Pat
             cell = driver.recv()
         except (EOFError, OSError):
             os._exit(0)
+        driver.send(None)  # the clock of its limits starts here, not while the process starts
         driver.send(attempt(cell, tree, folder, alone))
 
 
