@@ -25,6 +25,7 @@ from agrbench.cli.new import write_plugin
 from agrbench.cli.options import TRACEBACK
 from agrbench.cli.pack import pack_records
 from agrbench.cli.show import show_record
+from agrbench.cli.streams import guard
 from agrbench.cli.supervise import supervised
 from agrbench.cli.table import show_table
 from agrbench.cli.tune import tune_rate
@@ -43,6 +44,7 @@ class Commands(click.Group):
         run = partial(super().main, args, *more, **given)
         if args is not None:
             return run()
+        guard()
         machine.interruptible()
         foreign = any(word.endswith(".py") for word in sys.argv[1:])
         return supervised(run) if foreign and hasattr(os, "fork") else run()
@@ -60,9 +62,13 @@ class Commands(click.Group):
                 traceback.print_exc()
             click.echo(f"Error: {printable(str(error), keep=LINES)}", err=True)
             ctx.exit(2)
-        except BrokenPipeError:
+        except BrokenPipeError:  # of standard output, whose reader has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             ctx.exit(0)
+        except OSError as error:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing more is told at the end
+            click.echo(f"Error: {printable(str(error))}", err=True)
+            ctx.exit(2)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})

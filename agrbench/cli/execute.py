@@ -53,13 +53,16 @@ def run(
     jobs = chosen_jobs(plan.cells, jobs, quiet)
     failures = compute(plan, registry, store, jobs, limits, quiet, verbose)
     records = [kept for cell in plan.cells if (kept := store.read(cell)) is not None]
+    lost = len(plan.cells) - len(records)
+    if lost:
+        click.echo(f"Lost: {lost} records that were written are no longer in {store.folder}; run it again", err=True)
     groups = metrics.groups(records)
     if groups:
         click.echo(formats.write(tables(groups, "triad"), "plain"))
     report_failures(failures, store, trace)
     say(f"Records: {store.folder}")
     say(f"Next: agrbench table {store.folder} --metric loss, or agrbench show {store.path(plan.cells[-1])}")
-    return 1 if failures else 0
+    return 1 if failures or lost else 0
 
 
 def compute(
@@ -78,6 +81,7 @@ def compute(
             threads than there are cores; then nothing is computed.
     """
     _check_threads(plan.waiting)
+    store.prepare()
     for cell, reason in plan.skips.items():
         store.write(skipped(cell, registry, reason))
     failures: list[Record] = []

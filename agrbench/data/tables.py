@@ -193,6 +193,8 @@ def _file(path: str) -> Path:
         )
     if place.is_dir():
         raise DataError(f"{place}: it is a folder; write the path of a file in it, such as {place / 'visits.csv'}")
+    if not place.is_file():
+        raise DataError(f"{place}: it is no plain file; write the path of the file itself")
     return place
 
 

@@ -10,7 +10,7 @@ from agrbench import machine
 from agrbench.cells import Cell
 from agrbench.errors import AgrbenchError, Inapplicable
 from agrbench.plugins.registry import Registry
-from agrbench.results.record import Record, blank, failed, skipped
+from agrbench.results.record import Record, blank, failed, sealed, skipped
 from agrbench.results.store import Store
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def compute(cell: Cell, registry: Registry, alone: bool, tree: Tree | None = Non
     record = blank(cell, registry) | measured
     record["time"]["alone"] = alone
     record["environment"] = machine.environment(cell.device, cell.threads)
-    return record
+    return sealed(record, registry)
 
 
 def attempt(cell: Cell, tree: Tree, folder: Path, alone: bool) -> Record:
@@ -46,5 +46,5 @@ def attempt(cell: Cell, tree: Tree, folder: Path, alone: bool) -> Record:
     except Exception as error:
         reason = f"{type(error).__name__}: {error}; this is a fault of agrbench: please report it with the traceback"
         record = failed(cell, registry, reason, traceback.format_exc())
-    Store(folder).write(record)
+    Store(folder).write(record, create=False)
     return record

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 
 from agrbench.cells import Cell
 from agrbench.errors import AgrbenchError
 from agrbench.plugins.registry import Registry
+from agrbench.results.claims import Claims
 from agrbench.results.record import Record, failed
 from agrbench.results.store import Store
-from agrbench.simulation.workers import Limits, Worker, ready
+from agrbench.simulation.workers import MOMENT, Limits, Worker, ready
 
 UNLIMITED = Limits()
+LOOK = 2.0  # seconds between looks at what other grids have written
 STILLBORN = 3  # workers in a row that end before they finish a cell
 
 
@@ -53,18 +56,64 @@ def execute(
     Raises:
         AgrbenchError: processes end as soon as they begin, so nothing can be computed.
     """
+    store.prepare()
     crew = _Crew(registry, store, min(jobs, len(cells)), limits)
-    turns = Turns(sorted(cells, key=crew.foreign))
-    try:
-        for place in range(crew.jobs):
-            crew.employ(place, turns.next(place))
-        while crew.busy:
-            ready(list(crew.busy.values()))
-            for place, record in crew.results():
-                crew.employ(place, turns.next(place))
+    with Claims(store, cells) as claims:
+        queue = _Queue(Turns(sorted(cells, key=crew.foreign)), claims)
+        try:
+            for place in range(crew.jobs):
+                crew.employ(place, queue.next(place))
+            while crew.busy or queue.elsewhere:
+                ready(list(crew.busy.values()))
+                if not crew.busy:
+                    time.sleep(MOMENT)
+                for place, record in crew.results():
+                    claims.release(Cell.from_json(record["cell"]))
+                    crew.employ(place, queue.next(place))
+                    yield record
+                yield from queue.written()
+                for place in set(range(crew.jobs)) - set(crew.busy):
+                    crew.employ(place, queue.next(place))
+                queue.looked()
+        finally:
+            crew.dismiss()
+
+
+class _Queue:
+    """The cells that wait: those of this process by turns, then those that other processes in the folder compute."""
+
+    def __init__(self, turns: Turns, claims: Claims) -> None:
+        self.turns, self.claims = turns, claims
+        self.elsewhere: list[Cell] = []
+        self._looked = time.monotonic()
+
+    def next(self, place: int) -> Cell | None:
+        """Return a cell that this process has claimed for the worker at a place, or `None` if there is none now."""
+        while (cell := self.turns.next(place)) is not None:
+            if self.claims.take(cell):
+                return cell
+            self.elsewhere.append(cell)
+        for cell in self.elsewhere if self._due() else ():
+            if self.claims.take(cell):
+                self.elsewhere.remove(cell)
+                return cell
+        return None
+
+    def written(self) -> Iterator[Record]:
+        """Yield the records that other processes have written."""
+        for cell in self.elsewhere.copy() if self._due() else ():
+            record = self.claims.theirs(cell)
+            if record is not None:
+                self.elsewhere.remove(cell)
                 yield record
-    finally:
-        crew.dismiss()
+
+    def looked(self) -> None:
+        """Wait a while before the next look at what others do."""
+        if self._due():
+            self._looked = time.monotonic()
+
+    def _due(self) -> bool:
+        return time.monotonic() - self._looked > LOOK
 
 
 class _Crew:

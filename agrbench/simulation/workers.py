@@ -21,6 +21,7 @@ from agrbench import machine
 from agrbench.cells import Cell
 from agrbench.plugins.registry import Registry
 from agrbench.results.record import Record
+from agrbench.results.writing import Unwritable
 from agrbench.simulation.computing import attempt
 
 MOMENT = 0.5  # seconds between looks at limits, and at whether the parent is still there
@@ -63,7 +64,9 @@ class Worker:
         """Return the record of the cell if it is computed."""
         with contextlib.suppress(EOFError, OSError):
             while self._here.poll():
-                record: Record | None = self._here.recv()
+                record: Record | Unwritable | None = self._here.recv()
+                if isinstance(record, Unwritable):
+                    raise record
                 if record is not None:
                     self.cell, self.finished = None, self.finished + 1
                     return record
@@ -115,7 +118,11 @@ def _serve(driver: Connection, parent: int, files: tuple[Path, ...], folder: Pat
         except (EOFError, OSError):
             os._exit(0)
         driver.send(None)  # the clock of its limits starts here, not while the process starts
-        driver.send(attempt(cell, tree, folder, alone))
+        try:
+            answer: Record | Unwritable = attempt(cell, tree, folder, alone)
+        except Unwritable as error:
+            answer = error
+        driver.send(answer)
 
 
 def _begin(parent: int) -> None:
