@@ -8,11 +8,21 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from agrbench.results.formats import FORMATS
+
+if TYPE_CHECKING:
+
+    class AmountType(click.ParamType[float | str]):
+        """The type of values that `Amount` reads."""
+
+    class NumbersType(click.ParamType[tuple[int, ...]]):
+        """The type of values that `Numbers` reads."""
+else:  # before click 8.4 the type takes no parameter
+    AmountType = NumbersType = click.ParamType
 
 TRACEBACK = "agrbench.traceback"
 
@@ -96,7 +106,7 @@ def resumable() -> Iterator[None]:
         sys.exit(130)
 
 
-class Amount(click.ParamType[float | str]):
+class Amount(AmountType):
     """A share of the clients such as 0.3, their number such as 15, or a spec such as bernoulli(share=0.3)."""
 
     name = "SHARE|COUNT|SPEC"
@@ -111,7 +121,7 @@ class Amount(click.ParamType[float | str]):
         return self.fail(f"{value!r} is no number; write a share such as 0.3 or a number such as 15", param, ctx)
 
 
-class Numbers(click.ParamType[tuple[int, ...]]):
+class Numbers(NumbersType):
     """Whole numbers from 1, separated by commas: 20,50."""
 
     name = "N,..."

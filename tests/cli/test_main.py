@@ -23,3 +23,21 @@ def test_help_and_list_import_no_torch() -> None:
 def test_every_command_explains_itself(tmp_path: Path) -> None:
     for words in ([], ["grid"], ["table"], ["show"], ["list"], ["data"], ["data", "list"], ["data", "get"]):
         assert "Usage:" in agrbench(*words, "--help", cwd=tmp_path).stdout
+
+
+def test_the_command_line_is_a_module_too() -> None:
+    done = subprocess.run([sys.executable, "-m", "agrbench", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("agrbench ")
+
+
+def test_options_are_made_with_a_click_whose_types_take_no_parameter() -> None:
+    """As in click 8.1 to 8.3."""
+    code = (
+        "import click\n"
+        "def refuse(kind, item): raise TypeError(\"type 'ParamType' is not subscriptable\")\n"
+        "click.ParamType.__class_getitem__ = classmethod(refuse)\n"
+        "from agrbench.cli import options\n"
+        "print(options.Amount().convert('0.3', None, None), options.Numbers().convert('5,2', None, None))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "0.3 (2, 5)\n"

@@ -152,8 +152,8 @@ def test_an_attack_that_writes_into_what_it_is_shown_reaches_no_other_cell(tmp_p
 
 
         def forge(insider):
-            insider.model.zero_()
-            insider.previous.zero_()
+            insider.model.data.zero_()  # torch counts no such write
+            insider.previous.data.zero_()
             insider.honest.zero_()
             return insider.poisoned
 
@@ -166,6 +166,21 @@ def test_an_attack_that_writes_into_what_it_is_shown_reaches_no_other_cell(tmp_p
     tree.simulate(cell("amp+fltrust", "rude"))
     for after in (cell("amp+fltrust", "scaling"), cell("fang", "none")):
         assert simulated(tree.simulate(after)) == simulated(simulate(after, registry))
+
+
+@pytest.mark.parametrize("shown", ["model", "previous"])
+def test_an_attack_that_writes_into_the_run_is_refused_by_name(tmp_path: Path, shown: str) -> None:
+    source = f"""
+        def forge(insider):
+            insider.{shown}.zero_()
+            return insider.clean
+
+
+        attack = Attack(forge=forge)
+    """
+    registry = Registry([plugins.attack(tmp_path, "rude", source)])
+    with pytest.raises(PluginError, match=r"rude.py: forge wrote into what it was given"):
+        simulate(cell("median", "rude"), registry)
 
 
 def test_a_branch_s_clock_goes_on_from_where_its_trunk_stopped(monkeypatch: pytest.MonkeyPatch) -> None:

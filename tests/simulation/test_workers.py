@@ -91,6 +91,15 @@ def gone(session: int, seconds: float = 10) -> bool:
     return not in_session(session)
 
 
+def at_work(process: subprocess.Popen[str], least: int) -> None:
+    """Wait until a command has so many processes, and a moment more: into its workers' imports, or first rounds."""
+    end = time.monotonic() + 60
+    while len(in_session(process.pid)) < least and time.monotonic() < end:
+        time.sleep(0.1)
+    time.sleep(2)
+    assert process.poll() is None
+
+
 @contextlib.contextmanager
 def running(*words: object, prepare: Callable[[], object] | None = None) -> Iterator[subprocess.Popen[str]]:
     """Run the command in a session of its own, of which nothing is left at the end."""
@@ -153,11 +162,7 @@ def test_hostile_plugins_cost_their_own_cells_are_named_and_leave_nothing_behind
 def test_workers_end_with_their_driver(tmp_path: Path, number: signal.Signals, plugin: bool) -> None:
     foreign = ("--plugin", defense(tmp_path, "mine", "", ""), "-d", "mine") if plugin else ()
     with running(*LONG, *foreign, "--out", tmp_path / "out") as process:
-        end = time.monotonic() + 60
-        while len(in_session(process.pid)) < 3 + plugin and time.monotonic() < end:
-            time.sleep(0.1)
-        time.sleep(2)  # into the workers' imports, or their first rounds
-        assert process.poll() is None
+        at_work(process, 3 + plugin)
         process.send_signal(number)
         assert gone(process.pid)
         assert "Traceback" not in process.communicate()[1]
@@ -165,7 +170,7 @@ def test_workers_end_with_their_driver(tmp_path: Path, number: signal.Signals, p
 
 def test_a_second_interruption_prints_no_traceback(tmp_path: Path) -> None:
     with running(*LONG, "--out", tmp_path / "out") as process:
-        time.sleep(4)
+        at_work(process, 3)
         for _ in range(5):
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGINT)
