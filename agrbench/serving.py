@@ -215,4 +215,6 @@ def _shaped(value: Array, name: str, shape: tuple[int, ...]) -> Tensor:
     found = tensor(value)
     if found.shape != shape:
         raise AgrbenchError(f"{name} is of shape {tuple(found.shape)}; pass {name}= of shape {shape}")
+    if name != "sizes" and not found.isfinite().all():  # sizes are claims, of which the rules make sense
+        raise AgrbenchError(f"{name} holds NaN or infinity; pass {name}= of finite numbers")
     return found

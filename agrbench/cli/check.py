@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import tempfile
 
 import click
 
@@ -27,6 +29,7 @@ def check_plugin(
     Prints each waived property with the reason, and each violated one with the smallest counterexample as Python code
     that can be run. Exit codes: 0 all hold, 1 one is violated (or --against found a difference), 2 wrong usage.
     """
+    os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", tempfile.gettempdir())  # not the folder worked in
     from agrbench.conformance.subjects import subjects
 
     found = subjects(named, plugins)

@@ -13,6 +13,7 @@ from hypothesis.errors import Unsatisfiable
 from agrbench import threads
 from agrbench.conformance.cases import Silent, literal
 from agrbench.conformance.strategies import Strategy
+from agrbench.plugins.ambient import unguarded
 
 PHASES = (Phase.generate, Phase.target, Phase.shrink)
 PATIENCE = 400  # inputs tried to shrink a counterexample
@@ -26,6 +27,7 @@ class Counterexample:
     why: str
 
 
+@unguarded()
 @threads.using(1)  # inputs are tiny: a second thread would only cause waiting
 def search(
     check: Callable[..., None], inputs: Strategy, examples: int, patience: int = PATIENCE

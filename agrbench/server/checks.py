@@ -52,6 +52,8 @@ def check_weights(weights: object, rows: int, features: int, layers: int) -> Non
         raise TypeError(
             f"weights must be a tensor of shape ({rows},), one weight a row of round.view, not {what(weights)}"
         )
+    if weights.is_complex():
+        raise TypeError(f"weights are complex numbers ({what(weights)}); return real ones, such as weights.real")
     if not weights.isfinite().all():
         raise ValueError("some weights are NaN or infinite; return finite weights")
 

@@ -940,3 +940,17 @@ def test_thread_count_is_never_touched(spec: str) -> None:
 def test_updates_that_are_no_matrix_of_floats_are_refused(bad: Any) -> None:
     with pytest.raises(AgrbenchError, match="pass floats of shape"):
         agrbench.aggregate(bad, "fedavg")
+
+
+def test_complex_weights_are_refused(plugin: Write) -> None:
+    """torch would drop the imaginary part and only warn."""
+    file = plugin("complex", weighing("torch.ones(n, dtype=torch.complex64)"))
+    with pytest.raises(AgrbenchError, match="weights are complex numbers"):
+        agrbench.aggregate(normal(5, 4), "complex", plugins=(file,))
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_a_root_update_that_is_not_finite_is_refused(wrong: float) -> None:
+    """fltrust would give every client weight 0 and return a step of zeros."""
+    with pytest.raises(AgrbenchError, match="root holds NaN or infinity"):
+        agrbench.aggregate(normal(5, 4), "fltrust", byzantine=1, root=np.array([1.0, wrong, 0.0, 0.0]))
