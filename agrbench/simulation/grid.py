@@ -121,6 +121,9 @@ def plan(cells: Sequence[Cell], registry: Registry, store: Store, keep_stale: bo
         except Inapplicable as reason:
             skips[cell] = str(reason)
             continue
+        except PluginError:  # its cells fail, each with the reason, and cost no other
+            waiting.append(cell)
+            continue
         record = store.read(cell)
         if record is None or record["status"] != "done":
             waiting.append(cell)

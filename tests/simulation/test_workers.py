@@ -68,6 +68,9 @@ def hostile(folder: Path) -> dict[str, Path]:
     made["lingers"] = defense(folder, "lingers", imports, LINGERS)
     made["changes"] = defense(folder, "changes", imports, CHANGES)
     patched = f"{imports}\ntorch.Tensor.sort = torch.Tensor.argsort = lambda *_, **__: 1 / 0"
+    made["needs"] = defense(folder, "needs", "", "")
+    needing = made["needs"].read_text().replace("Defense(weigh)", "Defense(weigh, requires=lambda n, f: exit(0))")
+    made["needs"].write_text(needing)
     made["patches"] = defense(folder, "patches", patched, "")
     return made
 
@@ -147,7 +150,8 @@ def test_hostile_plugins_cost_their_own_cells_are_named_and_leave_nothing_behind
         elif name in ("fedavg", "median", "krum"):
             assert record["accuracy"] == simulate(Cell.from_json(record["cell"]), Registry())["accuracy"]
     reasons = {record["cell"]["defense"]: record["reason"] for record in records}
-    assert "raised SystemExit" in reasons["exits"]
+    assert "weigh raised SystemExit" in reasons["exits"]
+    assert "requires raised SystemExit" in reasons["needs"]
     assert "ended with exit code 0" in reasons["exits_hard"]
     assert "SIGSEGV" in reasons["crashes"]
     assert "wrote into what it was given" in reasons["writes"]
