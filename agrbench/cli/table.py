@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from agrbench.cli.options import data_option, plugin_option, table_option
+from agrbench.cli.options import data_option, only_base_option, plugin_option, table_option
 from agrbench.errors import AgrbenchError
 from agrbench.plugins.registry import Registry
 from agrbench.results import metrics, store
@@ -25,15 +25,22 @@ from agrbench.results.tables import TABLES, tables
     "--like", type=click.Choice([*PAGES]),
     help="Show a table of the AgrAmplifier paper, ours beside each published value.",
 )  # fmt: skip
+@click.option(
+    "-d", "defenses", multiple=True, metavar="SPEC", help="Show this defense, base and amplified; again for more."
+)
+@click.option("-a", "attacks", multiple=True, metavar="SPEC", help="Show this attack; again for more.")
+@only_base_option
 @table_option
 @plugin_option
 @data_option
 def show_table(
-    folders: tuple[Path, ...], metric: str | None, like: str | None, form: str, plugins: tuple[str, ...]
-) -> None:
+    folders: tuple[Path, ...], metric: str | None, like: str | None, defenses: tuple[str, ...],
+    attacks: tuple[str, ...], forms: str | None, form: str, plugins: tuple[str, ...],
+) -> None:  # fmt: skip
     """Print tables of the records in one or more folders or packed files (default: results).
 
-    Files and lines that are no records are named on standard error and left out.
+    Files and lines that are no records are named on standard error and left out. fedavg and unattacked runs stay,
+    whatever is chosen, because the metrics compare with them.
     """
     from agrbench.simulation import suites
 
@@ -41,7 +48,12 @@ def show_table(
         raise AgrbenchError(f"--metric {metric} and --like {like} are two tables; write one of them")
     wanted = folders or (() if like == "table5" else (Path("results"),))  # the fifth is computed from data files
     registry = Registry(plugins)
-    groups = metrics.groups(record for _, record in store.readable(wanted))
+    shown = (
+        [registry.canonical("defense", each) for each in defenses],
+        [registry.canonical("attack", each) for each in attacks],
+        forms == "base",
+    )
+    groups = metrics.groups(metrics.chosen((record for _, record in store.readable(wanted)), *shown))
     if like:
         made = [beside_published(like, groups, registry)]
     elif groups:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -75,6 +75,25 @@ def groups(records: Iterable[Record]) -> list[Group]:
         else:
             group[3][key] = f"{record['status']}: {' '.join(str(record['reason']).split())}"
     return [Group(*found[name]) for name in sorted(found) if found[name][2]]
+
+
+def chosen(
+    records: Iterable[Record], defenses: Sequence[str] = (), attacks: Sequence[str] = (), only_base: bool = False
+) -> Iterator[Record]:
+    """Yield the records of some defenses and attacks, canonical specs (none: all), and those they are compared with.
+
+    A base form stands for its amplified form too, unless `only_base` leaves amplified forms out.
+    """
+    for record in records:
+        defense, attack = record["cell"]["defense"], record["cell"]["attack"]
+        base = base_of(defense)
+        wanted = defense == UNDEFENDED or not defenses or defense in defenses or base in defenses
+        if (
+            wanted
+            and (attack == UNATTACKED or not attacks or attack in attacks)
+            and not (only_base and base != defense)
+        ):
+            yield record
 
 
 def base_of(defense: str) -> str:

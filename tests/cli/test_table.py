@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -78,3 +79,25 @@ def test_a_damaged_record_is_named_and_the_others_kept(tmp_path: Path) -> None:
     told = agrbench("grid", "-d", "krum", "-a", "none", *SMALL, cwd=tmp_path).stderr
     assert f"Warning: {victim.relative_to(tmp_path)}: not JSON" in told
     assert "Warning" not in agrbench("table", cwd=tmp_path).stderr
+
+
+def test_defenses_and_attacks_are_chosen_with_what_they_are_compared_with(tmp_path: Path) -> None:
+    folder = fill(tmp_path / "records", everything())
+    known = {(record["cell"]["defense"], record["cell"]["attack"]) for record in everything()}
+    assert {defense for defense, _ in known} == {"fedavg", "krum", "amp+krum"}
+
+    def shown(*words: str) -> set[tuple[str, str]]:
+        done = CliRunner().invoke(main, ["table", str(folder), "--metric", "final", "--format", "json", *words])
+        assert done.exit_code == 0, done.output
+        return {(row["defense"], row["attack"]) for row in json.loads(done.output)}
+
+    assert shown() == known
+    assert {defense for defense, _ in shown("-d", "krum")} == {"fedavg", "krum", "amp+krum"}
+    assert {defense for defense, _ in shown("-d", "median")} == {"fedavg"}
+    assert {defense for defense, _ in shown("-d", "amp+krum")} == {"fedavg", "amp+krum"}
+    assert {defense for defense, _ in shown("-d", "krum", "--only-base")} == {"fedavg", "krum"}
+    one = sorted({attack for _, attack in known} - {"none"})[0]
+    assert {attack for _, attack in shown("-a", one)} == {"none", one}
+    wrong = CliRunner().invoke(main, ["table", str(folder), "-d", "krumm"])
+    assert wrong.exit_code == 2
+    assert "did you mean krum" in wrong.stderr
