@@ -39,7 +39,10 @@ def claimed(folder: Path) -> Path:
 def hold(folder: Path, heartbeat: float = 0.05) -> subprocess.Popen[str]:
     """Start a process that claims the cell and holds it until it is killed."""
     holder = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(folder), str(heartbeat)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", HOLD, str(folder), str(heartbeat)],
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job in the background ignores it
     )
     assert holder.stdout is not None
     assert holder.stdout.readline() == "True\n"
