@@ -93,7 +93,13 @@ def resolved(cell: Cell, registry: Registry) -> dict[str, Any]:
     meant: dict[str, Any] = {"malicious": cell.count, "byzantine": cell.bound, "start": cell.first}
     meant |= {"attackers": cell.attackers, "participants": cell.participants}
     meant |= {"rate": own.rate if cell.rate is None else cell.rate}
-    return settings | meant | {"model": own.model if cell.model is None else cell.model}
+    model = own.model if cell.model is None else cell.model
+    return settings | meant | {"model": model if isinstance(model, str) else f"{own_name(model)} of {cell.dataset}"}
+
+
+def own_name(function: Any) -> str:
+    """Name a function that builds a dataset's own model."""
+    return str(getattr(function, "__qualname__", type(function).__name__))
 
 
 def digest(record: Mapping[str, Any]) -> str:

@@ -37,7 +37,7 @@ from tests.helpers.triad import without
 
 REGISTRY = Registry()
 KEYS = [
-    "dataset", "settings", "defense", "attack", "loss", "low", "high", "interval", "seeds", "values", "regret",
+    "dataset", "settings", "unit", "defense", "attack", "loss", "low", "high", "interval", "seeds", "values", "regret",
     "regret_low", "regret_high", "regret_p", "on_fedavg", "collapsed",
 ]  # fmt: skip
 REFERENCE = (80, 90, 70)  # accuracy in percent of the unattacked, undefended run, a number a seed

@@ -25,7 +25,7 @@ from agrbench.simulation.run import Run
 from tests.helpers import pretended
 
 REGISTRY = Registry()
-LAYERS = [(4, 6), (4,)]
+LAYERS = [(6, 4), (4,)]
 OTHERS = [name for name in REGISTRY.names("attack") if name != "min_max"]
 SCHEDULES = ["sgd", "sgd(momentum=0.9)", "sgd(epochs=2,batches=3)", "adam(epochs=2,batches=2)"]
 

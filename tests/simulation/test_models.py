@@ -185,3 +185,16 @@ def test_features_of_another_type_become_the_models(tmp_path: Path) -> None:
         path = dataset(tmp_path, name, "nn.Linear(8, classes)", features)
         found.append(agrbench.run(Cell(name, "fedavg", "none", clients=4, rounds=10), plugins=(path,))["loss"])
     assert found[0] == found[1] == found[2] == found[3]
+
+
+def test_a_record_names_a_datasets_own_model_that_a_function_builds(tmp_path: Path) -> None:
+    from agrbench.plugins.registry import Registry
+    from agrbench.results.record import resolved
+
+    path = tmp_path / "own.py"
+    path.write_text(
+        '"""Own."""\nfrom agrbench.plugins import Dataset, Source\n'
+        "def build(shape, classes): ...\ndef load(): ...\n"
+        'dataset = Dataset(load, model=build, rate=0.1, root_size=1, source=Source("mine"))\n'
+    )
+    assert resolved(Cell("own", "fedavg", "none"), Registry([path]))["model"] == "build of own"

@@ -34,8 +34,8 @@ DEFENSES = {
     "ends": ("class End(BaseException): pass\ndef stop(): raise End", "stop()"),
     "crashes": ("import os, signal", "os.kill(os.getpid(), signal.SIGSEGV)"),
     "writes": ("", "round.view.mul_(2.0).norm(dim=1) >= 0"),
-    "spins": ("", "[None for _ in iter(int, 1)]"),
-    "fills": ("", "bytearray(b'x') * (3 * 10**9) and [None for _ in iter(int, 1)]"),
+    "spins": ("", "[None for _ in iter(int, 1) if _]"),
+    "fills": ("", "bytearray(b'x') * (3 * 10**9) and [None for _ in iter(int, 1) if _]"),
 }
 LINGERS = """
     atexit.register(time.sleep, 1000)
@@ -129,7 +129,7 @@ def test_hostile_plugins_cost_their_own_cells_are_named_and_leave_nothing_behind
     made = hostile(tmp_path)
     plugins = [word for path in made.values() for word in ("--plugin", path)]
     wanted = [word for name in (*made, "median", "krum") for word in ("-d", name)]
-    limits = ("--cell-timeout", "8", "--cell-memory", "2")
+    limits = ("--cell-timeout", "12", "--cell-memory", "1")
     out = tmp_path / "out"
     with running("grid", "-D", "digits", *wanted, "-a", "none", *plugins, *CELLS, *limits, "--out", out) as process:
         stdout, stderr = process.communicate(timeout=300)
@@ -155,8 +155,8 @@ def test_hostile_plugins_cost_their_own_cells_are_named_and_leave_nothing_behind
     assert "ended with exit code 0" in reasons["exits_hard"]
     assert "SIGSEGV" in reasons["crashes"]
     assert "wrote into what it was given" in reasons["writes"]
-    assert "--cell-timeout 8" in reasons["spins"]
-    assert "--cell-memory 2" in reasons["fills"]
+    assert "--cell-timeout 12" in reasons["spins"]
+    assert "--cell-memory 1" in reasons["fills"]
     for what in ("default dtype", "number of threads", "global generator", "random's generator"):
         assert f"changes.py changed {what}" in stderr.replace("torch's ", "")
 
