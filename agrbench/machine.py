@@ -7,9 +7,6 @@ import ctypes
 import gc
 import os
 import platform
-import signal
-import sys
-import threading
 import time
 from collections.abc import Callable
 from functools import cache
@@ -19,10 +16,7 @@ from typing import Any
 
 from agrbench.errors import AgrbenchError
 
-ENDINGS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
-PR_SET_PDEATHSIG = 1  # from linux/prctl.h
 LEAST = 10**9  # bytes of address space
-_interrupts = 0
 BUSY, MOMENT = 0.15, 0.5  # share of the processor above which others disturb timing; seconds
 
 
@@ -48,28 +42,6 @@ def environment(device: str, threads: int) -> dict[str, Any]:
     }
 
 
-def interrupted() -> bool:
-    """Return whether the user has interrupted this program (see `interruptible`)."""
-    return _interrupts > 0
-
-
-def interruptible() -> None:
-    """Let the user's first Ctrl-C, SIGTERM or SIGHUP interrupt this program, and ignore later ones while it ends."""
-
-    def interrupt(number: int, frame: object) -> None:
-        global _interrupts
-        _interrupts += 1
-        for each in (signal.SIGINT, *ENDINGS):
-            signal.signal(each, signal.SIG_IGN)
-        if number == signal.SIGINT:
-            raise KeyboardInterrupt
-        sys.exit(128 + number)
-
-    if threading.current_thread() is threading.main_thread():
-        for each in (signal.SIGINT, *ENDINGS):
-            signal.signal(each, interrupt)
-
-
 def check_address_space() -> None:
     """Refuse to start with so little address space that libraries, which retry for ever, would hang.
 
@@ -86,23 +58,6 @@ def check_address_space() -> None:
             f"this process may map {limit / 1e9:.1f} GB of memory, and the libraries that it imports take "
             f"{LEAST / 1e9:.0f} GB; write `ulimit -v unlimited`, or ask for more memory"
         )
-
-
-def end_with_parent() -> None:
-    """Let the system kill this process when its parent dies, where it can (Linux)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-def wait_for(child: int, seconds: float) -> None:
-    """Wait for a child process to end, and kill it if it has not after some seconds."""
-    end = time.monotonic() + seconds
-    while os.waitpid(child, os.WNOHANG) == (0, 0):
-        if time.monotonic() > end:
-            os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
-            return
-        time.sleep(0.01)
 
 
 def noise() -> str | None:

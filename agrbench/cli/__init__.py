@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from agrbench import machine
+from agrbench import machine, processes
 from agrbench.cli.bench import bench_defenses
 from agrbench.cli.breaking_point import find_breaking_points
 from agrbench.cli.check import check_plugin
@@ -26,7 +26,7 @@ from agrbench.cli.options import TRACEBACK
 from agrbench.cli.pack import pack_records
 from agrbench.cli.show import show_record
 from agrbench.cli.streams import guard
-from agrbench.cli.supervise import supervised
+from agrbench.cli.supervise import plugin_files, supervised
 from agrbench.cli.table import show_table
 from agrbench.cli.tune import tune_rate
 from agrbench.errors import AgrbenchError
@@ -45,9 +45,8 @@ class Commands(click.Group):
         if args is not None:
             return run()
         guard()
-        machine.interruptible()
-        foreign = any(word.endswith(".py") for word in sys.argv[1:])
-        return supervised(run) if foreign and hasattr(os, "fork") else run()
+        processes.interruptible()
+        return supervised(run) if plugin_files() and hasattr(os, "fork") else run()
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command, and print its errors and warnings."""

@@ -7,15 +7,21 @@ import os
 import select
 import signal
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
 import click
 
-from agrbench import machine
+from agrbench import processes
 
 PATIENCE = 2.0  # seconds that the program may take to end by itself once its work is done
 MOMENT = 0.2  # seconds between looks at whether it still runs
+
+
+def plugin_files() -> list[str]:
+    """List the plugin files that the command line names."""
+    return list(dict.fromkeys(word for word in sys.argv[1:] if word.endswith(".py")))
 
 
 def supervised(run: Callable[[], Any]) -> Any:
@@ -33,7 +39,7 @@ def supervised(run: Callable[[], Any]) -> Any:
     _pass_on(child)
     code = _told(reading, child)
     if code is not None:
-        machine.wait_for(child, PATIENCE)
+        _wait_for(child, PATIENCE)
         sys.exit(code)
     sys.exit(_say_how_it_ended(child))
 
@@ -51,7 +57,7 @@ def _told(reading: int, child: int) -> int | None:
 
 def _run(run: Callable[[], Any], writing: int) -> None:
     """Run the command; once its output is flushed, tell its exit code."""
-    machine.end_with_parent()
+    processes.end_with_parent()
     code: object = 0
     try:
         run()
@@ -67,14 +73,25 @@ def _run(run: Callable[[], Any], writing: int) -> None:
 def _pass_on(child: int) -> None:
     """Leave Ctrl-C, which reaches the whole group, to the child, and pass other endings on to it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    for each in machine.ENDINGS:
+    for each in processes.ENDINGS:
         signal.signal(each, lambda number, frame: os.kill(child, number))
+
+
+def _wait_for(child: int, seconds: float) -> None:
+    """Wait for a child process to end, and kill it if it has not after some seconds."""
+    end = time.monotonic() + seconds
+    while os.waitpid(child, os.WNOHANG) == (0, 0):
+        if time.monotonic() > end:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            return
+        time.sleep(0.01)
 
 
 def _say_how_it_ended(child: int) -> int:
     """Say how the child ended in the middle of its work, and return the exit code for it."""
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    files = ", ".join(dict.fromkeys(word for word in sys.argv[1:] if word.endswith(".py")))
+    files = ", ".join(plugin_files())
     how = f"with exit code {code}" if code >= 0 else f"by {signal.Signals(-code).name}"
     click.echo(
         f"Error: the program was ended {how} in the middle of its work, perhaps by a plugin ({files}); "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,9 +9,9 @@ from typing import Any
 
 from agrbench import specs
 from agrbench.errors import SpecError
-from agrbench.plugins import registry
+from agrbench.plugins import names, registry
 from agrbench.plugins.contract import KINDS
-from agrbench.plugins.source import exports, parse
+from agrbench.plugins.parsing import exports, parse
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,9 @@ def subjects(named: str, plugins: tuple[str, ...] = ()) -> list[Subject]:
     known, terms = registry.of(plugins), specs.parse(named)
     kinds = [kind for kind in KINDS if terms[0].name in known.names(kind)] if len(terms) == 1 else ["defense"]
     if not kinds:
-        near = difflib.get_close_matches(terms[0].name, [name for kind in KINDS for name in known.names(kind)])
+        near = list(
+            dict.fromkeys(each for kind in KINDS for each in names.near(kind, terms[0].name, known.names(kind)))
+        )
         hint = f"did you mean {' or '.join(near)}?" if near else "write a name that `agrbench list` has, or a .py file"
         raise SpecError(f"no plugin is named {terms[0].name!r}; {hint}")
     return [Subject(kind, known.canonical(kind, named), plugins) for kind in kinds]

@@ -161,6 +161,19 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def kind(path: Path) -> int:
+    """Return what a path leads to, as `stat.S_IFMT` says; 0 if it leads nowhere or cannot be followed."""
+    try:
+        return stat.S_IFMT(path.stat().st_mode)
+    except (OSError, ValueError):
+        return 0
+
+
+def is_file(path: Path) -> bool:
+    """Return whether a path leads to a plain file; false, not an error, if it cannot be followed."""
+    return kind(path) == stat.S_IFREG
+
+
 def content(path: Path) -> str:
     """Return the SHA-256 of a file, computed again only if its size or date changed; empty if it is missing."""
     if not path.is_file():
@@ -258,13 +271,9 @@ def _places(item: File | Folder) -> list[Path]:
 
 def _plain(path: Path) -> bool:
     """Return whether there is a plain file; pipes, sockets and devices are refused, since reading may never end."""
-    try:
-        mode = path.stat().st_mode
-    except (OSError, ValueError):
-        return False
-    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+    if kind(path) not in (0, stat.S_IFREG, stat.S_IFDIR):
         raise _odd(path)
-    return stat.S_ISREG(mode)
+    return is_file(path)
 
 
 def _odd(path: Path) -> DataError:

@@ -17,7 +17,7 @@ import numpy as np
 
 from agrbench.data import binary
 from agrbench.data.columns import Codes, Column, Numbering, Rows, Table, of_codes, quoted
-from agrbench.data.files import FOLDER
+from agrbench.data.files import FOLDER, is_file, kind
 from agrbench.data.roles import Roles
 from agrbench.errors import DataError
 from agrbench.progress import Tick, progress
@@ -35,13 +35,13 @@ class Unnamed(DataError):
 def locate(path: str) -> Path:
     """Return where a table is: below the current folder, else below the data folder; the former if it is nowhere."""
     places = _places(path)
-    return next((place for place in places if _exists(place)), places[0])
+    return next((place for place in places if kind(place)), places[0])
 
 
 def present(path: str) -> list[Path]:
     """List the whole path of a table, if there is one."""
     place = locate(path)
-    return [place.resolve()] if path and _exists(place) else []
+    return [place.resolve()] if path and kind(place) else []
 
 
 def read(path: str, roles: Roles) -> Table:
@@ -184,7 +184,7 @@ def _header(line: str, delimiter: str) -> list[str]:
 def _file(path: str) -> Path:
     """Return where a table is, or raise DataError if there is no such file."""
     place = locate(path)
-    if not _exists(place):
+    if not kind(place):
         named = os.environ.get(FOLDER)
         data = f"the data folder {named}" if named else "a data folder, since none is named"
         raise DataError(
@@ -193,7 +193,7 @@ def _file(path: str) -> Path:
         )
     if place.is_dir():
         raise DataError(f"{place}: it is a folder; write the path of a file in it, such as {place / 'visits.csv'}")
-    if not place.is_file():
+    if not is_file(place):
         raise DataError(f"{place}: it is no plain file; write the path of the file itself")
     return place
 
@@ -202,12 +202,6 @@ def _places(path: str) -> list[Path]:
     named = os.environ.get(FOLDER)
     here = Path.home() / path[2:] if path.startswith("~/") else Path(path)
     return [here, Path(named) / path] if named and not here.is_absolute() else [here]
-
-
-def _exists(path: Path) -> bool:
-    with suppress(OSError, ValueError):
-        return path.exists()
-    return False
 
 
 READERS: dict[str, Callable[[Path, Roles], Table]] = {

@@ -6,28 +6,21 @@ plugin is named.
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import random
 import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout
-from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from agrbench.plugins import siblings
 
 
 def foreign(path: Path) -> bool:
     """Return whether a plugin file is not one that is shipped with agrbench."""
-    return path.parent not in _shipped()
-
-
-@cache
-def _shipped() -> frozenset[Path]:
-    specs = (importlib.util.find_spec(f"agrbench.{each}") for each in ("attacks", "defenses", "datasets"))
-    return frozenset(
-        Path(folder) for spec in specs if spec is not None for folder in spec.submodule_search_locations or ()
-    )
+    return path.parent not in map(siblings.shipped, siblings.SHIPPED)
 
 
 class Setting(NamedTuple):

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, TypeVar
 
-from agrbench import machine, specs
+from agrbench import specs
 from agrbench.data.files import content
 from agrbench.errors import PluginError, SpecError
 from agrbench.plugins import contract, names, siblings
@@ -26,7 +26,7 @@ from agrbench.plugins.ambient import imported
 from agrbench.plugins.loading import load
 from agrbench.plugins.parsing import exports, parse
 from agrbench.plugins.source import PluginSource
-from agrbench.plugins.stack import Loaded, Stack, blame
+from agrbench.plugins.stack import Loaded, Stack, blame, fault
 from agrbench.settings import own_rate
 from agrbench.specs import Term
 
@@ -120,8 +120,8 @@ class Registry:
             loaded = self.dataset(cell.dataset)
             if loaded.record.reads is not None:
                 with blame(loaded, "reads"):
-                    paths = [Path(path) for path in loaded.record.reads()]
-                found["dataset"] = _covering(found["dataset"], tuple((path, _stamp(path)) for path in paths))
+                    contents = [content(Path(path)) for path in loaded.record.reads()]
+                found["dataset"] = hashlib.sha256("".join([found["dataset"], *contents]).encode()).hexdigest()
         return found
 
     def canonical_cell(self, cell: Cell) -> Cell:
@@ -212,11 +212,7 @@ class Registry:
                 with imported(entry.path):
                     self._modules[entry.path] = load(entry.name, entry.path, entry.module)
             except BaseException as error:
-                if machine.interrupted() and not isinstance(error, Exception):
-                    raise  # the user ends the program, not the plugin
-                raise PluginError(
-                    f"{entry.path}: importing it raised {type(error).__name__}: {error}; mend the file and try again"
-                ) from error
+                raise fault(entry.path, "importing it", error) from error
         return self._modules[entry.path]
 
     def _add(self, name: str, path: Path, module: str | None) -> None:
@@ -251,20 +247,6 @@ def of(files: Iterable[str | Path] = ()) -> Registry:
 @cache
 def _read(files: tuple[Path, ...], contents: tuple[tuple[Path, bytes], ...]) -> Registry:
     return Registry(files)
-
-
-def _stamp(path: Path) -> tuple[int, int] | None:
-    try:
-        told = path.stat()
-    except OSError:
-        return None
-    return told.st_size, told.st_mtime_ns
-
-
-@cache
-def _covering(digest: str, files: tuple[tuple[Path, tuple[int, int] | None], ...]) -> str:
-    """Return one SHA-256 for a digest and the content of files, computed again only if a size or date changed."""
-    return hashlib.sha256("".join([digest, *(content(path) for path, _ in files)]).encode()).hexdigest()
 
 
 def _one(kind: str) -> str:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from agrbench.data.files import is_file
 from agrbench.errors import PluginError
 from agrbench.plugins.parsing import parse
 
@@ -91,14 +92,6 @@ def content(path: Path) -> bytes:
         return path.read_bytes()
     except OSError:
         return b""
-
-
-def is_file(path: Path) -> bool:
-    """Return whether a path is a file that can be looked up."""
-    try:
-        return path.is_file()
-    except OSError:
-        return False
 
 
 def locate(folder: Path, name: str) -> Path | None:

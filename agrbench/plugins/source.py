@@ -11,9 +11,7 @@ from typing import cast
 
 from agrbench.errors import PluginError
 from agrbench.plugins import contract, essence, siblings
-from agrbench.plugins.parsing import exports as exports
-from agrbench.plugins.parsing import parse as parse
-from agrbench.plugins.parsing import record_call, written
+from agrbench.plugins.parsing import parse, record_call, written
 
 UNREADABLE = (ValueError, TypeError, SyntaxError, RecursionError, MemoryError)
 """What `ast.literal_eval` raises for an expression that is not a literal."""

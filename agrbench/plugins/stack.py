@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from agrbench import machine
+from agrbench import processes
 from agrbench.errors import AgrbenchError, DataError, Inapplicable, PluginError, SpecError
 from agrbench.plugins import Attack, Defense, Stage
 from agrbench.plugins.ambient import apart
@@ -93,8 +93,11 @@ def blame(part: Loaded[Any], action: str) -> Iterator[None]:
         kind = DataError if isinstance(error, DataError) else PluginError  # a data file or the plugin is at fault
         raise kind(f"{part.name}: {error}") from error
     except BaseException as error:
-        if isinstance(error, GeneratorExit) or (machine.interrupted() and not isinstance(error, Exception)):
-            raise  # the user ends the program, not the plugin
-        raise PluginError(
-            f"{part.path}: {action} raised {type(error).__name__}: {error}; mend the file and try again"
-        ) from error
+        raise fault(part.path, action, error) from error
+
+
+def fault(path: Path, action: str, error: BaseException) -> PluginError:
+    """Return the error that a plugin file raised something; raise it as it is if the user ends the program."""
+    if isinstance(error, GeneratorExit) or (processes.interrupted() and not isinstance(error, Exception)):
+        raise error
+    return PluginError(f"{path}: {action} raised {type(error).__name__}: {error}; mend the file and try again")

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from agrbench.cells import PROTOCOL, Cell
+from agrbench.data.files import is_file
 from agrbench.errors import RecordError
 from agrbench.results.places import place
-from agrbench.results.reading import HEAVIEST, checked, is_file, parsed
+from agrbench.results.reading import HEAVIEST, checked, parsed
 from agrbench.results.record import Record, plain
 from agrbench.results.writing import write_whole, writing
 

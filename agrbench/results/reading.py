@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from agrbench.cells import Cell
+from agrbench.data.files import kind
 from agrbench.errors import AgrbenchError, RecordError
 from agrbench.results.record import SCHEMA, Record, check
 
@@ -19,19 +20,6 @@ AGAIN = "delete it, or let the grid compute it again"
 
 class Damaged(RecordError):
     """Refuse a file or line that is no whole record; nothing is lost if it is computed again."""
-
-
-def kind(path: Path) -> int:
-    """Return what a path leads to, as `stat.S_IFMT` says; 0 if it leads nowhere or cannot be followed."""
-    try:
-        return stat.S_IFMT(path.stat().st_mode)
-    except (OSError, ValueError):
-        return 0
-
-
-def is_file(path: Path) -> bool:
-    """Return whether a path leads to a plain file; false, not an error, if it cannot be followed."""
-    return kind(path) == stat.S_IFREG
 
 
 def is_folder(path: Path) -> bool:

@@ -132,8 +132,7 @@ class _Crew:
 
     def foreign(self, cell: Cell) -> tuple[str, ...]:
         """List the files of the foreign plugins that a cell uses, sorted."""
-        used = self.registry.plugins_of(cell)
-        return tuple(sorted({str(each.path) for each in used if not (each.module or "").startswith("agrbench.")}))
+        return tuple(sorted({str(each.path) for each in self.registry.plugins_of(cell) if not each.shipped}))
 
     def employ(self, place: int, cell: Cell | None) -> None:
         """Let the worker at a place compute a cell, or a new one if the old one computed other foreign plugins."""

@@ -17,7 +17,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from agrbench import machine
+from agrbench import machine, processes
 from agrbench.cells import Cell
 from agrbench.plugins.registry import Registry
 from agrbench.results.record import Record
@@ -132,7 +132,7 @@ def _begin(parent: int) -> None:
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    machine.end_with_parent()
+    processes.end_with_parent()
     threading.Thread(target=_watch, args=(parent,), daemon=True).start()
     with contextlib.suppress(OSError):
         os.dup2(2, 1)  # what a plugin prints is not the result of the command

@@ -48,6 +48,7 @@ def test_waiver_is_printed_with_its_reason() -> None:
     ("words", "said"),
     [
         (["krun"], "no plugin is named 'krun'; did you mean krum?"),
+        (["rfa"], "no plugin is named 'rfa'; did you mean geometric_median(steps=3)?"),
         (["krum(neighbours=1)"], "neighbours is 'paper' or 'byzfl'"),
         (["absent.py"], "cannot be read"),
         (["label_flip", "--against", "krum"], "label_flip is no defense"),

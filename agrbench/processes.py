@@ -1,0 +1,40 @@
+"""How a process ends: when its user interrupts it, and when the process that started it is gone."""
+
+from __future__ import annotations
+
+import ctypes
+import signal
+import sys
+import threading
+
+ENDINGS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+PR_SET_PDEATHSIG = 1  # from linux/prctl.h
+_interrupts = 0
+
+
+def interrupted() -> bool:
+    """Return whether the user has interrupted this program (see `interruptible`)."""
+    return _interrupts > 0
+
+
+def interruptible() -> None:
+    """Let the user's first Ctrl-C, SIGTERM or SIGHUP interrupt this program, and ignore later ones while it ends."""
+
+    def interrupt(number: int, frame: object) -> None:
+        global _interrupts
+        _interrupts += 1
+        for each in (signal.SIGINT, *ENDINGS):
+            signal.signal(each, signal.SIG_IGN)
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
+        sys.exit(128 + number)
+
+    if threading.current_thread() is threading.main_thread():
+        for each in (signal.SIGINT, *ENDINGS):
+            signal.signal(each, interrupt)
+
+
+def end_with_parent() -> None:
+    """Let the system kill this process when its parent dies, where it can (Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
