@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import Any, cast
 
 from agrbench import settings
@@ -29,12 +29,11 @@ class Cell:
     `malicious` is a share of the clients (a float), their number (a whole number), `"bernoulli(share=0.3)"`, which
     draws each client independently, or `"owners('north')"`, the natural owners of these names. `sample` is the number
     or share of clients that take part in a round, or `"sample(100,by='size')"`, which draws them by their numbers of
-    examples (default: all). `byzantine` is the server's bound on malicious clients in a round (default: see `bound`).
-    `start` is the first attacked round, a multiple of 10 (default: a quarter of the
-    rounds rounded down, at least 10). `rate` is the learning rate (default: the dataset's, or 0.001 with `adam`).
-    `schedule`, `model` and `partition` are specs: how clients train, which model (default: the dataset's), and who
-    holds which data. The server's root set is taken from the rows of `root`, `"train"` or `"test"`. The cell computes
-    with `threads` threads on `device`.
+    examples (default: all). `byzantine` is the server's bound on malicious clients in a round (default: `assumed`).
+    `start` is the first attacked round, a multiple of 10 (default: a quarter of the rounds rounded down, at least 10).
+    `rate` is the learning rate (default: the dataset's, or 0.001 with `adam`). `schedule`, `model` and `partition` are
+    specs: how clients train, which model (default: the dataset's), and who holds which data. The server's root set is
+    taken from the rows of `root`, `"train"` or `"test"`. The cell computes with `threads` threads on `device`.
 
     Raises:
         AgrbenchError: a setting is out of range; the message says which and what to write.
@@ -125,7 +124,7 @@ class Cell:
         spec = settings.write("sample", Term("sample", term.arguments, (number,)))
         return number if spec == f"sample({number})" else spec
 
-    @property
+    @cached_property
     def sampling(self) -> Term | None:
         """Return how a round's clients are drawn, their number first among its values; `None` if all take part."""
         if self.sample is None:
@@ -149,7 +148,7 @@ class Cell:
         term = self._named
         return tuple(term.values) if term is not None and term.name == "owners" else ()
 
-    @property
+    @cached_property
     def _named(self) -> Term | None:
         return settings.read("malicious", self.malicious) if isinstance(self.malicious, str) else None
 

@@ -19,7 +19,6 @@ from agrbench.results.gate import compare
 from agrbench.results.record import Record
 from agrbench.results.store import Store
 from agrbench.simulation.grid import Grid, expand, plan
-from agrbench.simulation.workers import Limits
 
 TRIALS = 20
 SETTINGS = {"clients": 20, "rounds": 20, "start": 10}
@@ -32,7 +31,7 @@ NUMBERS = (3, 5, 8, 12)  # how many seeds the planted regression is looked for o
 def main(folder: Path, each: int) -> None:
     registry, kept = Registry(), Store(folder)
     grid = Grid(("digits",), ATTACKS, DEFENSES, 2 * TRIALS * each, SETTINGS)
-    execute.compute(plan(expand([grid], registry), registry, kept), registry, kept, None, Limits(), False)
+    execute.compute(plan(expand([grid], registry), registry, kept), registry, kept, execute.How())
     records = [record for _, record in store.collect([folder])]
     halves = split(records, each, grid.seeds)
     print(f"{TRIALS} trials, {each} seeds a side, {len(compare.compare_records(halves[0], halves[1]).rows)} rows each")

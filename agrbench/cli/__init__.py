@@ -30,9 +30,7 @@ from agrbench.cli.supervise import plugin_files, supervised
 from agrbench.cli.table import show_table
 from agrbench.cli.tune import tune_rate
 from agrbench.errors import AgrbenchError
-from agrbench.results.text import printable, tolerate
-
-LINES = "\n"  # a message may have several lines; whatever else it quotes is made printable
+from agrbench.results.text import LINES, printable, tolerate, warn_on_stderr
 
 
 class Commands(click.Group):
@@ -50,9 +48,7 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command, and print its errors and warnings."""
-        warnings.showwarning = lambda message, *_: click.echo(
-            f"Warning: {printable(str(message), keep=LINES)}", err=True
-        )
+        warnings.showwarning = warn_on_stderr
         try:
             machine.check_address_space()
             return super().invoke(ctx)

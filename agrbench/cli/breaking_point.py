@@ -77,7 +77,8 @@ def find_breaking_points(
         stacks = grid.forms(wanted.defenses, registry, wanted.forms)
         specs = [registry.canonical("attack", attack) for attack in wanted.attacks]
         found = breaking.searches(cell, stacks, specs, wanted.seeds, registry)
-        failures = execute.search(found, registry, store, jobs, Limits(seconds, gigabytes), quiet)
+        how = execute.How(jobs, Limits(seconds, gigabytes), quiet)
+        failures = execute.search(found, registry, store, how)
         click.echo(formats.write([table(found)], form))
         execute.report_failures(failures, store, traceback)
         sys.exit(1 if failures else 0)

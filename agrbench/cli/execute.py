@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from agrbench.results.record import Record, skipped
 from agrbench.results.store import Store
 from agrbench.results.tables import tables
 from agrbench.simulation import execution, grid
+from agrbench.simulation.execution import UNLIMITED
 from agrbench.simulation.grid import Plan
 from agrbench.simulation.workers import Limits
 
@@ -33,25 +35,31 @@ def _silent(text: str) -> None:
     return
 
 
-def run(
-    plan: Plan,
-    registry: Registry,
-    store: Store,
-    jobs: int | None,
-    limits: Limits,
-    quiet: bool,
-    verbose: bool,
-    trace: bool,
-) -> int:
+@dataclass(frozen=True)
+class How:
+    """How a person wants cells computed: how many at once, within which limits, and what is said meanwhile."""
+
+    jobs: int | None = None
+    limits: Limits = UNLIMITED
+    quiet: bool = False
+    verbose: bool = False
+    trace: bool = False
+
+    @property
+    def say(self) -> Callable[[str], None]:
+        """Return the function that prints a message on standard error, unless nothing is to be said."""
+        return _silent if self.quiet else _say
+
+
+def run(plan: Plan, registry: Registry, store: Store, how: How) -> int:
     """Compute what is waiting, print the triad of all cells, and return the exit code.
 
     Raises:
         AgrbenchError: see `compute`.
     """
-    say = _silent if quiet else _say
-    _announce(plan, registry, say)
-    jobs = chosen_jobs(plan.cells, jobs, quiet)
-    failures = compute(plan, registry, store, jobs, limits, quiet, verbose)
+    _announce(plan, registry, how.say)
+    how = replace(how, jobs=chosen_jobs(plan.cells, how.jobs, how.quiet))
+    failures = compute(plan, registry, store, how)
     records = [kept for cell in plan.cells if (kept := store.read(cell)) is not None]
     lost = len(plan.cells) - len(records)
     if lost:
@@ -59,22 +67,18 @@ def run(
     groups = metrics.groups(records)
     if groups:
         click.echo(formats.write(tables(groups, "triad"), "plain"))
-    report_failures(failures, store, trace)
-    say(f"Records: {store.folder}")
-    say(f"Next: agrbench table {store.folder} --metric loss, or agrbench show {store.path(plan.cells[-1])}")
+    report_failures(failures, store, how.trace)
+    how.say(f"Records: {store.folder}")
+    how.say(f"Next: agrbench table {store.folder} --metric loss, or agrbench show {store.path(plan.cells[-1])}")
     return 1 if failures or lost else 0
 
 
 def compute(
-    plan: Plan,
-    registry: Registry,
-    store: Store,
-    jobs: int | None,
-    limits: Limits,
-    quiet: bool,
-    verbose: bool = False,
+    plan: Plan, registry: Registry, store: Store, how: How, tell: Callable[[str], None] | None = None
 ) -> list[Record]:
     """Compute what is waiting, write records of what is skipped, and return the records that failed.
+
+    `tell` is called with each remark on the data (default: they are said).
 
     Raises:
         AgrbenchError: a dataset's files are unavailable, its examples do not suit the settings, or a cell wants more
@@ -88,37 +92,35 @@ def compute(
     for dataset in dict.fromkeys(cell.dataset for cell in plan.waiting):
         for file in registry.dataset(dataset).record.source.needed:
             files.fetch(file)
-    _try(plan.waiting, registry, _silent if quiet else _say)
-    with progress("cells", len(plan.waiting), quiet or not plan.waiting) as report:
-        for record in execution.execute(plan.waiting, registry, store, chosen_jobs(plan.waiting, jobs), limits):
+    _try(plan.waiting, registry, tell or how.say)
+    jobs = chosen_jobs(plan.waiting, how.jobs)
+    with progress("cells", len(plan.waiting), how.quiet or not plan.waiting) as report:
+        for record in execution.execute(plan.waiting, registry, store, jobs, how.limits):
             cell = Cell.from_json(record["cell"])
             report(str(cell))
             if record["status"] == "failed":
                 failures.append(record)
-            if verbose and not quiet:
-                _say(f"{record['status']}: {cell}, {1000 * record['time']['round_s']:.1f} ms a round")
+            if how.verbose:
+                how.say(f"{record['status']}: {cell}, {1000 * record['time']['round_s']:.1f} ms a round")
     return failures
 
 
-def search(
-    found: Sequence[Search], registry: Registry, store: Store, jobs: int | None, limits: Limits, quiet: bool
-) -> list[Record]:
+def search(found: Sequence[Search], registry: Registry, store: Store, how: How) -> list[Record]:
     """Run searches for breaking points side by side, and return the records that failed.
 
     Raises:
         AgrbenchError: see `compute`.
     """
     failures: list[Record] = []
-    jobs = chosen_jobs([each.cell for each in found], jobs, quiet)
+    how = replace(how, jobs=chosen_jobs([each.cell for each in found], how.jobs, how.quiet))
+    tell = cache(how.say)  # each remark once, not once a step
     going = {each.cell.defense: each for each in found}
     while asked := {name: count for name, each in going.items() if (count := each.next) is not None}:
         cells = dict.fromkeys(cell for name, count in asked.items() for cell in going[name].cells(count))
-        if not quiet:
-            _say("Malicious clients: " + ", ".join(f"{name} {count}" for name, count in asked.items()))
+        how.say("Malicious clients: " + ", ".join(f"{name} {count}" for name, count in asked.items()))
         plan = grid.plan(list(cells), registry, store)
-        if not quiet:
-            _announce_stale(plan)
-        failures += compute(plan, registry, store, jobs, limits, quiet)
+        _announce_stale(plan, how.say)
+        failures += compute(plan, registry, store, how, tell)
         going = {name: going[name] for name, count in asked.items() if going[name].measure(count, store.read)}
     return failures
 
@@ -129,11 +131,12 @@ def _try(cells: Sequence[Cell], registry: Registry, say: Callable[[str], None]) 
     What a dataset remarks about itself is said, and which number stands for which class.
     """
     from agrbench.data.summary import told
-    from agrbench.simulation.preparation import load, prepare
+    from agrbench.simulation.preparation import is_made_to_measure, load, prepare
 
     by_data: dict[tuple[str, int], list[Cell]] = {}
     for cell in cells:
-        by_data.setdefault((cell.dataset, cell.clients), []).append(cell)
+        clients = cell.clients if is_made_to_measure(registry.dataset(cell.dataset)) else 1
+        by_data.setdefault((cell.dataset, clients), []).append(cell)
     for (name, clients), mine in by_data.items():
         dataset = registry.dataset(name)
         try:
@@ -192,8 +195,7 @@ def _announce(plan: Plan, registry: Registry, say: Callable[[str], None]) -> Non
     for reason in dict.fromkeys(plan.skips.values()):
         names = dict.fromkeys(cell.defense for cell, why in plan.skips.items() if why == reason)
         say(f"Skipped: {', '.join(names)}: {reason}")
-    if say is _say:
-        _announce_stale(plan)
+    _announce_stale(plan, say)
     late = [cell for cell in plan.cells if cell.first > cell.rounds and cell.attack != UNATTACKED]
     if late:
         say(f"Warning: the attack would start in round {late[0].first} and there are {late[0].rounds}: nobody attacks")
@@ -201,12 +203,12 @@ def _announce(plan: Plan, registry: Registry, say: Callable[[str], None]) -> Non
         say("Nothing to compute: every cell has its record.")
 
 
-def _announce_stale(plan: Plan) -> None:
+def _announce_stale(plan: Plan, say: Callable[[str], None]) -> None:
     if not plan.stale:
         return
     names = dict.fromkeys(f"{cell.dataset} {cell.defense} {cell.attack}" for cell in plan.stale)
     kept = "used as they are" if plan.stale[0] in plan.ready else "computed again"
-    _say(f"Stale, their plugin files have changed; {kept}: {', '.join(names)}")
+    say(f"Stale, their plugin files have changed; {kept}: {', '.join(names)}")
 
 
 def report_failures(failures: Sequence[Record], store: Store, trace: bool) -> None:

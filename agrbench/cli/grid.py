@@ -80,5 +80,5 @@ def run_grid(
         if dry_run:
             estimate.preview(plan, registry, jobs, quiet)
             return
-        limits = Limits(seconds, gigabytes)
-        sys.exit(execute.run(plan, registry, store, jobs, limits, quiet, verbose, traceback) or bool(broken))
+        how = execute.How(jobs, Limits(seconds, gigabytes), quiet, verbose, traceback)
+        sys.exit(execute.run(plan, registry, store, how) or bool(broken))

@@ -48,13 +48,17 @@ class Shards:
         return self.examples.labels[self.hands.rows]
 
     @cached_property
-    def owners(self) -> tuple[str, ...]:
-        """Name the natural owner of each client's first example; empty if the examples have no owners."""
+    def owner_numbers(self) -> tuple[int, ...]:
+        """Return the natural owner of each client's first example; empty if the examples have no owners."""
         if self.examples.owners is None:
             return ()
+        return tuple(self.examples.owners[self.hands.rows[self.hands.ends[:-1]]].tolist())
+
+    @cached_property
+    def owners(self) -> tuple[str, ...]:
+        """Name the natural owner of each client's first example, if need be by its number."""
         names = self.examples.about.owners
-        numbers = self.examples.owners[self.hands.rows[self.hands.ends[:-1]]].tolist()
-        return tuple(names[number] if names else str(number) for number in numbers)
+        return tuple(names[number] if names else str(number) for number in self.owner_numbers)
 
 
 @dataclass(frozen=True)

@@ -94,10 +94,10 @@ def resolved(cell: Cell, registry: Registry) -> dict[str, Any]:
     meant |= {"attackers": cell.attackers, "participants": cell.participants}
     meant |= {"rate": own.rate if cell.rate is None else cell.rate}
     model = own.model if cell.model is None else cell.model
-    return settings | meant | {"model": model if isinstance(model, str) else f"{own_name(model)} of {cell.dataset}"}
+    return settings | meant | {"model": model if isinstance(model, str) else f"{_name_of(model)} of {cell.dataset}"}
 
 
-def own_name(function: Any) -> str:
+def _name_of(function: Any) -> str:
     """Name a function that builds a dataset's own model."""
     return str(getattr(function, "__qualname__", type(function).__name__))
 

@@ -6,9 +6,11 @@ import codecs
 import html
 import io
 import re
+import sys
 import unicodedata
 from typing import Any
 
+LINES = "\n"  # a message may have several lines; whatever else it quotes is made printable
 FORMULAS = ("=", "+", "-", "@")  # how a cell begins that a spreadsheet would compute, after any blanks
 LATEX = str.maketrans(
     {letter: rf"\{letter}" for letter in "_%&#{}$"}
@@ -32,6 +34,11 @@ def _plainer(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
     return "".join(PLAINER.get(each, "?") for each in error.object[error.start : error.end]), error.end
+
+
+def warn_on_stderr(message: Warning | str, *_: object, **__: object) -> None:
+    """Print a warning as one sentence, made printable; it is what `warnings.showwarning` may be set to."""
+    print(f"Warning: {printable(str(message), keep=LINES)}", file=sys.stderr)
 
 
 def printable(text: str, keep: str = "") -> str:

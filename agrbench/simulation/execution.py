@@ -47,7 +47,7 @@ class Turns:
 def execute(
     cells: Sequence[Cell], registry: Registry, store: Store, jobs: int, limits: Limits = UNLIMITED
 ) -> Iterator[Record]:
-    """Compute cells in `jobs` processes, yielding each record once it is on disk.
+    """Compute cells in `jobs` processes, yielding each record once it is on disk; the store has been prepared.
 
     A process that ends or exceeds a limit costs the cell that it computes. Cells that use foreign plugins (not shipped
     with agrbench) are computed in processes that compute nothing else, because a plugin may change what all plugins of
@@ -56,7 +56,6 @@ def execute(
     Raises:
         AgrbenchError: processes end as soon as they begin, so nothing can be computed.
     """
-    store.prepare()
     crew = _Crew(registry, store, min(jobs, len(cells)), limits)
     with Claims(store, cells) as claims:
         queue = _Queue(Turns(sorted(cells, key=crew.foreign)), claims)

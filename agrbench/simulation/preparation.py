@@ -50,13 +50,16 @@ def owners(dataset: Loaded[Dataset]) -> int:
     return len(natural_owners(train)[0])
 
 
+def is_made_to_measure(dataset: Loaded[Dataset]) -> bool:
+    """Return whether a dataset's `load` is told how many clients share its rows."""
+    parameters = inspect.signature(dataset.record.load).parameters.values()
+    return any(each.kind is not each.KEYWORD_ONLY for each in parameters)
+
+
 def load(dataset: Loaded[Dataset], clients: int = 1) -> tuple[Examples, Examples]:
     """Load a dataset for so many clients, and check and convert its examples (see `agrbench.data.checking`)."""
     with blame(dataset, "load"):
-        made_to_measure = any(
-            each.kind is not each.KEYWORD_ONLY for each in inspect.signature(dataset.record.load).parameters.values()
-        )
-        loaded = dataset.record.load(clients) if made_to_measure else dataset.record.load()
+        loaded = dataset.record.load(clients) if is_made_to_measure(dataset) else dataset.record.load()
         if not isinstance(loaded, (tuple, list)) or len(loaded) != 2 or isinstance(loaded, Examples):
             raise TypeError("load must return two Examples, train and test")
         train, test = checked(loaded[0], "training"), checked(loaded[1], "test")

@@ -50,11 +50,10 @@ def _clients(right: Callable[[Examples], Tensor], data: Federation, cell: Cell) 
 
 def _own_test_rows(data: Federation, honest: tuple[int, ...]) -> list[Tensor] | None:
     """Find the test rows of each client, which is a natural owner; `None` if one has no such rows."""
-    owners, told = data.test.owners, data.shards.examples.owners
-    if owners is None or told is None:
+    owners, numbers = data.test.owners, data.shards.owner_numbers
+    if owners is None or not numbers:
         return None
-    firsts = told[data.shards.hands.rows[data.shards.hands.ends[:-1]]].tolist()
-    rows = [(owners == firsts[client]).nonzero().flatten().cpu() for client in honest]
+    rows = [(owners == numbers[client]).nonzero().flatten().cpu() for client in honest]
     return rows if all(map(len, rows)) else None
 
 

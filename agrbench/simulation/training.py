@@ -62,12 +62,12 @@ class Training:
     def poison(self, cohort: Cohort, attack: Loaded[Attack], model: Tensor, number: int, buffers: Tensor) -> Tensor:
         """Train the malicious clients on poisoned data, from the global model or from where clean training ended."""
         clean = self.clean(cohort)
+        if attack.record.poison is not None and self.schedule.poisoned == "anew":
+            return self.poisoned(cohort, attack).train(model, number, buffers)
         learned = clean.updates.index_select(0, cohort.malicious)
         if attack.record.poison is None:
             return learned
         poisoned = self.poisoned(cohort, attack)
-        if self.schedule.poisoned == "anew":
-            return poisoned.train(model, number, buffers)
         poisoned.take_over(clean, cohort.malicious)
         updates = poisoned.train(model + learned, number, clean.buffers[cohort.malicious])
         clean.take_over(poisoned, slice(None), cohort.malicious)

@@ -6,7 +6,6 @@ import contextlib
 import math
 import os
 import signal
-import sys
 import threading
 import time
 import warnings
@@ -21,6 +20,7 @@ from agrbench import machine, processes
 from agrbench.cells import Cell
 from agrbench.plugins.registry import Registry
 from agrbench.results.record import Record
+from agrbench.results.text import warn_on_stderr
 from agrbench.results.writing import Unwritable
 from agrbench.simulation.computing import attempt
 
@@ -136,7 +136,7 @@ def _begin(parent: int) -> None:
     threading.Thread(target=_watch, args=(parent,), daemon=True).start()
     with contextlib.suppress(OSError):
         os.dup2(2, 1)  # what a plugin prints is not the result of the command
-    warnings.showwarning = lambda message, *_: print(f"Warning: {message}", file=sys.stderr)
+    warnings.showwarning = warn_on_stderr
     machine.use_large_pages()  # keeping large blocks in malloc instead fragments its heap: 860 MB to hold 100
 
 

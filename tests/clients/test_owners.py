@@ -148,6 +148,25 @@ def test_breaking_points_and_tuning_take_all_owners_too(tmp_path: Path) -> None:
     assert "owned, 7 clients" in invoke("tune", "owned", "--rate", "0.1", *short).stdout
 
 
+def test_remarks_are_said_once_in_a_search_of_many_steps(tmp_path: Path) -> None:
+    path = plugins.write(tmp_path, "owned", OWNED)
+    words = ("breaking-point", "-D", "owned", "--plugin", path, "-d", "median", "-a", "sign_flip", "--rounds", "10")
+    done = invoke(*words, "--start", "10", "--seeds", "1", "--only-base", "--partition", "natural", "--out", tmp_path)
+    assert done.stderr.count("Malicious clients: ") > 1
+    assert done.stderr.count("owners: 7, ") == 1
+
+
+def test_data_that_do_not_depend_on_the_number_of_clients_are_loaded_once_to_check_a_grid(tmp_path: Path) -> None:
+    path = plugins.write(tmp_path, "owned", OWNED.replace("rng =", 'print("loading")\n        rng ='))
+    suite = tmp_path / "two.toml"
+    suite.write_text(
+        'datasets = ["owned"]\nattacks = ["none"]\ndefenses = ["median"]\nseeds = 1\nforms = "base"\n'
+        "[[grids]]\nsettings = {clients = 4, rounds = 10}\n[[grids]]\nsettings = {clients = 6, rounds = 10}\n"
+    )
+    done = invoke("grid", "--suite", suite, "--plugin", path, "--jobs", "1", "--out", tmp_path / "records")
+    assert done.stderr.count("loading") == 1  # workers, which load for themselves, print elsewhere
+
+
 def test_remarks_and_names_survive_taking_rows_and_moving() -> None:
     made = Examples(
         torch.zeros(3, 1), torch.zeros(3, dtype=torch.long), 1, torch.arange(3), About(owners=("a", "b", "c"))

@@ -73,6 +73,7 @@ def test_a_process_that_is_killed_in_a_branch_costs_that_cell_and_no_other(tmp_p
     path = tmp_path / "killer.py"
     path.write_text(KILLER)
     registry, store = Registry([path]), Store(tmp_path / "results")
+    store.prepare()
     wanted = [
         Cell("digits", "foolsgold", attack, clients=10, rounds=20, start=10)
         for attack in ("none", "killer", "mimic", "ipm")
