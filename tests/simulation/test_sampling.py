@@ -313,6 +313,21 @@ def test_mimic_sums_by_client_and_copies_the_one_that_stands_out_among_those_pre
     assert attacked > 6
 
 
+def test_rejected_rows_of_honest_clients_are_counted_by_who_takes_part() -> None:
+    made = Cell("digits", "fedavg", "none", clients=20, malicious=0.3, sample=6, rounds=10, rate=1e30)
+    played, again = Run(made, Registry()), Run(made, Registry())
+    played.play(10)
+    every = honest = 0
+    for number in range(1, 11):
+        outcome, _ = again.round(number)
+        for client, rejected in zip(again.cohort.clients, outcome.rejected.tolist(), strict=True):
+            every += rejected
+            honest += rejected and client not in again.data.malicious
+    assert every > honest > 0
+    record = played.measured()
+    assert (record["rejected"], record["rejected_honest"]) == (every, honest)
+
+
 def test_a_million_clients_cost_what_a_hundred_do(tmp_path: Path) -> None:
     grid = ("grid", "-D", "synthetic", "-d", "krum", "-a", "label_flip", "--only-base", "--seeds", "1", "--jobs", "1")
     sampled = ("--clients", "1000000", "--sample", "100", "--rounds", "20")
