@@ -42,6 +42,18 @@ def temporary(folder: Path) -> Path:
     return folder / f".agrbench-{secrets.token_hex(8)}{PART}"
 
 
+def write_new(path: Path, text: str) -> None:
+    """Write a text into a new file and flush it to disk.
+
+    Raises:
+        OSError: there is such a file, or the system refused to write.
+    """
+    with path.open("x", encoding="utf-8") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
 def write_whole(path: Path, text: str) -> None:
     """Write a text under a temporary name, flush it to disk and rename it.
 
@@ -50,10 +62,7 @@ def write_whole(path: Path, text: str) -> None:
     """
     part = temporary(path.parent)
     try:
-        with part.open("x", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
+        write_new(part, text)
         part.replace(path)
     except BaseException:
         with suppress(OSError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from agrbench.plugins.registry import Registry
 from agrbench.results import store
 from agrbench.results.leaderboard.page import PAGE, page
 from agrbench.results.leaderboard.publish import Published, find
+from agrbench.results.writing import write_new
 
 
 def save(board: Path, registry: Registry, demanded: Sequence[str], taken: Published | None = None) -> Path:
@@ -29,7 +29,7 @@ def save(board: Path, registry: Registry, demanded: Sequence[str], taken: Publis
         with tempfile.TemporaryDirectory(prefix=".publish-", dir=board) as folder:
             staged = _records(Path(folder), taken)
             made = Path(folder) / PAGE
-            _write(made, page(board, registry, demanded, staged))
+            write_new(made, page(board, registry, demanded, staged))
             for place, new in (staged | {written: made}).items():
                 new.replace(place)
     except OSError as error:
@@ -44,10 +44,3 @@ def _records(folder: Path, taken: Published | None) -> dict[Path, Path]:
     new = folder / taken.packed.name
     store.write_packed(new, taken.records.values())
     return {taken.packed: new}
-
-
-def _write(path: Path, text: str) -> None:
-    with path.open("x", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
