@@ -52,12 +52,15 @@ def parse(spec: str, unnamed: bool = False) -> tuple[Term, ...]:
     Raises:
         SpecError: the text is not a spec; the message shows the text and an example of a spec.
     """
-    try:
-        body = ast.parse(spec.strip()[: LONGEST + 1], mode="eval").body
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise SpecError(_not_a_spec(spec)) from error
     if len(spec.strip()) > LONGEST:
         raise SpecError(_not_a_spec(spec))
+    try:
+        return _terms(ast.parse(spec.strip(), mode="eval").body, spec, unnamed)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise SpecError(_not_a_spec(spec)) from error
+
+
+def _terms(body: ast.expr, spec: str, unnamed: bool) -> tuple[Term, ...]:
     terms: list[Term] = []
     while isinstance(body, ast.BinOp) and isinstance(body.op, ast.Add):
         terms.append(_term(body.right, spec, unnamed))

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from agrbench.errors import SpecError
-from agrbench.specs import IllTyped, Term, join, parse
+from agrbench.specs import LONGEST, IllTyped, Term, join, parse
 
 NAMES = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,10}", fullmatch=True).filter(lambda name: not keyword.iskeyword(name))
 ATOMS = st.one_of(
@@ -45,6 +45,7 @@ def same(ours: object, theirs: object) -> bool:
 
 @given(terms=STACKS)
 def test_parsing_what_was_joined_gives_the_terms_back(terms: tuple[Term, ...]) -> None:
+    assume(len(join(terms)) <= LONGEST)
     again = parse(join(terms))
     assert [term.name for term in again] == [term.name for term in terms]
     for ours, theirs in zip(again, terms, strict=True):
@@ -66,6 +67,7 @@ def test_order_of_arguments_spaces_and_brackets_do_not_change_the_joined_form(
         return f"({text})" if bracketed else text
 
     text = data.draw(gaps) + f"{data.draw(gaps)}+{data.draw(gaps)}".join(map(written, terms)) + data.draw(gaps)
+    assume(len(text) <= LONGEST)
     assert join(parse(text)) == join(terms)
 
 
@@ -306,3 +308,11 @@ def test_a_long_spec_is_refused_or_read_to_its_end(text: str) -> None:
     except SpecError:
         return
     assert join(terms) == text
+
+
+@pytest.mark.parametrize(
+    "deep", ["-" * 900 + "1", "~" * 900 + "1", "1+" * 400 + "1j", "a." * 400 + "b", "[" * 450 + "]" * 450]
+)
+def test_a_hyperparameter_nested_hundreds_of_times_is_refused(deep: str) -> None:
+    with pytest.raises(SpecError, match="is not a spec"):
+        parse(f"krum(f={deep})")
