@@ -56,6 +56,8 @@ def parse(spec: str, unnamed: bool = False) -> tuple[Term, ...]:
         raise SpecError(_not_a_spec(spec))
     try:
         return _terms(ast.parse(spec.strip(), mode="eval").body, spec, unnamed)
+    except SpecError:
+        raise
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise SpecError(_not_a_spec(spec)) from error
 
