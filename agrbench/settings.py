@@ -51,10 +51,25 @@ def _counts(default: int) -> Option:
     return Option(default, "a whole number from 1", _count)
 
 
+def _decay(value: Any) -> bool:
+    """Accept "cosine", or factors of the learning rate by the round from which they hold."""
+    factors = isinstance(value, dict) and value and all(_count(first) for first in value)
+    return value == "cosine" or bool(factors and all(map(number(0), value.values())))
+
+
+def _by_round(value: Any) -> Any:
+    return dict(sorted((first, float(factor)) for first, factor in value.items())) if isinstance(value, dict) else value
+
+
 TRAINING: Mapping[str, Option] = {
     "rate": _positive(None),
     "epochs": _counts(1),
     "batches": _counts(1),
+    "batch": Option(None, "a whole number from 1", _count),
+    "steps": Option(None, "a whole number from 1", _count),
+    "clip": _positive(None),
+    "decay": Option(None, "'cosine' or factors by round such as {100: 0.1}", _decay, tidy=_by_round),
+    "reset": Option(False, "True or False", lambda value: type(value) is bool),
     "poisoned": Option("anew", "'anew' or 'after'", lambda value: value in ("anew", "after")),
 }
 CHOICES: Mapping[str, Mapping[str, Mapping[str, Option]]] = {
@@ -112,8 +127,21 @@ def read(setting: str, text: object) -> Term:
             raise _wrong(setting, text, _signature(term.name, options))
         if not options[name].holds(value):
             raise _wrong(setting, text, f"{'' if name == VALUES else name + ' as '}{options[name].wanted}")
+    if setting == "schedule" and (way := _clash(given)):
+        raise _wrong(setting, text, way)
     filled = {name: option.read(given.get(name, option.default)) for name, option in options.items()}
     return Term(term.name, {name: value for name, value in filled.items() if name != VALUES}, filled.get(VALUES, ()))
+
+
+def _clash(schedule: Mapping[str, Any]) -> str | None:
+    """Say what to write instead of hyperparameters of a schedule that exclude each other."""
+    if "batch" in schedule and "batches" in schedule:
+        return "batch (rows of a shuffled mini-batch) or batches (their number, rows in order), not both"
+    if "steps" in schedule and "batch" not in schedule:
+        return "steps with batch, such as batch=32,steps=1"
+    if "steps" in schedule and "epochs" in schedule:
+        return "steps or epochs, not both"
+    return None
 
 
 def write(setting: str, term: Term) -> str:

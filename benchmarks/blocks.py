@@ -18,8 +18,9 @@ from torch import nn
 
 from agrbench.clients import local_training
 from agrbench.clients.learner import learner
-from agrbench.clients.local_training import Schedule, Trainer
+from agrbench.clients.local_training import Trainer
 from agrbench.clients.models import mlp
+from agrbench.clients.schedules import Schedule
 from agrbench.data.examples import Examples
 
 ROWS, FEATURES, CLASSES, HIDDEN, RATE = 16, 446, 30, (512, 1024), 1e-3

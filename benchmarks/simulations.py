@@ -22,8 +22,8 @@ from torch.profiler import ProfilerActivity, profile
 
 from agrbench.cells import Cell
 from agrbench.clients.federation import Federation
-from agrbench.clients.local_training import Schedule
 from agrbench.clients.models import named
+from agrbench.clients.schedules import Schedule
 from agrbench.data.examples import Examples
 from agrbench.plugins.registry import Registry
 from agrbench.simulation.preparation import Prepared, load, prepare

@@ -19,8 +19,9 @@ import torch
 from torch import Tensor
 
 from agrbench.clients.learner import learner
-from agrbench.clients.local_training import Schedule, Trainer
+from agrbench.clients.local_training import Trainer
 from agrbench.clients.models import mlp
+from agrbench.clients.schedules import Schedule
 from agrbench.data.examples import Examples
 from agrbench.errors import AgrbenchError
 from agrbench.plugins.stack import Stack

@@ -40,17 +40,26 @@ class Optimizer:
 
 
 def _sgd(
-    models: Tensor, gradients: Tensor, state: Mapping[str, Tensor], rate: float, *, momentum: float
+    models: Tensor,
+    gradients: Tensor,
+    state: Mapping[str, Tensor],
+    rate: float,
+    *,
+    momentum: float,
+    dampening: float,
+    weight_decay: float,
 ) -> Callable[[], object]:
     from torch.optim.sgd import sgd
 
     return partial(
-        sgd, [models], [gradients], [state.get("velocity")], fused=True, weight_decay=0.0,
-        momentum=momentum, lr=rate, dampening=0.0, nesterov=False, maximize=False,
+        sgd, [models], [gradients], [state.get("velocity")], fused=True, weight_decay=weight_decay,
+        momentum=momentum, lr=rate, dampening=dampening, nesterov=False, maximize=False,
     )  # fmt: skip
 
 
-def _adam(models: Tensor, gradients: Tensor, state: Mapping[str, Tensor], rate: float) -> Callable[[], object]:
+def _adam(
+    models: Tensor, gradients: Tensor, state: Mapping[str, Tensor], rate: float, *, weight_decay: float
+) -> Callable[[], object]:
     from torch.optim.adam import adam
 
     steps = state["steps"]
@@ -61,17 +70,30 @@ def _adam(models: Tensor, gradients: Tensor, state: Mapping[str, Tensor], rate: 
     return partial(
         adam, [models[mine] for mine in rows], [gradients[mine] for mine in rows], first, second, [],
         counts, fused=True, amsgrad=False, beta1=BETAS[0], beta2=BETAS[1], lr=rate,
-        weight_decay=0.0, eps=EPSILON, maximize=False,
+        weight_decay=weight_decay, eps=EPSILON, maximize=False,
     )  # fmt: skip
 
+
+FRACTION = "a number from 0 to below 1"
+WEIGHT_DECAY = {"weight_decay": Option(0.0, "a number from 0", number(0, closed=True))}
 
 OPTIMIZERS: Mapping[str, Optimizer] = {
     "sgd": Optimizer(
         _sgd,
         rates=(0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0),
-        options={"momentum": Option(0.0, "a number from 0 to below 1", number(0, 1, closed=True))},
-        slots=lambda momentum: ("velocity",) if momentum > 0 else (),
+        options={
+            "momentum": Option(0.0, FRACTION, number(0, 1, closed=True)),
+            "dampening": Option(0.0, FRACTION, number(0, 1, closed=True)),
+            **WEIGHT_DECAY,
+        },
+        slots=lambda momentum, **_: ("velocity",) if momentum > 0 else (),
     ),
-    "adam": Optimizer(_adam, rates=(1e-4, 3e-4, 1e-3, 3e-3, 1e-2), rate=1e-3, slots=lambda: ("first", "second")),
+    "adam": Optimizer(
+        _adam,
+        rates=(1e-4, 3e-4, 1e-3, 3e-3, 1e-2),
+        rate=1e-3,
+        options=WEIGHT_DECAY,
+        slots=lambda **_: ("first", "second"),
+    ),
 }
 """The optimizers by name; Adam's default rate is from Kingma and Ba (ICLR 2015)."""

@@ -11,9 +11,10 @@ import torch
 from agrbench.cells import Cell
 from agrbench.clients.federation import Federation, federate
 from agrbench.clients.learner import Learner, fitted, learner
-from agrbench.clients.local_training import Schedule, check_smallest_batch
+from agrbench.clients.local_training import check_smallest_batch
 from agrbench.clients.models import named
 from agrbench.clients.partitions import natural_owners
+from agrbench.clients.schedules import Schedule
 from agrbench.data.checking import checked, fit_together
 from agrbench.data.examples import Examples
 from agrbench.plugins import Dataset
@@ -40,7 +41,8 @@ def prepare(cell: Cell, dataset: Loaded[Dataset], data: tuple[Examples, Examples
     federation = federate(train, test, dataset.record.root_size, cell, randomness)
     with nullcontext() if cell.model else blame(dataset, "model"):
         shards, schedule = federation.shards, Schedule.of(cell, dataset.record.rate)
-        check_smallest_batch(made, [federation.root, shards[int(shards.sizes.argmin())]], schedule)
+        fewest = int(schedule.smallest_batch(shards.sizes).argmin())
+        check_smallest_batch(made, [federation.root, shards[fewest]], schedule)
     return federation, made
 
 

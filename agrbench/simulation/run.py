@@ -14,7 +14,8 @@ from torch import Tensor
 
 from agrbench.cells import EVERY, UNATTACKED, Cell
 from agrbench.clients.insider import Insider, claim, forge
-from agrbench.clients.local_training import Schedule, Trainer
+from agrbench.clients.local_training import Trainer
+from agrbench.clients.schedules import Schedule
 from agrbench.data.examples import Examples
 from agrbench.plugins.contract import Memory
 from agrbench.plugins.registry import Registry

@@ -13,7 +13,8 @@ from torch import Tensor
 from agrbench.clients.federation import Federation
 from agrbench.clients.insider import Attacker
 from agrbench.clients.learner import Learner
-from agrbench.clients.local_training import Schedule, States, Trainer
+from agrbench.clients.local_training import States, Trainer
+from agrbench.clients.schedules import Schedule
 from agrbench.data.examples import Examples
 from agrbench.errors import PluginError
 from agrbench.plugins import Attack

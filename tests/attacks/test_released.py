@@ -294,7 +294,8 @@ def test_pool_of_a_simulated_attacker_holds_the_labels_of_all_clients() -> None:
     [client] = run.data.malicious
     own = set(run.data.shards[client].labels.tolist())
     [block] = run.training.poisoned(run.cohort, run.attack).blocks
-    wrong = set(block.batches[0].labels.argmax(-1).tolist())
+    [poisoned] = block.batches([])
+    wrong = set(poisoned.labels.argmax(-1).tolist())
     assert len(own) <= 4
     assert wrong == set(range(10))
 

@@ -15,10 +15,12 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from agrbench.cells import Cell
+from agrbench.clients.batches import mini_batches
 from agrbench.clients.learner import Learner, learner
-from agrbench.clients.local_training import Schedule, Trainer
+from agrbench.clients.local_training import Trainer
 from agrbench.clients.models import mlp
 from agrbench.clients.poisoning import shuffle_labels
+from agrbench.clients.schedules import Schedule
 from agrbench.data.examples import Examples
 from agrbench.plugins.registry import Registry
 from agrbench.randomness import generator
@@ -87,22 +89,31 @@ class Worker:
 
     def __init__(self, module: nn.Module, schedule: Schedule) -> None:
         self.module, self.schedule = copy.deepcopy(module), schedule
-        parameters = self.module.parameters()
-        self.optimizer: torch.optim.Optimizer = (
-            torch.optim.Adam(parameters, schedule.rate)
-            if schedule.optimizer == "adam"
-            else torch.optim.SGD(parameters, schedule.rate, momentum=schedule.options["momentum"])
-        )
+        self.optimizer = self.fresh()
 
-    def train(self, start: Tensor, shard: Examples) -> Tensor:
+    def fresh(self) -> torch.optim.Optimizer:
+        kind = torch.optim.Adam if self.schedule.optimizer == "adam" else torch.optim.SGD
+        return kind(self.module.parameters(), self.schedule.rate, **self.schedule.options)
+
+    def rows(self, size: int, seed: int) -> list[Tensor]:
+        if self.schedule.batch is not None:
+            return mini_batches(size, self.schedule, seed - 1)
+        pieces = min(self.schedule.batches, size)
+        return [*torch.tensor_split(torch.arange(size), pieces)] * self.schedule.epochs
+
+    def train(self, start: Tensor, shard: Examples, number: int = 0, seed: int = 0) -> Tensor:
         fill(self.module, start)
-        pieces = min(self.schedule.batches, len(shard.labels))
-        for _ in range(self.schedule.epochs):
-            for rows in torch.tensor_split(torch.arange(len(shard.labels)), pieces):
-                self.optimizer.zero_grad()
-                scores = self.module(shard.features[rows])
-                torch.autograd.backward(nn.functional.cross_entropy(scores, shard.labels[rows]))
-                self.optimizer.step()
+        if self.schedule.reset:
+            self.optimizer = self.fresh()
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.schedule.rate_in(number)
+        for rows in self.rows(len(shard.labels), seed):
+            self.optimizer.zero_grad()
+            scores = self.module(shard.features[rows])
+            torch.autograd.backward(nn.functional.cross_entropy(scores, shard.labels[rows]))
+            if self.schedule.clip is not None:
+                nn.utils.clip_grad_norm_(self.module.parameters(), self.schedule.clip)
+            self.optimizer.step()
         return flat(self.module) - start
 
     def twin(self) -> Worker:
@@ -114,13 +125,22 @@ class Worker:
 
 def follow(module: nn.Module, clients: Sequence[Examples], schedule: Schedule, rounds: int = 3) -> None:
     """Compare some rounds, each from the model that the mean of the last updates gave."""
-    trainer = Trainer(of(module), clients, schedule)
+    trainer = Trainer(of(module), clients, schedule, seed_of)
     workers = [Worker(module, schedule) for _ in clients]
     model = flat(module)
-    for _ in range(rounds):
-        wanted = torch.stack([worker.train(model, shard) for worker, shard in zip(workers, clients, strict=True)])
-        assert_close(trainer.train(model), wanted)
+    for number in range(1, rounds + 1):
+        wanted = torch.stack(
+            [
+                worker.train(model, shard, number, seed_of(number, client))
+                for client, (worker, shard) in enumerate(zip(workers, clients, strict=True))
+            ]
+        )
+        assert_close(trainer.train(model, number), wanted)
         model = model + wanted.mean(0)
+
+
+def seed_of(number: int, client: int) -> int:
+    return 1000 * number + client
 
 
 def rounds_of(trainer: Trainer, model: Tensor, rounds: int = 3) -> Tensor:
@@ -135,9 +155,27 @@ def rounds_of(trainer: Trainer, model: Tensor, rounds: int = 3) -> Tensor:
 @st.composite
 def schedules(draw: st.DrawFn) -> Schedule:
     optimizer = draw(st.sampled_from(["sgd", "adam"]))
-    momentum = {"momentum": draw(st.sampled_from([0.0, 0.5, 0.9]))} if optimizer == "sgd" else {}
+    options = {"weight_decay": draw(st.sampled_from([0.0, 0.01]))}
+    if optimizer == "sgd":
+        options["momentum"] = draw(st.sampled_from([0.0, 0.5, 0.9]))
     rate = {"sgd": 0.2, "adam": 0.01}[optimizer]
-    return Schedule(optimizer, rate, draw(st.integers(1, 3)), draw(st.integers(1, 5)), options=momentum)
+    batches: dict[str, Any] = draw(
+        st.one_of(
+            st.fixed_dictionaries({"epochs": st.integers(1, 3), "batches": st.integers(1, 5)}),
+            st.fixed_dictionaries({"batch": st.integers(1, 5), "epochs": st.integers(1, 3)}),
+            st.fixed_dictionaries({"batch": st.integers(1, 5), "steps": st.integers(1, 6)}),
+        )
+    )
+    return Schedule(
+        optimizer,
+        rate,
+        options=options,
+        **batches,
+        clip=draw(st.sampled_from([None, 0.1, 1.0])),
+        decay=draw(st.sampled_from([None, "cosine", {2: 0.5, 3: 0.1}])),
+        reset=draw(st.booleans()),
+        rounds=5,
+    )
 
 
 @given(
@@ -381,9 +419,14 @@ def test_the_rate_is_the_cell_s_and_else_the_optimizer_s_own(settings: dict[str,
 
 def test_a_cell_s_schedule_is_read_whole() -> None:
     cell = Cell("digits", "fedavg", "none", schedule="sgd(momentum=0.9,epochs=2,batches=5,poisoned='after')")
-    assert Schedule.of(cell, 0.5) == Schedule("sgd", 0.5, 2, 5, "after", {"momentum": 0.9})
-    assert Schedule.of(Cell("digits", "fedavg", "none", schedule="adam"), 0.5) == Schedule("adam", 0.001)
-    assert Schedule.of(Cell("digits", "fedavg", "none"), 0.5) == Schedule("sgd", 0.5, 1, 1, "anew", {"momentum": 0.0})
+    assert Schedule.of(cell, 0.5) == Schedule("sgd", 0.5, 2, 5, "after", {"momentum": 0.9}, rounds=200)
+    cell = Cell(
+        "digits", "fedavg", "none", schedule="adam(batch=32,steps=2,clip=1,decay='cosine',reset=True)", rounds=50
+    )
+    wanted = Schedule("adam", 0.001, batch=32, steps=2, clip=1.0, decay="cosine", reset=True, rounds=50)
+    assert Schedule.of(cell, 0.5) == wanted
+    cell = Cell("digits", "fedavg", "none")
+    assert Schedule.of(cell, 0.5) == Schedule("sgd", 0.5, 1, 1, "anew", {"momentum": 0.0}, rounds=200)
 
 
 PRECISE = '''"""Digits in double precision, and a small model."""

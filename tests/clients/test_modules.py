@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from agrbench.clients.learner import fitted, learner
-from agrbench.clients.local_training import Schedule, Trainer, check_smallest_batch
+from agrbench.clients.local_training import Trainer, check_smallest_batch
 from agrbench.clients.modules import Functional
+from agrbench.clients.schedules import Schedule
 from agrbench.data.examples import Examples
 from agrbench.errors import AgrbenchError
 from agrbench.layout import Layout, trained
