@@ -27,13 +27,16 @@ class Cell:
     """One simulation: the specs of a dataset, a defense and an attack, a seed, and the settings.
 
     `malicious` is a share of the clients (a float), their number (a whole number), `"bernoulli(share=0.3)"`, which
-    draws each client independently, or `"owners('north')"`, the natural owners of these names. `sample` is the number
-    or share of clients that take part in a round, or `"sample(100,by='size')"`, which draws them by their numbers of
-    examples (default: all). `byzantine` is the server's bound on malicious clients in a round (default: `assumed`).
-    `start` is the first attacked round, a multiple of 10 (default: a quarter of the rounds rounded down, at least 10).
-    `rate` is the learning rate (default: the dataset's, or 0.001 with `adam`). `schedule`, `model` and `partition` are
-    specs: how clients train, which model (default: the dataset's), and who holds which data. The server's root set is
-    taken from the rows of `root`, `"train"` or `"test"`. The cell computes with `threads` threads on `device`.
+    draws each client independently, `"owners('north')"`, the natural owners of these names, or `"ids(0,3)"`, the
+    clients of these numbers. `sample` is the number or share of clients that take part in a round, or
+    `"sample(100,by='size')"`, which draws them by their numbers of examples (default: all). `byzantine` is the server's
+    bound on malicious clients in a round (default: `assumed`). The attack lasts from round `start` (default: a quarter
+    of the rounds, rounded down to a multiple of 10, at least 10) to round `stop` (default: the last), in every
+    `every`-th round. `rate` is the learning rate (default: the dataset's, or 0.001 with `adam`). `schedule`, `model`
+    and `partition` are specs: how clients train, which model (default: the dataset's), and who holds which data.
+    `server` is the spec of the optimizer that moves the global model (default: by the combined step itself). The
+    server's root set is taken from the rows of `root`, `"train"` or `"test"`. The cell computes with `threads` threads
+    on `device`.
 
     Raises:
         AgrbenchError: a setting is out of range; the message says which and what to write.
@@ -48,11 +51,14 @@ class Cell:
     byzantine: int | None = None
     rounds: int = 200
     start: int | None = None
+    stop: int | None = None
+    every: int = 1
     rate: float | None = None
     schedule: str = "sgd"
     model: str | None = None
     partition: str = "iid"
     sample: int | float | str | None = None
+    server: str = "sgd"
     root: str = "train"
     threads: int = 1
     device: str = "cpu"
@@ -62,7 +68,7 @@ class Cell:
             given = getattr(self, name)
             _demand(isinstance(given, str) and given != "", name, given, "a text that is not empty")
         _demand(_whole(self.seed) and self.seed >= 0, "seed", self.seed, "a whole number from 0")
-        for name in ("clients", "rounds", "threads"):
+        for name in ("clients", "rounds", "threads", "every"):
             given = getattr(self, name)
             _demand(_whole(given) and given >= 1, name, given, "1 or more")
         self._settle()
@@ -72,15 +78,19 @@ class Cell:
         part = isinstance(share, float) and 0 <= share < 1 and round(share * n) < n
         wanted = f"a share from 0 to below 1, such as 0.3, or a number from 0 to {n - 1}"
         _demand(whole or part or drawn, "malicious", share, wanted)
+        named = self.owners or self.ids
+        _demand(len(named) < n, "malicious", share, f"at most {n - 1} of {n} clients")
+        _demand(max(self.ids, default=0) < n, "malicious", share, f"numbers of clients from 0 to {n - 1}")
         if self.owners:
-            _demand(len(self.owners) < n, "malicious", share, f"at most {n - 1} owners")
             _demand(self.partition == "natural", "partition", self.partition, "natural, since owners are malicious")
         f, most = self.byzantine, self.participants - 1
         _demand(f is None or (_whole(f) and 0 <= f <= most), "byzantine", f, f"a number from 0 to {most}")
+        for name in ("start", "stop"):
+            given = getattr(self, name)
+            _demand(given is None or (_whole(given) and given >= 1), name, given, "a round from 1")
         _demand(
-            self.start is None or (_whole(self.start) and self.start > 0 and self.start % EVERY == 0),
-            "start", self.start, f"a multiple of {EVERY} above 0, since accuracy is measured every {EVERY} rounds",
-        )  # fmt: skip
+            self.stop is None or self.stop >= self.first, "stop", self.stop, f"a round from {self.first}, the first"
+        )
         if self.rate is not None:
             number = (_whole(self.rate) or isinstance(self.rate, float)) and 0 < self.rate < math.inf
             _demand(number, "rate", self.rate, "a number above 0")
@@ -90,12 +100,13 @@ class Cell:
     def _settle(self) -> None:
         """Write the settings that are specs in canonical form, and move a schedule's rate to the cell."""
         forms: dict[str, Any] = {}
-        for name in ("model", "partition", "malicious"):
+        for name in ("model", "partition", "malicious", "server"):
             given = getattr(self, name)
             if isinstance(given, str):
                 forms[name] = settings.canonical(name, given)
         _demand(self.model is None or "model" in forms, "model", self.model, "a spec such as mlp(512)")
         _demand("partition" in forms, "partition", self.partition, "a spec such as dirichlet(alpha=0.1)")
+        _demand("server" in forms, "server", self.server, "a spec such as sgd(rate=0.5)")
         forms["sample"] = self._sample()
         forms["schedule"], rate = settings.without_rate(self.schedule)
         if rate is not None:
@@ -145,8 +156,16 @@ class Cell:
     @property
     def owners(self) -> tuple[str, ...]:
         """Return the names of the malicious owners, if they are named."""
+        return self._values("owners")
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """Return the numbers of the malicious clients, if they are given."""
+        return self._values("ids")
+
+    def _values(self, name: str) -> tuple[Any, ...]:
         term = self._named
-        return tuple(term.values) if term is not None and term.name == "owners" else ()
+        return tuple(term.values) if term is not None and term.name == name else ()
 
     @cached_property
     def _named(self) -> Term | None:
@@ -158,8 +177,8 @@ class Cell:
 
         If each client is drawn independently, this is the expected number.
         """
-        if self.owners:
-            return len(self.owners)
+        if named := self.owners or self.ids:
+            return len(named)
         if self.draw:
             share = cast(float, self.draw.arguments["share"])
             return min(round(share * self.clients), self.clients - 1)

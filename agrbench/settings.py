@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from agrbench import specs
-from agrbench.clients.optimizers import OPTIMIZERS
+from agrbench.clients.optimizers import FRACTION, OPTIMIZERS
 from agrbench.errors import SpecError
 from agrbench.specs import Option, Term, number
 
@@ -30,8 +30,20 @@ def _part(values: tuple[Any, ...]) -> bool:
     return len(values) == 1 and (_count(values[0]) or (type(values[0]) is float and 0 < values[0] <= 1))
 
 
+def _share(value: Any) -> bool:
+    return value in (0, 1) or number(0, 1)(value)
+
+
 def _names(values: tuple[Any, ...]) -> bool:
     return len(values) > 0 and all(type(value) in (str, int) and value != "" for value in values)
+
+
+def _numbers(values: tuple[Any, ...]) -> bool:
+    return len(values) > 0 and all(type(value) is int and 0 <= value < 2**31 for value in values)
+
+
+def _ascending(ids: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(sorted(set(ids)))
 
 
 def _sorted(names: tuple[Any, ...]) -> tuple[str, ...]:
@@ -72,6 +84,14 @@ TRAINING: Mapping[str, Option] = {
     "reset": Option(False, "True or False", lambda value: type(value) is bool),
     "poisoned": Option("anew", "'anew' or 'after'", lambda value: value in ("anew", "after")),
 }
+DEALT: Mapping[str, Option] = {
+    "malicious": Option(None, "'all'", lambda value: value == "all"),
+}
+DECAYS = {
+    "beta1": Option(0.9, FRACTION, number(0, 1, closed=True)),
+    "beta2": Option(0.99, FRACTION, number(0, 1, closed=True)),
+}
+TAU = {"tau": _positive(1e-3)}
 CHOICES: Mapping[str, Mapping[str, Mapping[str, Option]]] = {
     "schedule": {
         name: {**TRAINING, **optimizer.options} for name, optimizer in OPTIMIZERS.items()
@@ -82,15 +102,24 @@ CHOICES: Mapping[str, Mapping[str, Mapping[str, Option]]] = {
         "resnet": {VALUES: Option((), "one depth, 6 n + 2 such as 20", _depth, "20")},
     },
     "partition": {
-        "iid": {},
-        "dirichlet": {"alpha": _moderate(0.1)},
-        "shards": {"labels": _counts(2)},
+        "iid": DEALT,
+        "dirichlet": {"alpha": _moderate(0.1), **DEALT},
+        "shards": {"labels": _counts(2), **DEALT},
         "natural": {},
-        "quantity": {"sigma": _moderate(1.0)},
+        "quantity": {"sigma": _moderate(1.0), **DEALT},
+        "sorted": DEALT,
+        "similarity": {"gamma": Option(0.5, "a number from 0 to 1", _share), **DEALT},
     },
     "malicious": {
         "bernoulli": {"share": Option(0.3, "a number from 0 to below 1", number(0, 1, closed=True))},
+        "ids": {VALUES: Option((), "numbers of clients from 0, such as 0,3", _numbers, "0,3", _ascending)},
         "owners": {VALUES: Option((), "names of owners, such as 'north'", _names, "'north','south'", _sorted)},
+    },
+    "server": {
+        "sgd": {"rate": _positive(1.0), "momentum": Option(0.0, FRACTION, number(0, 1, closed=True))},
+        "adagrad": {"rate": _positive(0.1), "beta1": Option(0.0, FRACTION, number(0, 1, closed=True)), **TAU},
+        "adam": {"rate": _positive(0.01), **DECAYS, **TAU},
+        "yogi": {"rate": _positive(0.01), **DECAYS, **TAU},
     },
     "sample": {
         "sample": {

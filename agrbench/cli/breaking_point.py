@@ -35,7 +35,7 @@ from agrbench.cli.options import (
 @seeds_option
 @click.option("--clients", type=int, help="How many clients (with natural, all owners) (default 20).")
 @click.option("--rounds", type=int, help="Rounds (default 100).")
-@click.option("--start", type=int, help="First attacked round, a multiple of 10 (default 20).")
+@click.option("--start", type=int, help="First attacked round (default 20).")
 @settings_options("sample", "rate", "schedule", "model", "partition", "root", "threads")
 @jobs_option
 @timeout_option

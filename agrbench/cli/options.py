@@ -143,8 +143,8 @@ SETTINGS = {
     "clients": click.option("--clients", type=int, help="How many clients (default 50; with natural all owners)."),
     "malicious": click.option(
         "--malicious", type=Amount(),
-        help="Malicious clients: a share, a number, bernoulli(share=0.3), each for itself, or owners('north') by name "
-        "(default 0.3).",
+        help="Malicious clients: a share, a number, bernoulli(share=0.3), each for itself, ids(0,3) or owners('north') "
+        "by name (default 0.3).",
     ),
     "byzantine": click.option(
         "--byzantine", type=int, metavar="COUNT",
@@ -156,18 +156,24 @@ SETTINGS = {
         "sample(100,quantile=0.95) (default: all).",
     ),
     "rounds": click.option("--rounds", type=int, help="Rounds (default 200)."),
-    "start": click.option(
-        "--start", type=int, help="First attacked round, a multiple of 10 (default: a quarter of the rounds)."
-    ),
+    "start": click.option("--start", type=int, help="First attacked round (default: a quarter of the rounds)."),
+    "stop": click.option("--stop", type=int, help="Last attacked round (default: the last round)."),
+    "every": click.option("--every", type=int, help="Attack in every k-th round from the first (default 1)."),
     "rate": click.option("--rate", type=float, help="Learning rate (default: the dataset's; 0.001 with adam)."),
     "schedule": click.option(
         "--schedule", metavar="SPEC",
-        help="How clients train: sgd(momentum=0.9), adam(epochs=2,batches=5) (default: sgd)."
+        help="How clients train: sgd(momentum=0.9), sgd(batch=32,steps=1), adam(epochs=2,batches=5) (default: sgd)."
     ),
     "model": click.option("--model", metavar="SPEC", help="mlp(512,1024), cnn, resnet(20) (default: the dataset's)."),
     "partition": click.option(
         "--partition", metavar="SPEC",
-        help="Who holds which data: iid (default), dirichlet(alpha=0.1), shards(labels=2), natural, quantity(sigma=1)",
+        help="Who holds which data: iid (default), dirichlet(alpha=0.1), shards(labels=2), sorted, "
+        "similarity(gamma=0.5), natural, quantity(sigma=1).",
+    ),
+    "server": click.option(
+        "--server", metavar="SPEC",
+        help="How the server moves the model by the combined step: sgd(rate=1.0,momentum=0.9), adam(rate=0.01), "
+        "yogi, adagrad (default: by the step itself).",
     ),
     "root": click.option(
         "--root", metavar="train|test", help="Which rows the server's root set is taken from (default train)."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -100,10 +100,22 @@ def federate(train: Examples, test: Examples, root_size: int, cell: Cell, random
             )
         root, rows = train.take(rows[:root_size]), rows[root_size:]
     numbered = train._replace(features=torch.arange(len(train.labels))).take(rows)
-    held = deal(settings.read("partition", cell.partition), numbered, cell.clients, randomness("partition"))
+    term, rng = settings.read("partition", cell.partition), randomness("partition")
+    options = {name: value for name, value in term.arguments.items() if name != "malicious"}
+    malicious = () if cell.owners else _malicious(cell, randomness)
+    apart = malicious if term.arguments.get("malicious") == "all" else ()
+    held = _beside(deal(term.name, options, numbered, cell.clients - len(apart), rng), apart)
     shards = Shards(train, Hands(rows[held.rows], held.ends))
-    malicious = _named(shards, cell.owners) if cell.owners else _malicious(cell, randomness)
-    return Federation(shards, root, test, malicious)
+    return Federation(shards, root, test, malicious or _named(shards, cell.owners))
+
+
+def _beside(honest: Hands, malicious: Sequence[int]) -> Hands:
+    """Add malicious clients that each hold all of the rows that the honest ones share."""
+    if not malicious:
+        return honest
+    everything, dealt = torch.arange(len(honest.rows)), iter(honest)
+    clients = len(honest) + len(malicious)
+    return Hands.of([everything if client in malicious else next(dealt) for client in range(clients)])
 
 
 def _first(test: Examples, size: int) -> tuple[Examples, Examples]:
@@ -119,6 +131,8 @@ def _first(test: Examples, size: int) -> tuple[Examples, Examples]:
 def _malicious(cell: Cell, randomness: Randomness) -> tuple[int, ...]:
     """Draw the malicious clients' ids, ascending: a fixed number of them, or each client independently."""
     rng = randomness("malicious")
+    if cell.ids:
+        return cell.ids
     if not cell.draw:
         return tuple(sorted(torch.randperm(cell.clients, generator=rng)[: cell.attackers].tolist()))
     chosen = torch.rand(cell.clients, generator=rng) < cell.draw.arguments["share"]

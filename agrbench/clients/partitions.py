@@ -7,17 +7,16 @@ Each function takes the `Examples`, the number of clients and a generator, and r
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Generator, Tensor
 
 from agrbench.errors import AgrbenchError
-from agrbench.specs import Term
 
 if TYPE_CHECKING:
     from agrbench.data.examples import Examples
@@ -53,8 +52,8 @@ class Hands:
         return (self[client] for client in range(len(self)))
 
 
-def deal(partition: Term, examples: Examples, clients: int, rng: Generator) -> Hands:
-    """Divide rows among clients by a partition, at least one row each.
+def deal(name: str, options: Mapping[str, Any], examples: Examples, clients: int, rng: Generator) -> Hands:
+    """Divide rows among clients by a partition with these hyperparameters, at least one row each.
 
     Raises:
         AgrbenchError: there are fewer rows, owners or classes than the partition needs.
@@ -64,7 +63,7 @@ def deal(partition: Term, examples: Examples, clients: int, rng: Generator) -> H
         raise AgrbenchError(
             f"{rows} training examples cannot be shared among {clients} clients; write --clients {rows} or fewer"
         )
-    hands = PARTITIONS[partition.name](examples, clients, rng, **partition.arguments)
+    hands = PARTITIONS[name](examples, clients, rng, **options)
     return hands if hands.sizes.all() else Hands.of(_each_one([*hands]))
 
 
@@ -140,8 +139,23 @@ def quantity(examples: Examples, clients: int, rng: Generator, *, sigma: float) 
     return Hands(torch.arange(len(examples.labels)), _ends(torch.from_numpy(sizes)))
 
 
+def by_label(examples: Examples, clients: int, rng: Generator, *, gamma: float = 0.0) -> Hands:
+    """Divide a share `gamma` of the rows evenly at random, and the rest sorted by label, cut in as many even pieces.
+
+    Without a share at random, it is the split of Karimireddy et al. (ICLR 2022, section 6); with one, Hsu et al.'s and
+    ByzFL's (`gamma` is 1 for identical, 0 for disjoint distributions).
+    """
+    rows = torch.randperm(len(examples.labels), generator=rng)
+    alike, rest = rows.tensor_split([int(gamma * len(rows))])
+    ordered = rest[examples.labels.cpu()[rest].argsort(stable=True)]
+    # Pieces at random are cut from the other end, because the first pieces of a cut have the rows left over.
+    parts = zip(ordered.tensor_split(clients), reversed(alike.tensor_split(clients)), strict=True)
+    return Hands.of([_shuffled(torch.cat(part), rng) for part in parts])
+
+
 PARTITIONS: dict[str, Callable[..., Hands]] = {
     "iid": iid, "dirichlet": dirichlet, "shards": shards, "natural": natural, "quantity": quantity,
+    "sorted": by_label, "similarity": by_label,
 }  # fmt: skip
 
 

@@ -21,6 +21,7 @@ from agrbench.plugins.contract import Memory
 from agrbench.plugins.registry import Registry
 from agrbench.plugins.stack import blame
 from agrbench.randomness import generator
+from agrbench.server import optimizers
 from agrbench.server.checks import unwritten
 from agrbench.server.combine import combine_buffers
 from agrbench.server.judge import Judge, Outcome
@@ -34,12 +35,16 @@ from agrbench.simulation.training import Training
 
 @dataclass
 class State:
-    """What a run carries from round to round, apart from its trainers' optimizer states and its judge's memory."""
+    """What a run carries from round to round, apart from its trainers' optimizer states and its judge's memory.
+
+    `previous` is the last combined step, and `server` what the server's optimizer keeps.
+    """
 
     model: Tensor
     previous: Tensor
     buffers: Tensor
     excluded: set[int] = field(default_factory=set)
+    server: optimizers.Kept = field(default_factory=dict)
     attack_memory: Memory = field(default_factory=dict)
 
 
@@ -57,6 +62,7 @@ class Run:
         dataset = registry.dataset(cell.dataset)
         self.data, self.learner = prepared or prepare(cell, dataset, load(dataset, cell.clients))
         self.schedule = Schedule.of(cell, dataset.record.rate)
+        self.move = optimizers.named(cell.server)
         self.judge = Judge(stack, self.learner.layout, self.randomness, self.device)
         initial = self.learner.initial.to(self.device, copy=True)
         self.state = State(initial, torch.zeros_like(initial), self.learner.buffers.to(self.device, copy=True))
@@ -134,7 +140,9 @@ class Run:
 
     def attacked(self, number: int) -> bool:
         """Return whether malicious clients attack in this round, the last one played or the one being played."""
-        return self.begun(number) and len(self.cohort.malicious) > 0
+        cell = self.cell
+        due = (number - cell.first) % cell.every == 0 and number <= (cell.stop or cell.rounds)
+        return self.begun(number) and due and len(self.cohort.malicious) > 0
 
     def round(self, number: int) -> tuple[Outcome, float]:
         """Play one round; return what the server decided and the seconds that it took."""
@@ -156,7 +164,8 @@ class Run:
             outcome = self._step(self.judge, updates, self._server(self.training.root, number), number)
         self._synchronize()
         spent = time.perf_counter() - began
-        state.model = state.model + outcome.step
+        if outcome.empty is None:
+            state.model = state.model + self.move(outcome.step, state.server)
         state.previous = outcome.step
         if len(state.buffers) and outcome.empty is None:
             state.buffers = combine_buffers(state.buffers, buffers, outcome.weights)

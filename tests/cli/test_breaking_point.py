@@ -173,7 +173,7 @@ def test_an_attack_after_the_last_round_is_not_a_failed_run(words: list[str], tm
         (["-D", "digits", "-d", "kurm"], "did you mean krum"),
         (["-D", "digits", "-d", "krum", "-a", "label_flop"], "did you mean label_flip"),
         (["-D", "digit", "-d", "krum"], "did you mean digits"),
-        (["-D", "digits", "-d", "krum", "--start", "15"], "write a multiple of 10"),
+        (["-D", "digits", "-d", "krum", "--start", "0"], "start is 0; write a round from 1"),
         (["-d", "krum"], "-D"),
         (["-D", "digits"], "-d"),
     ],

@@ -29,7 +29,8 @@ from agrbench.simulation.run import Run
 from tests.helpers.examples import ids, numbered
 
 DEALT = ["iid", "dirichlet(alpha=0.1)", "dirichlet(alpha=10.0)", "shards(labels=1)", "shards(labels=3)",
-         "quantity(sigma=0.5)", "quantity(sigma=3.0)"]  # fmt: skip
+         "quantity(sigma=0.5)", "quantity(sigma=3.0)", "sorted", "similarity(gamma=0.66)",
+         "similarity(gamma=1)"]  # fmt: skip
 
 
 def mixed(rows: int, classes: int, seed: int = 0) -> Examples:
@@ -42,7 +43,9 @@ def balanced(each: int, classes: int) -> Examples:
 
 
 def dealt(text: str, examples: Examples, clients: int, seed: int = 0) -> list[Tensor]:
-    return [*deal(settings.read("partition", text), examples, clients, torch.Generator().manual_seed(seed))]
+    term = settings.read("partition", text)
+    options = {name: value for name, value in term.arguments.items() if name != "malicious"}
+    return [*deal(term.name, options, examples, clients, torch.Generator().manual_seed(seed))]
 
 
 def counts(examples: Examples, held: list[Tensor]) -> Tensor:
@@ -454,3 +457,61 @@ def test_iid_federations_are_those_of_records_already_published(clients: int, si
     rows = torch.randperm(120, generator=generator(seed, "split"))
     assert ids(made.root) == rows[:size].tolist()
     assert [ids(shard) for shard in made.shards] == [part.tolist() for part in rows[size:].tensor_split(clients)]
+
+
+@given(
+    clients=st.integers(1, 12),
+    spare=st.integers(0, 60),
+    gamma=st.sampled_from([0, 0.33, 0.66, 1]),
+    seed=st.integers(0, 5),
+)
+def test_sorted_sizes_differ_by_at_most_one(clients: int, spare: int, gamma: float, seed: int) -> None:
+    """Rows left over by the pieces at random and by the sorted ones go to clients at opposite ends."""
+    sizes = [len(mine) for mine in dealt(f"similarity(gamma={gamma})", mixed(clients + spare, 3), clients, seed)]
+    assert max(sizes) - min(sizes) <= 1
+
+
+@given(clients=st.integers(1, 12), rows=st.integers(12, 80), seed=st.integers(0, 20))
+def test_sorted_rows_go_to_the_clients_in_the_order_of_their_labels(clients: int, rows: int, seed: int) -> None:
+    examples = mixed(rows, 4, seed)
+    held = dealt("sorted", examples, clients, seed)
+    ends = [(int(examples.labels[mine].min()), int(examples.labels[mine].max())) for mine in held]
+    assert all(high <= low for (_, high), (low, _) in itertools.pairwise(ends))
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.25, 0.66, 1.0])
+def test_a_share_gamma_of_the_rows_is_spread_evenly(gamma: float) -> None:
+    """Ten clients and ten classes of 400: a client has its own class, and 40 gamma of every class on average."""
+    examples, seeds = balanced(400, 10), 40
+    table = (
+        torch.stack(
+            [counts(examples, dealt(f"similarity(gamma={gamma})", examples, 10, seed)) for seed in range(seeds)]
+        )
+        .double()
+        .mean(0)
+    )
+    wanted = torch.full((10, 10), 40 * gamma).double() + torch.eye(10) * 400 * (1 - gamma)
+    # The spread rows of the first k classes number 400 gamma k with a deviation of up to 16 a seed, so the ends of the
+    # sorted pieces move, and a client misses up to 13 rows of its own class on average.
+    assert (table - wanted).abs().max() < 18
+
+
+@pytest.mark.parametrize("partition", ["sorted", "iid", "dirichlet(alpha=1)", "shards(labels=2)", "quantity"])
+def test_malicious_clients_may_hold_all_rows_while_honest_ones_share_them(partition: str) -> None:
+    name, _, inside = partition.rstrip(")").partition("(")
+    text = f"{name}({inside}{',' if inside else ''}malicious='all')"
+    cell = Cell("digits", "fedavg", "none", clients=8, malicious=3, partition=text)
+    train = mixed(200, 4)
+    found = federate(train, mixed(50, 4), 20, cell, partial(generator, 0))
+    held = {client: sorted(found.shards.hands[client].tolist()) for client in range(8)}
+    honest = sorted(itertools.chain.from_iterable(held[client] for client in found.honest))
+    assert len(honest) == 180
+    assert len(set(honest)) == 180
+    assert all(held[client] == honest for client in found.malicious)
+
+
+def test_malicious_clients_are_those_of_the_given_numbers() -> None:
+    cell = Cell("digits", "fedavg", "none", clients=8, malicious="ids(5,2,2)")
+    assert cell.malicious == "ids(2,5)"
+    assert cell.attackers == cell.bound == 2
+    assert federate(mixed(200, 4), mixed(50, 4), 20, cell, partial(generator, 3)).malicious == (2, 5)

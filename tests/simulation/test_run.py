@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ from agrbench.cells import Cell
 from agrbench.errors import Inapplicable, PluginError
 from agrbench.plugins.registry import Registry
 from agrbench.results.record import curves
-from agrbench.simulation.run import Run
+from agrbench.simulation.prefixes import Tree
+from agrbench.simulation.run import Run, simulate
 from tests.helpers import plugins
 
 SMALL: dict[str, Any] = {"clients": 10, "rounds": 20, "start": 10}
@@ -56,6 +58,46 @@ def test_before_the_attack_every_attack_gives_the_same_curve(defense: str) -> No
     late = run(defense, "flip_ascent", rounds=30, start=30)
     assert late["accuracy"][:3] == calm["accuracy"]
     assert late["trust"]["malicious_share"][:3] == [None, None, None]
+
+
+def test_an_attack_lasts_from_start_to_stop_in_every_k_th_round() -> None:
+    cell = Cell("digits", "fedavg", "gradient_ascent", clients=10, rounds=9, start=2, stop=8, every=3)
+    storm, moved = Run(cell, Registry()), []
+    for number in range(1, 10):
+        calm = copy.deepcopy(storm.state)
+        storm.round(number)
+        honest = storm.clean.train(calm.model, number, calm.buffers).clone()
+        [mean] = honest.mean(0, keepdim=True)
+        # float32: the step of honest updates differs from their mean by rounding alone
+        moved.append(bool((storm.state.model - calm.model - mean).abs().max() > 1e-5))
+    assert [number for number, attacked in enumerate(moved, 1) if attacked] == [2, 5, 8]
+
+
+def test_an_attack_may_begin_with_the_first_round() -> None:
+    stormy = run("fedavg", "gradient_ascent", rounds=5, start=1)
+    assert stormy["rounds"] == [0, 5]
+    assert stormy["trust"]["malicious_share"][1] is not None
+    late = run("fedavg", "gradient_ascent", rounds=5, start=2)
+    assert late["accuracy"] != stormy["accuracy"] or late["loss"] != stormy["loss"]
+
+
+def test_the_server_moves_the_model_by_its_optimizer_and_remembers_the_combined_step() -> None:
+    plain = Run(Cell("digits", "fedavg", "none", **SMALL), Registry())
+    moving = Run(Cell("digits", "fedavg", "none", **SMALL, server="sgd(rate=0.5,momentum=0.9)"), Registry())
+    for number in (1, 2):
+        before, velocity = moving.state.model, moving.state.server.get("velocity", 0.0)
+        plain.state.model = before
+        step = plain.round(number)[0].step
+        moving.round(number)
+        assert torch.equal(moving.state.previous, step)
+        assert torch.equal(moving.state.model, before + 0.5 * (step + 0.9 * velocity))
+
+
+@pytest.mark.parametrize("server", ["sgd(momentum=0.9)", "adam", "yogi", "adagrad"])
+def test_branches_of_a_run_do_not_share_what_the_server_s_optimizer_keeps(server: str) -> None:
+    cells = [Cell("digits", "krum", attack, **SMALL, server=server) for attack in ("none", "lie", "gradient_ascent")]
+    tree = Tree(Registry())
+    assert [curves(tree.simulate(cell)) for cell in cells] == [curves(simulate(cell, Registry())) for cell in cells]
 
 
 def test_the_first_attacked_update_is_the_one_of_round_start() -> None:
