@@ -21,6 +21,7 @@ from agrbench.results.breaking import Search
 from agrbench.results.record import Record, skipped
 from agrbench.results.store import Store
 from agrbench.results.tables import tables
+from agrbench.results.text import LINES, one_line, printable
 from agrbench.simulation import execution, grid
 from agrbench.simulation.execution import UNLIMITED
 from agrbench.simulation.grid import Plan
@@ -28,7 +29,7 @@ from agrbench.simulation.workers import Limits
 
 
 def _say(text: str) -> None:
-    click.echo(text, err=True)
+    click.echo(one_line(text), err=True)
 
 
 def _silent(text: str) -> None:
@@ -218,6 +219,7 @@ def report_failures(failures: Sequence[Record], store: Store, trace: bool) -> No
         by_reason.setdefault(record["reason"], []).append(record)
     for reason, records in by_reason.items():
         path: Path = store.path(Cell.from_json(records[0]["cell"]))
-        click.echo(f"Failed ({len(records)} cell{'s' * (len(records) > 1)}, for example {path}): {reason}", err=True)
+        failed = f"Failed ({len(records)} cell{'s' * (len(records) > 1)}, for example {path}): {reason}"
+        click.echo(one_line(failed), err=True)
         if trace and records[0]["traceback"]:
-            click.echo(records[0]["traceback"], err=True)
+            click.echo(printable(records[0]["traceback"], keep=LINES), err=True)

@@ -69,12 +69,12 @@ def place_of(record: Record) -> str:
     return place(Cell.from_json(record["cell"]), record["protocol"]).as_posix()
 
 
-def _texts(packed: Path) -> Iterator[str]:
+def _texts(packed: Path) -> Iterator[bytes]:
     try:
-        with packed.open(encoding="utf-8") as stream:
+        with packed.open("rb") as stream:
             while text := stream.readline(HEAVIEST):
                 yield text
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise RecordError(f"{packed}: cannot be read ({error}); give a packed file of records") from error
 
 

@@ -109,7 +109,7 @@ def _text(path: Path, advice: str) -> str:
         raise Damaged(f"{path}: not JSON ({error}); {advice}") from error
 
 
-def parsed(text: str, name: str, advice: str) -> Any:
+def parsed(text: str | bytes, name: str, advice: str) -> Any:
     """Read JSON; `name` says where it is from, `advice` what to do if it is none.
 
     Raises:

@@ -211,6 +211,31 @@ def test_a_huge_seed_among_the_breaking_points_is_nobody_else_s(board: Path) -> 
     assert {name: again[name] for name in points} == points
 
 
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("name", ["demo", "breaking"])
+@pytest.mark.parametrize("line", [b'{"schema": 1}', b"\xff\xfe", b"{"], ids=ascii)
+def test_a_damaged_line_is_named_and_the_page_shows_the_rest(line: bytes, name: str, board: Path) -> None:
+    packed = board / "records" / f"{name}.jsonl"
+    whole = packed.read_bytes() if packed.exists() else b""
+    packed.write_bytes(line + b"\n" + whole)
+    done = published(None, board)
+    assert done.exit_code == 0, done.output
+    assert f"Warning: left out: {packed} line 1: not " in done.stderr
+    assert ranked(text(board)) == ["krum", "median", "cosden"]
+
+
+def test_a_file_with_a_damaged_line_takes_no_records_because_the_line_would_be_lost(
+    board: Path, tmp_path: Path
+) -> None:
+    packed = board / "records" / "demo.jsonl"
+    packed.write_bytes(b"{\n" + packed.read_bytes())
+    before = files(board)
+    done = published(fill(tmp_path / "mine", everything(1)), board)
+    assert done.exit_code == 2
+    assert f"{packed} line 1: not JSON" in done.output
+    assert files(board) == before
+
+
 def deep(levels: int) -> str:
     return "[" * levels + "]" * levels
 

@@ -13,6 +13,7 @@ from agrbench.results.formats import NONE, Entry, Table, bracketed
 from agrbench.results.gate import compare
 from agrbench.results.gate.compare import Comparison, Notice, Row
 from agrbench.results.record import plain
+from agrbench.results.text import one_line
 
 COMPARISON_SCHEMA = 1
 ORDER = (compare.WORSE, compare.BETTER, compare.SAME)
@@ -31,7 +32,7 @@ def write(found: Comparison, form: str) -> str:
     """Write a comparison as text, Markdown or JSON."""
     if form == "json":
         return json.dumps(_flat(found), indent=1)
-    heading, notes = _headline(found), [*_about(found), *_besides(found)]
+    heading, *notes = map(one_line, (_headline(found), *_about(found), *_besides(found)))
     if form == "github":
         heading, notes = f"**{html.escape(heading, quote=False)}**", [html.escape(each, quote=False) for each in notes]
     body = "\n\n".join(formats.write([table], form).rstrip() for table in _tables(found, form))
@@ -169,7 +170,7 @@ def _besides(found: Comparison) -> Iterator[str]:
     for kind, text in KINDS.items():
         alike = [each for each in found.findings if each.kind == kind]
         for reason in dict.fromkeys(each.reason for each in alike):
-            yield f"{text}: {_folded([each for each in alike if each.reason == reason], found)}: {_printable(reason)}."
+            yield f"{text}: {_folded([each for each in alike if each.reason == reason], found)}: {one_line(reason).rstrip('.')}."
     changed = [each for each in found.findings if each.kind == compare.CODE]
     for kind in ("defense", "attack", "dataset"):
         mine = (each for each in changed if each.reason == kind)
@@ -187,8 +188,3 @@ def _folded(findings: Sequence[Notice], found: Comparison) -> str:
         attacks = ", ".join(each.attack for each in mine if each.attack is not None)
         parts.append(f"{defense}{f' under {attacks}' if attacks else ''}{f' ({place})' if several else ''}")
     return "; ".join(parts)
-
-
-def _printable(text: str) -> str:
-    """Replace unprintable characters, which a terminal might obey."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text).rstrip(".")

@@ -57,10 +57,11 @@ it was made: `agrbench show FILE` prints its settings, curves and environment, a
 def page(board: Path, registry: Registry, demanded: Sequence[str], staged: Mapping[Path, Path] | None = None) -> str:
     """Write the page from the records; `demanded` attacks are those that a claim of robustness must survive.
 
-    `staged` maps files of records to those that are about to take their places.
+    `staged` maps files of records to those that are about to take their places. A line that is no record is left out,
+    with a warning.
 
     Raises:
-        RecordError: a file among the records is none, or two of a folder contradict each other.
+        RecordError: two records of a file contradict each other.
     """
     files = {path: path for path in (board / RECORDS).glob(f"*{PACKED}")} | dict(staged or {})
     breaking = board / RECORDS / f"{BREAKING}{PACKED}"
@@ -68,7 +69,7 @@ def page(board: Path, registry: Registry, demanded: Sequence[str], staged: Mappi
     certified = certificates(board / CERTIFICATES)
     parts = [INTRODUCTION]
     for packed in sorted(files):
-        groups = metrics.groups(record for _, record in store.collect([files[packed]]))
+        groups = metrics.groups(record for _, record in store.readable([files[packed]]))
         parts.append(f"## {markdown(packed.stem)}\n")
         parts += [_section(group, demanded, points, certified) for group in groups if group.attacks]
     return "\n".join(parts)
@@ -132,7 +133,7 @@ def _setting(cell: Cell) -> str:
 
 def breaking_points(packed: Path, registry: Registry) -> dict[str, dict[str, str]]:
     """Return by setting and defense where it breaks, from the records that `agrbench breaking-point` left."""
-    collected = [record for _, record in store.collect([packed] if packed.exists() else [])]
+    collected = [record for _, record in store.readable([packed] if packed.exists() else [])]
     records = {Cell.from_json(record["cell"]).key: record for record in collected}
     by_setting: dict[str, list[Cell]] = {}
     for cell in (Cell.from_json(record["cell"]) for record in collected if record["status"] == "done"):

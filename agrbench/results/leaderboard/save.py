@@ -22,7 +22,7 @@ def save(board: Path, registry: Registry, demanded: Sequence[str], taken: Publis
 
     Raises:
         AgrbenchError: there is no leaderboard, a link stands in it, or the system does not allow writing.
-        RecordError: a file among the records is not one of records.
+        RecordError: two records of a file contradict each other.
     """
     written = find(board) / PAGE
     try:
