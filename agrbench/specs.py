@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ast
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -74,6 +74,34 @@ def _terms(body: ast.expr, spec: str, unnamed: bool) -> tuple[Term, ...]:
 def join(terms: tuple[Term, ...]) -> str:
     """Write terms as a spec."""
     return "+".join(map(str, terms))
+
+
+def natural(spec: str) -> tuple[Any, ...]:
+    """Return a key that sorts specs by name and then by hyperparameters, numbers by value: `m=2` before `m=10`.
+
+    A text that is no spec sorts by its letters, among the names.
+    """
+    try:
+        terms = parse(spec, unnamed=True)
+    except SpecError:
+        return ((spec, (), ()),)
+    return tuple(
+        (term.name, _ranks(term.values), tuple((name, _rank(term.arguments[name])) for name in sorted(term.arguments)))
+        for term in terms
+    )
+
+
+def _rank(value: Any) -> tuple[Any, ...]:
+    """Return a key that sorts any literals: numbers first, by value, and sequences by their entries."""
+    if isinstance(value, (int, float)):
+        return 0, value, written(value)
+    if isinstance(value, (list, tuple)):
+        return 2, _ranks(value), written(value)
+    return 1, written(value)
+
+
+def _ranks(values: Iterable[Any]) -> tuple[Any, ...]:
+    return tuple(map(_rank, values))
 
 
 def _term(node: ast.expr, spec: str, unnamed: bool) -> Term:

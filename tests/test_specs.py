@@ -14,7 +14,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from agrbench.errors import SpecError
-from agrbench.specs import LONGEST, IllTyped, Term, join, parse
+from agrbench.specs import LONGEST, IllTyped, Term, join, natural, parse
 
 NAMES = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,10}", fullmatch=True).filter(lambda name: not keyword.iskeyword(name))
 ATOMS = st.one_of(
@@ -316,3 +316,28 @@ def test_a_long_spec_is_refused_or_read_to_its_end(text: str) -> None:
 def test_a_hyperparameter_nested_hundreds_of_times_is_refused(deep: str) -> None:
     with pytest.raises(SpecError, match="is not a spec"):
         parse(f"krum(f={deep})")
+
+
+@pytest.mark.parametrize(
+    "ordered",
+    [
+        ["krum", "krum(m=2)", "krum(m=10)", "krum(m=10,power=2)", "krum(power=1)", "median"],
+        ["amp(kernel=9)", "amp(kernel=9)+krum", "amp(kernel=17)", "amp(kernel=17)+krum"],
+        ["ipm(epsilon=-1)", "ipm(epsilon=1e-3)", "ipm(epsilon=0.01)", "ipm(epsilon=0.5)", "ipm(epsilon=100.0)"],
+        ["x(a=9)", "x(a=10)", "x(a='byzfl')", "x(a=(9, 1))", "x(a=(10, 0))"],
+        ["mlp", "mlp(64)", "mlp(512)", "mlp(512,64)", "mlp(512,512)", "mlp(1024)"],
+        ["fang", "fang_err", "fang_lrr"],
+        ["../x", "<b>", "_(2)", "krum", "not a spec"],
+    ],
+    ids=lambda ordered: ordered[-1],
+)
+def test_specs_are_in_the_order_of_their_names_and_values(ordered: list[str]) -> None:
+    assert sorted(reversed(ordered), key=natural) == ordered
+    assert sorted(ordered, key=natural) == ordered
+
+
+@given(terms=st.lists(TERMS, min_size=2, max_size=5))
+def test_any_specs_have_one_order(terms: list[Term]) -> None:
+    written = [str(term) for term in terms]
+    assume(all(len(each) <= LONGEST for each in written))
+    assert sorted(written, key=natural) == sorted(reversed(written), key=natural) or len(set(written)) < len(written)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from agrbench import specs
 from agrbench.cells import UNATTACKED, UNDEFENDED, Cell
 from agrbench.results.record import Record
 from agrbench.results.statistics import Sample
@@ -37,15 +38,14 @@ class Group:
 
     @cached_property
     def defenses(self) -> list[str]:
-        """List the defenses, the baseline first and each amplified form after its base."""
-        names = dict.fromkeys(defense for defense, _, _ in (*self.records, *self.missing))
-        return sorted(names, key=lambda name: (name != UNDEFENDED, base_of(name), name != base_of(name)))
+        """List the defenses in natural order, the baseline first and each base form before its amplified forms."""
+        return sorted({defense for defense, _, _ in (*self.records, *self.missing)}, key=order)
 
     @cached_property
     def attacks(self) -> list[str]:
-        """List the attacks, sorted."""
-        names = dict.fromkeys(attack for _, attack, _ in (*self.records, *self.missing))
-        return sorted(name for name in names if name != UNATTACKED)
+        """List the attacks in natural order."""
+        names = {attack for _, attack, _ in (*self.records, *self.missing)}
+        return sorted(names - {UNATTACKED}, key=specs.natural)
 
     @cached_property
     def every_seed(self) -> tuple[int, ...]:
@@ -74,7 +74,25 @@ def groups(records: Iterable[Record]) -> list[Group]:
             group[2][key] = record
         else:
             group[3][key] = f"{record['status']}: {' '.join(str(record['reason']).split())}"
-    return [Group(*found[name]) for name in sorted(found) if found[name][2]]
+    return sorted((Group(*each) for each in found.values() if each[2]), key=_order)
+
+
+def _order(group: Group) -> tuple[Any, ...]:
+    """Return a key that sorts groups by dataset and settings, numbers by value."""
+    settings = [
+        (name, specs.natural(value if isinstance(value, str) else f"_({value})"))
+        for name, value in sorted(group.settings.items())
+    ]
+    return specs.natural(group.dataset), settings, next(iter(group.records.values()))["protocol"]
+
+
+def order(defense: str) -> tuple[Any, ...]:
+    """Return a key that sorts defenses: the baseline first, then by base form, which comes before its amplified forms.
+
+    Names are in alphabetical order, and hyperparameters in that of their values.
+    """
+    base = base_of(defense)
+    return defense != UNDEFENDED, specs.natural(base), defense != base, specs.natural(defense)
 
 
 def chosen(

@@ -253,3 +253,29 @@ def test_defenses_are_listed_baseline_first_and_each_amplified_form_after_its_ba
 )
 def test_the_base_of_an_amplified_form_is_the_rest_of_its_spec(defense: str, base: str) -> None:
     assert metrics.base_of(defense) == base
+
+
+# The order of rows
+
+
+def test_rows_are_in_natural_order_with_the_baseline_first_and_each_base_before_its_amplified_forms() -> None:
+    defenses = [
+        "fedavg", "krum", "amp+krum", "amp(kernel=9)+krum", "amp(kernel=17)+krum", "krum(m=2)", "amp+krum(m=2)",
+        "krum(m=10)", "median",
+    ]  # fmt: skip
+    attacks = ["ipm(epsilon=0.001)", "ipm(epsilon=0.01)", "ipm(epsilon=9)", "ipm(epsilon=17)", "lie"]
+    group = grouped(*(made(d, a, 0, [0.5] * 5) for d in reversed(defenses) for a in ["none", *reversed(attacks)]))
+    assert group.defenses == defenses
+    assert group.attacks == attacks
+
+
+def test_tables_are_in_the_order_of_their_settings_numbers_by_value() -> None:
+    settings: list[dict[str, Any]] = [
+        {"clients": 6}, {"clients": 20, "partition": "dirichlet(alpha=0.5)"},
+        {"clients": 20, "partition": "dirichlet(alpha=10.0)"}, {"clients": 100}, {},
+    ]  # fmt: skip
+    records = [made("krum", "none", 0, [0.5] * 5) for _ in settings]
+    for record, given in zip(records, settings, strict=True):
+        record["cell"] = Cell("digits", "krum", "none", 0, rounds=40, **given).as_json()
+    titles = [{**group.settings} for group in metrics.groups(reversed(records))]
+    assert titles == [given | {"rounds": 40} for given in settings]

@@ -170,7 +170,8 @@ def _besides(found: Comparison) -> Iterator[str]:
     for kind, text in KINDS.items():
         alike = [each for each in found.findings if each.kind == kind]
         for reason in dict.fromkeys(each.reason for each in alike):
-            yield f"{text}: {_folded([each for each in alike if each.reason == reason], found)}: {one_line(reason).rstrip('.')}."
+            mine = _folded([each for each in alike if each.reason == reason], found)
+            yield f"{text}: {mine}: {one_line(reason).rstrip('.')}."
     changed = [each for each in found.findings if each.kind == compare.CODE]
     for kind in ("defense", "attack", "dataset"):
         mine = (each for each in changed if each.reason == kind)

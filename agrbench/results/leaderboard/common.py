@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from agrbench.cells import UNATTACKED, UNDEFENDED
-from agrbench.results.metrics import Group
+from agrbench.results.metrics import Group, order
 from agrbench.results.text import code
+from agrbench.specs import natural
 
 
 def common(group: Group) -> tuple[Group, list[str]]:
@@ -48,6 +49,7 @@ def _left_out(kind: str, holders: Mapping[object, set[str]], kept: set[object]) 
     rare = [key for key in holders if key not in kept]
     if not rare:
         return []
-    names = ", ".join(map(code, sorted({name for key in rare for name in holders[key]})))
-    listed = ", ".join(sorted(code(str(key)) for key in rare)[:6]) + (" and more" if len(rare) > 6 else "")
+    names = ", ".join(map(code, sorted({name for key in rare for name in holders[key]}, key=order)))
+    first = sorted(map(str, rare), key=lambda key: natural(f"_({key})" if kind == "seed" else key))[:6]
+    listed = ", ".join(map(code, first)) + (" and more" if len(rare) > 6 else "")
     return [f"Left out, because few defenses have it: {kind} {listed} of {names}."]

@@ -96,7 +96,8 @@ def described(claim: PublishedValue, registry: Registry) -> Match:
 
 def _attacks(claim: PublishedValue, group: Group, defense: str) -> Iterator[tuple[str, ...]]:
     """Yield every choice of specs, one for each published attack, under which the defense was run."""
-    under = dict.fromkeys(attack for has, attack, _ in (*group.records, *group.missing) if has == defense)
+    found = {attack for has, attack, _ in (*group.records, *group.missing) if has == defense}
+    under = sorted(found, key=specs.natural)
     return itertools.product(*([spec for spec in under if named(spec) == attack] for attack in claim.attacks))
 
 
