@@ -7,6 +7,8 @@ import io
 import json
 import re
 import shutil
+import sys
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -70,8 +72,21 @@ def _plain(table: Table) -> str:
     for part in parts:
         lines = list(zip(*(columns[place] for place in part), strict=True))
         blocks.append(tabulate(lines[1:], headers=list(lines[0]), tablefmt="simple", disable_numparse=True))
-    notes = (text.printable(note, keep="\n") for note in table.notes)
-    return "\n\n".join([text.one_line(table.title), *blocks, "\n".join(notes)])
+    notes = "\n".join(text.printable(note, keep="\n") for note in table.notes)
+    return "\n\n".join([text.one_line(table.title), *blocks, wrapped(notes)])
+
+
+def wrapped(notes: str) -> str:
+    """Cut lines to the terminal's width, each keeping its indentation; unchanged unless a terminal is written to."""
+    if not sys.stdout.isatty():
+        return notes
+    width = shutil.get_terminal_size().columns
+    return "\n".join(_cut(line, width) for line in notes.split("\n"))
+
+
+def _cut(line: str, width: int) -> str:
+    indent = " " * (len(line) - len(line.lstrip()))
+    return textwrap.fill(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 def _width(written: str) -> int:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import fcntl
 import io
 import json
 import os
+import pty
 import re
+import struct
 import subprocess
 import sys
-from collections.abc import Callable
+import termios
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +32,7 @@ from agrbench.results.formats import Entry, Table
 from agrbench.results.record import Record, failed
 from agrbench.results.store import Store
 from agrbench.results.tables import tables
+from tests.helpers.commands import AGRBENCH
 from tests.helpers.records import REGISTRY, fill, finished
 from tests.helpers.tables import row
 from tests.helpers.triad import cell, everything, without
@@ -121,6 +127,52 @@ def test_two_tables_have_two_labels() -> None:
     written = formats.write(tables(metrics.groups(two_protocols()), "triad"), "latex")
     labels = re.findall(r"\\label\{(.*)\}", written)
     assert len(labels) == len(set(labels)) == 2
+
+
+# Notes on a terminal
+
+
+def on_a_terminal(words: Sequence[str], columns: int, **environment: str) -> str:
+    """Return what a command writes to a terminal of some width."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    clean = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+    with subprocess.Popen(words, env=clean | environment, stdout=theirs, stderr=subprocess.PIPE) as running:
+        os.close(theirs)
+        found = b""
+        with contextlib.suppress(OSError):  # the other end is closed
+            while read := os.read(ours, 1 << 16):
+                found += read
+        os.close(ours)
+    assert running.returncode == 0
+    return found.decode().replace("\r\n", "\n")
+
+
+@pytest.mark.parametrize(("columns", "environment"), [(60, {}), (90, {}), (200, {"COLUMNS": "70"})], ids=str)
+def test_notes_are_cut_to_the_width_of_a_terminal(columns: int, environment: dict[str, str], tmp_path: Path) -> None:
+    folder = fill(tmp_path / "records", everything())
+    shown = on_a_terminal([AGRBENCH, "table", str(folder)], columns, **environment)
+    width = int(environment.get("COLUMNS", columns))
+    cut = shown.rstrip("\n").split("\n\n")[-1].split("\n")
+    (made,) = tables(metrics.groups(everything()), "triad")
+    assert max(map(len, cut)) <= width
+    assert len(cut) > len(made.notes)
+    assert " ".join(cut) == " ".join(made.notes)
+
+
+@pytest.mark.parametrize("form", ["github", "latex", "csv", "json"])
+def test_other_formats_are_the_same_on_a_terminal_and_in_a_file(form: str, tmp_path: Path) -> None:
+    words = [AGRBENCH, "table", str(fill(tmp_path / "records", everything())), "--format", form]
+    written = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    assert on_a_terminal(words, 60) == written
+
+
+def test_a_note_of_several_lines_keeps_them_and_their_indentation(monkeypatch: pytest.MonkeyPatch) -> None:
+    note = "a licence\n    read from a folder of a long name"
+    monkeypatch.setenv("COLUMNS", "20")
+    assert formats.wrapped(note) == note
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert formats.wrapped(note) == "a licence\n    read from a\n    folder of a long\n    name"
 
 
 # Records that others wrote, on a terminal

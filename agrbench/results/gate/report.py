@@ -36,7 +36,8 @@ def write(found: Comparison, form: str) -> str:
     if form == "github":
         heading, notes = f"**{html.escape(heading, quote=False)}**", [html.escape(each, quote=False) for each in notes]
     body = "\n\n".join(formats.write([table], form).rstrip() for table in _tables(found, form))
-    return "\n\n".join(filter(None, [heading, body, ("  \n" if form == "github" else "\n").join(notes)]))
+    below = "  \n".join(notes) if form == "github" else formats.wrapped("\n".join(notes))
+    return "\n\n".join(filter(None, [heading, body, below]))
 
 
 def _flat(found: Comparison) -> dict[str, object]:

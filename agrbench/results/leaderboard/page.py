@@ -162,7 +162,9 @@ def _usual(cells: Sequence[Cell]) -> tuple[list[str], int]:
             attacks.setdefault(cell.attack, set()).add(cell.defense)
         seeds.setdefault(cell.seed, set()).add(cell.defense)
     known = usual(seeds)
-    return sorted(map(str, usual(attacks)), key=specs.natural), next(seed for seed in itertools.count() if seed not in known)
+    return sorted(map(str, usual(attacks)), key=specs.natural), next(
+        seed for seed in itertools.count() if seed not in known
+    )
 
 
 def _point(search: Search, records: Mapping[str, Record]) -> str:
