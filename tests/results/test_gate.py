@@ -151,16 +151,55 @@ def test_a_large_change_that_seeds_explain_is_not_red() -> None:
     assert found.verdict == GREEN
 
 
-def test_the_correction_is_over_all_rows() -> None:
+T_OF_3 = 6 / (1 / math.sqrt(3))  # of the differences 5, 6 and 7
+ALONE = 1 - T_OF_3 / math.sqrt(T_OF_3 * T_OF_3 + 2)  # its p with 2 degrees of freedom, in closed form
+MOVED = {("krum", "lie"): [-5.0, -6.0, -7.0]}
+
+
+def recoded(records: list[Record], kind: str = "defense") -> list[Record]:
+    """Give all records another digest of one plugin kind."""
+    return [record | {"source": record["source"] | {kind: "0" * 64}} for record in records]
+
+
+@pytest.mark.parametrize("kind", ["defense", "attack", "dataset"])
+def test_the_correction_is_over_all_rows_of_other_code(kind: str) -> None:
     """What is significant alone is not among the other rows: p is multiplied by their number, the smallest at least."""
-    head = everything(changes={("krum", "lie"): [-5.0, -6.0, -7.0]})
-    found = compare.compare_records(everything(), head)
+    found = compare.compare_records(everything(), recoded(everything(changes=MOVED), kind))
     row = rows_of(found)["krum", "loss", "lie"]
-    t = 6 / (1 / math.sqrt(3))
-    alone = 1 - t / math.sqrt(t * t + 2)  # Student's t of 2 degrees of freedom in closed form
-    assert alone < 0.05
-    assert row.p == pytest.approx(min(1, alone * len(found.rows)), rel=1e-6)
+    assert ALONE < 0.05
+    assert row.p == pytest.approx(min(1, ALONE * len(found.rows)), rel=1e-6)
     assert row.verdict == SAME
+    assert not any(row.repeats for row in found.rows)
+
+
+def test_rows_of_the_same_code_and_values_are_left_out_of_the_correction(tmp_path: Path) -> None:
+    """Krum's worst loss moves with its loss under lie; all other rows repeat, so two p-values are adjusted."""
+    found = compare.compare_records(everything(), everything(changes=MOVED))
+    moved = {("krum", "loss", "lie"), ("krum", "worst loss", None)}
+    assert {name for name, row in rows_of(found).items() if not row.repeats} == moved
+    for name, row in rows_of(found).items():
+        assert row.p == (pytest.approx(2 * ALONE, rel=1e-6) if name in moved else 1)
+    done = ask("compare", fill(tmp_path / "a", everything()), fill(tmp_path / "b", everything(changes=MOVED)))
+    left = len(found.rows) - 2
+    assert f"p adjusted over 2 rows (Holm); {left} rows left out, the same plugin code" in done.output
+
+
+def test_a_row_is_corrected_if_one_seed_differs_or_a_run_behind_it_has_other_code() -> None:
+    one = compare.compare_records(everything(), everything(changes={("krum", "lie"): [0.0, 0.0, -1e-6]}))
+    assert not rows_of(one)["krum", "loss", "lie"].repeats
+    head = [recoded([record])[0] if record["cell"]["attack"] == "lie" else record for record in everything()]
+    repeats = {name for name, row in rows_of(compare.compare_records(everything(), head)).items() if row.repeats}
+    assert ("krum", "loss", "scaling") in repeats
+    assert ("krum", "fidelity loss", None) in repeats
+    assert not {("krum", "loss", "lie"), ("krum", "worst loss", None)} & repeats
+    reference = [recoded([r])[0] if r["cell"]["defense"] == "fedavg" else r for r in everything()]
+    assert not any(row.repeats for row in compare.compare_records(everything(), reference).rows)
+
+
+def test_the_same_on_one_seed_or_on_other_seeds_is_no_repetition() -> None:
+    for seeds in (range(1), range(3, 6)):
+        found = compare.compare_records(everything(range(3)), everything(seeds))
+        assert not any(row.repeats for row in found.rows)
 
 
 def test_one_seed_is_judged_by_the_tolerance_alone_and_it_says_so(tmp_path: Path) -> None:

@@ -275,7 +275,7 @@ def test_tables_are_in_the_order_of_their_settings_numbers_by_value() -> None:
         {"clients": 20, "partition": "dirichlet(alpha=10.0)"}, {"clients": 100}, {},
     ]  # fmt: skip
     records = [made("krum", "none", 0, [0.5] * 5) for _ in settings]
-    for record, given in zip(records, settings, strict=True):
-        record["cell"] = Cell("digits", "krum", "none", 0, rounds=40, **given).as_json()
+    for record, changed in zip(records, settings, strict=True):
+        record["cell"] = Cell("digits", "krum", "none", 0, rounds=40, **changed).as_json()
     titles = [{**group.settings} for group in metrics.groups(reversed(records))]
-    assert titles == [given | {"rounds": 40} for given in settings]
+    assert titles == [changed | {"rounds": 40} for changed in settings]

@@ -7,9 +7,9 @@ import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from agrbench.cells import UNDEFENDED, Cell
+from agrbench.cells import UNATTACKED, UNDEFENDED, Cell
 from agrbench.errors import AgrbenchError
 from agrbench.results import metrics, statistics
 from agrbench.results.metrics import Group
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from agrbench.plugins.registry import Registry
 
 TOLERANCE = 2.0  # points of accuracy, or of success in percent
+WORST = "worst loss"  # the axis over all attacks
 BETTER, WORSE, SAME = "better", "worse", "not distinguishable"
 GREEN, RED, INCOMPARABLE = "green", "red", "not comparable"
 CODES = {GREEN: 0, RED: 1, INCOMPARABLE: 2}
@@ -30,7 +31,7 @@ class Row:
     """One quantity on both sides, where larger is worse; `change` is a difference in points, or a ratio.
 
     `verdict` says whether the change exceeds chance (with one seed, the tolerance); `red` means worse and beyond the
-    tolerance.
+    tolerance. `repeats`: the same plugin code gave the same values on every paired seed, so p is not corrected.
     """
 
     dataset: str | None
@@ -47,6 +48,7 @@ class Row:
     how: str
     verdict: str
     red: bool
+    repeats: bool = False
 
 
 @dataclass(frozen=True)
@@ -83,21 +85,30 @@ class Comparison:
         return INCOMPARABLE if self.refused or other or not self.rows else GREEN
 
 
-Pairs = list[tuple[Group, str, str, str | None, Contrast]]
+class Pair(NamedTuple):
+    """One quantity of a defense on both sides, and whether the same plugin code repeated it on every paired seed."""
+
+    group: Group
+    defense: str
+    axis: str
+    attack: str | None
+    found: Contrast
+    repeats: bool
 
 
 def compare_records(base: Sequence[Record], head: Sequence[Record], tolerance: float = TOLERANCE) -> Comparison:
     """Compare every metric of every defense that both sides have, and find the cells that only one side has."""
-    pairs: Pairs = []
+    pairs: list[Pair] = []
     heads = {_name(group): group for group in metrics.groups(head)}
     for group in metrics.groups(base):
         other = heads.get(_name(group))
         if other is not None:
             pairs += _contrasts(group, other)
-    p_values = iter(statistics.holm([each.p for *_, each in pairs if each.p is not None]))
+    asked = [pair.found.p for pair in pairs if pair.found.p is not None and not pair.repeats]
+    adjusted = iter(statistics.holm(asked))
     rows = [
-        _row(group, defense, axis, attack, found, None if found.p is None else next(p_values), tolerance)
-        for group, defense, axis, attack, found in pairs
+        _row(pair, pair.found.p if pair.found.p is None or pair.repeats else next(adjusted), tolerance)
+        for pair in pairs
     ]
     return Comparison(tuple(rows), tuple(_findings(base, head, bool(rows))), tolerance)
 
@@ -107,13 +118,26 @@ def _name(group: Group) -> str:
     return json.dumps([group.dataset, dict(group.settings), protocol], sort_keys=True)
 
 
-def _contrasts(base: Group, head: Group) -> Pairs:
-    """Contrast everything that both groups have: `(group, defense, axis, attack, contrast)`."""
-    found: Pairs = []
+def _contrasts(base: Group, head: Group) -> Iterator[Pair]:
+    """Contrast everything that both groups have."""
     for defense, axis, attack, ours, theirs in _samples(base, head):
         if ours.values and theirs.values:
-            found.append((base, defense, axis, attack, contrast(ours.points, theirs.points)))
-    return found
+            under = [attack] if attack else base.attacks if axis == WORST else [UNATTACKED]
+            repeats = _repeats(ours, theirs) and _same_code(base, head, defense, under)
+            yield Pair(base, defense, axis, attack, contrast(ours.points, theirs.points), repeats)
+
+
+def _repeats(ours: Sample, theirs: Sample) -> bool:
+    """Return whether two samples have the same values, bit for bit, on at least two seeds and all that they share."""
+    shared = set(ours.seeds) & set(theirs.seeds)
+    return len(shared) > 1 and ours.over(shared) == theirs.over(shared)
+
+
+def _same_code(base: Group, head: Group, defense: str, attacks: Iterable[str]) -> bool:
+    """Return whether the runs that losses under these attacks come from were made by the same plugin code."""
+    runs = {(UNDEFENDED, UNATTACKED), *((defense, attack) for attack in attacks)}
+    shared = [key for key in base.records if key[:2] in runs and key in head.records]
+    return all(base.records[key]["source"] == head.records[key]["source"] for key in shared)
 
 
 def _samples(base: Group, head: Group) -> Iterator[tuple[str, str, str | None, Sample, Sample]]:
@@ -127,7 +151,7 @@ def _samples(base: Group, head: Group) -> Iterator[tuple[str, str, str | None, S
         if both:
             yield (
                 defense,
-                "worst loss",
+                WORST,
                 None,
                 _worst(pair[0] for pair in both.values()),
                 _worst(pair[1] for pair in both.values()),
@@ -147,15 +171,14 @@ def _worst(samples: Iterable[Sample]) -> Sample:
     return max((sample.over(shared) for sample in each), key=lambda sample: sample.mean)
 
 
-def _row(
-    group: Group, defense: str, axis: str, attack: str | None, found: Contrast, p: float | None, tolerance: float
-) -> Row:
+def _row(pair: Pair, p: float | None, tolerance: float) -> Row:
+    group, found = pair.group, pair.found
     beyond = abs(found.difference) > tolerance + LEAST
     apart = beyond if p is None else p < 1 - LEVEL
     verdict = SAME if not apart else WORSE if found.difference > 0 else BETTER
     return Row(
-        group.dataset, dict(group.settings), defense, axis, attack, found.base, found.head, found.difference,
-        found.low, found.high, p, found.how, verdict, verdict == WORSE and beyond,
+        group.dataset, dict(group.settings), pair.defense, pair.axis, pair.attack, found.base, found.head,
+        found.difference, found.low, found.high, p, found.how, verdict, verdict == WORSE and beyond, pair.repeats,
     )  # fmt: skip
 
 

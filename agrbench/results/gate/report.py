@@ -157,12 +157,22 @@ def _about(found: Comparison) -> Iterator[str]:
     ways = "; ".join(sorted({row.how for row in found.rows if row.p is not None}))
     yield (
         "In points, the larger the worse; error: 100 less fedavg's accuracy with nobody attacking. Change: HEAD - BASE"
-        + (f", 95% intervals: {ways}; p adjusted over all rows (Holm)." if ways else ".")
+        + (f", 95% intervals: {ways}; {_family(found)}." if ways else ".")
     )
     if ways:
         yield f"Worse or better: p < 0.05. Red: worse, and a change above {found.tolerance:g} points."
     if any(row.p is None for row in found.rows):
         yield f"One seed: no interval and no p; the tolerance of {found.tolerance:g} points alone decides."
+
+
+def _family(found: Comparison) -> str:
+    """Write which rows p is adjusted over, and how many are left out because they ask nothing."""
+    asked = [row for row in found.rows if row.p is not None and not row.repeats]
+    same = sum(row.repeats for row in found.rows)
+    if not same:
+        return "p adjusted over all rows (Holm)"
+    left_out = f"{same} row{'s' * (same > 1)} left out, the same plugin code with the same values on every seed"
+    return f"p adjusted over {len(asked)} row{'s' * (len(asked) != 1)} (Holm); {left_out}"
 
 
 def _besides(found: Comparison) -> Iterator[str]:
@@ -171,8 +181,8 @@ def _besides(found: Comparison) -> Iterator[str]:
     for kind, text in KINDS.items():
         alike = [each for each in found.findings if each.kind == kind]
         for reason in dict.fromkeys(each.reason for each in alike):
-            mine = _folded([each for each in alike if each.reason == reason], found)
-            yield f"{text}: {mine}: {one_line(reason).rstrip('.')}."
+            named = _folded([each for each in alike if each.reason == reason], found)
+            yield f"{text}: {named}: {one_line(reason).rstrip('.')}."
     changed = [each for each in found.findings if each.kind == compare.CODE]
     for kind in ("defense", "attack", "dataset"):
         mine = (each for each in changed if each.reason == kind)
