@@ -189,6 +189,17 @@ def canonical(setting: str, text: object) -> str:
     return write(setting, read(setting, text))
 
 
+def spelled(setting: str, value: object) -> str:
+    """Write the value of any setting as titles show it: a spec has all its hyperparameters, also those left out.
+
+    Only those without a value, `None`, are left out.
+    """
+    if setting not in CHOICES or not isinstance(value, str):
+        return str(value)
+    term = read(setting, value)
+    return str(Term(term.name, {name: each for name, each in term.arguments.items() if each is not None}, term.values))
+
+
 def own_rate(schedule: str) -> float | None:
     """Return the default learning rate of a schedule's optimizer; `None` means the dataset's rate."""
     return OPTIMIZERS[read("schedule", schedule).name].rate

@@ -79,6 +79,6 @@ def find_breaking_points(
         found = breaking.searches(cell, stacks, specs, wanted.seeds, registry)
         how = execute.How(jobs, Limits(seconds, gigabytes), quiet)
         failures = execute.search(found, registry, store, how)
-        click.echo(formats.write([table(found)], form))
+        click.echo(formats.write([table(found, registry.spelled("dataset", dataset))], form))
         execute.report_failures(failures, store, traceback)
         sys.exit(1 if failures else 0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +65,7 @@ def run(plan: Plan, registry: Registry, store: Store, how: How) -> int:
     lost = len(plan.cells) - len(records)
     if lost:
         click.echo(f"Lost: {lost} records that were written are no longer in {store.folder}; run it again", err=True)
-    groups = metrics.groups(records)
+    groups = metrics.groups(records, partial(registry.spelled, "dataset"))
     if groups:
         click.echo(formats.write(tables(groups, "triad"), "plain"))
     report_failures(failures, store, how.trace)

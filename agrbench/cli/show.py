@@ -16,6 +16,7 @@ from agrbench.results.record import Record
 from agrbench.results.store import read
 from agrbench.results.tables.notes import federation
 from agrbench.results.text import one_line, printable
+from agrbench.settings import spelled
 
 BARS = "▁▂▃▄▅▆▇█"
 
@@ -37,8 +38,9 @@ def _described(record: Record) -> list[str]:
         lines.append(f"reason: {record['reason']}")
     lines.append(
         f"{federation(cell)}, {cell.rounds} rounds, attack from {cell.first}, "
-        f"rate {cell.rate or 'of the dataset'}, schedule {cell.schedule}, model "
-        f"{cell.model or 'of the dataset'}, partition {cell.partition}, root set from {cell.root}, "
+        f"rate {cell.rate or 'of the dataset'}, schedule {spelled('schedule', cell.schedule)}, model "
+        f"{spelled('model', cell.model) if cell.model else 'of the dataset'}, "
+        f"partition {spelled('partition', cell.partition)}, root set from {cell.root}, "
         f"{cell.threads} thread(s) on {cell.device}"
     )
     if record["status"] == "done":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import click
@@ -53,7 +54,8 @@ def show_table(
         [registry.canonical("attack", each) for each in attacks],
         forms == "base",
     )
-    groups = metrics.groups(metrics.chosen((record for _, record in store.readable(wanted)), *shown))
+    records = metrics.chosen((record for _, record in store.readable(wanted)), *shown)
+    groups = metrics.groups(records, partial(registry.spelled, "dataset"))
     if like:
         made = [beside_published(like, groups, registry)]
     elif groups:

@@ -11,7 +11,7 @@ from agrbench.cells import UNATTACKED, UNDEFENDED, Cell
 from agrbench.cli.options import data_option, plugin_option, quiet_option, settings_options
 from agrbench.errors import AgrbenchError
 from agrbench.results.formats import Entry, Table, write
-from agrbench.settings import without_rate
+from agrbench.settings import spelled, without_rate
 
 if TYPE_CHECKING:
     from agrbench.simulation.tuning import Trial
@@ -44,10 +44,10 @@ def tune_rate(dataset: str, rates: tuple[float, ...], plugins: tuple[str, ...], 
                 report(f"{trial.rate:g}: {100 * trial.mean:.2f} %")
     finally:
         if trials:
-            click.echo(write([table(cell, trials)], "plain"))
+            click.echo(write([table(cell, trials, registry.spelled("dataset", dataset))], "plain"))
 
 
-def table(cell: Cell, trials: Sequence[Trial]) -> Table:
+def table(cell: Cell, trials: Sequence[Trial], dataset: str) -> Table:
     """Show the held-out accuracy of each rate."""
     from agrbench.simulation.tuning import HELD_OUT, best
 
@@ -56,13 +56,13 @@ def table(cell: Cell, trials: Sequence[Trial]) -> Table:
          Entry((f"{100 * trial.final:.2f}",))) for trial in trials
     )  # fmt: skip
     shown = ("clients", "rounds", "rate")
-    settings = "".join(f", {name} {value}" for name, value in cell.settings.items() if name not in shown)
+    settings = "".join(f", {name} {spelled(name, value)}" for name, value in cell.settings.items() if name not in shown)
     notes = (
         f"Held-out accuracy in percent: {HELD_OUT:.0%} of the training rows, nobody attacking or defending; "
         f"mean over evaluated rounds from {cell.first} on. Best marked.",
     )
     data = tuple(trial._asdict() for trial in trials)
     return Table(
-        f"Learning rates: {cell.dataset}, {cell.clients} clients, {cell.rounds} rounds, seed {cell.seed}{settings}",
+        f"Learning rates: {dataset}, {cell.clients} clients, {cell.rounds} rounds, seed {cell.seed}{settings}",
         ("rate", "mean", "last"), rows, notes, data,
     )  # fmt: skip

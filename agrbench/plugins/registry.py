@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from agrbench import specs
 from agrbench.data.files import content
-from agrbench.errors import PluginError, SpecError
+from agrbench.errors import AgrbenchError, PluginError, SpecError
 from agrbench.plugins import contract, names, siblings
 from agrbench.plugins.ambient import imported
 from agrbench.plugins.loading import load
@@ -95,6 +95,14 @@ class Registry:
         A defense's spec may begin with stages; attacks and datasets are single terms.
         """
         return specs.join(tuple(self._checked(kind_of, term) for kind_of, term in self._terms(kind, spec)))
+
+    def spelled(self, kind: str, spec: str) -> str:
+        """Write a spec as titles show it, with all hyperparameters; one of plugins out of reach stays as it is."""
+        try:
+            terms = [(self.entry(of, term.name), self._checked(of, term)) for of, term in self._terms(kind, spec)]
+        except AgrbenchError:
+            return spec
+        return specs.join(tuple(Term(term.name, {**entry.defaults, **term.arguments}) for entry, term in terms))
 
     def entries(self, kind: str, spec: str) -> list[PluginSource]:
         """Return the plugins that a spec names, left to right."""

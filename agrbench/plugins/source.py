@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import dataclasses
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from agrbench.errors import PluginError
 from agrbench.plugins import contract, essence, siblings
@@ -115,6 +116,15 @@ class PluginSource:
                 text = written(default) if default else "..."
                 found.setdefault(argument.arg, Parameter(argument.arg, annotation, text))
         return found
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """Return the hyperparameters that have a value by default, as far as the text tells."""
+        found = {}
+        for name, parameter in self.parameters.items():
+            with contextlib.suppress(*UNREADABLE):
+                found[name] = ast.literal_eval(parameter.default)
+        return {name: value for name, value in found.items() if value is not None and value is not ...}
 
     @cached_property
     def _functions(self) -> dict[str, ast.FunctionDef]:

@@ -19,12 +19,16 @@ NEAR = 0.1  # of chance accuracy: where there are under ten classes, twice chanc
 
 @dataclass(frozen=True)
 class Group:
-    """The finished records of one dataset and its settings, by defense, attack and seed; why others are `missing`."""
+    """The finished records of one dataset and its settings, by defense, attack and seed; why others are `missing`.
+
+    `spelled` is the dataset's spec as titles show it (default: as records have it).
+    """
 
     dataset: str
     settings: Mapping[str, Any]
     records: Mapping[tuple[str, str, int], Record]
     missing: Mapping[tuple[str, str, int], str] = field(default_factory=dict)
+    spelled: str = ""
 
     @cached_property
     def cell(self) -> Cell:
@@ -61,8 +65,8 @@ class Group:
         return any(record["success"] for (_, under, _), record in self.records.items() if under == attack)
 
 
-def groups(records: Iterable[Record]) -> list[Group]:
-    """Sort records into groups whose records can be compared."""
+def groups(records: Iterable[Record], spelled: Callable[[str], str] = str) -> list[Group]:
+    """Sort records into groups whose records can be compared; `spelled` writes a dataset's spec for titles."""
     found: dict[str, tuple[str, dict[str, Any], dict[Any, Record], dict[Any, str]]] = {}
     for record in records:
         cell = record["cell"]
@@ -74,7 +78,7 @@ def groups(records: Iterable[Record]) -> list[Group]:
             group[2][key] = record
         else:
             group[3][key] = f"{record['status']}: {' '.join(str(record['reason']).split())}"
-    return sorted((Group(*each) for each in found.values() if each[2]), key=_order)
+    return sorted((Group(*each, spelled(each[0])) for each in found.values() if each[2]), key=_order)
 
 
 def _order(group: Group) -> tuple[Any, ...]:

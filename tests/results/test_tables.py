@@ -6,8 +6,10 @@ import csv
 import io
 import json
 import math
+import random
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ from agrbench.results.record import Record, failed, skipped
 from agrbench.results.store import Store
 from agrbench.results.tables import tables
 from agrbench.results.tables.matrix import METRICS
-from tests.helpers.records import REGISTRY
+from tests.helpers.records import REGISTRY, finished
 from tests.helpers.tables import headers, row
 from tests.helpers.triad import ATTACKS, DEFENSES, SEEDS, cell, everything, made, without
 
@@ -449,6 +451,62 @@ def test_the_title_says_what_was_run() -> None:
     title = table(everything()).title
     for said in ("digits", "20 clients", "6 malicious", "server assumes 6", "20 rounds", "attack from 10"):
         assert said in title
+
+
+def title(spelled: Callable[[str], str] = str, dataset: str = "digits", **settings: Any) -> str:
+    """Return the title of a table of one record under some settings."""
+    made = finished(Cell("digits", "fedavg", "none", 0, **{"clients": 20, "rounds": 20} | settings), [0.1, 0.5, 0.75])
+    renamed = made | {"cell": made["cell"] | {"dataset": dataset}}
+    (shown,) = tables(metrics.groups([renamed], spelled), "triad")
+    return shown.title
+
+
+@pytest.mark.parametrize(
+    ("setting", "typed", "said"),
+    [
+        ("partition", "dirichlet", "partition dirichlet(alpha=0.1)"),
+        ("partition", "dirichlet(alpha=0.1)", "partition dirichlet(alpha=0.1)"),
+        ("partition", "dirichlet(alpha=0.5)", "partition dirichlet(alpha=0.5)"),
+        ("partition", "shards", "partition shards(labels=2)"),
+        ("malicious", "bernoulli(share=0.3)", "bernoulli(share=0.3) malicious"),
+        ("sample", "sample(6,by='size')", "sample sample(6,by='size')"),
+        ("sample", "sample(6,quantile=0.9)", "sample sample(6,by='uniform',quantile=0.9)"),
+        ("schedule", "adam", "schedule adam(batches=1,epochs=1,poisoned='anew'), rate 0.001"),
+        ("schedule", "adam(epochs=2,rate=0.5)", "rate 0.5"),
+        ("schedule", "sgd(momentum=0.9)", "schedule sgd(batches=1,epochs=1,momentum=0.9,poisoned='anew')"),
+        ("model", "mlp(512)", "model mlp(512)"),
+        ("rate", 0.25, "rate 0.25"),
+    ],
+)
+def test_a_title_has_every_hyperparameter_of_its_specs(setting: str, typed: object, said: str) -> None:
+    given: dict[str, Any] = {setting: typed}
+    assert said in title(**given)
+
+
+def test_a_title_has_every_hyperparameter_of_the_dataset_and_takes_one_out_of_reach_as_it_is() -> None:
+    spelled = partial(REGISTRY.spelled, "dataset")
+    wanted = "synthetic(classes=10,rows=900,shape=(20,),spread=1.0,test=500)"
+    assert f"The triad: {wanted}, 20 clients" in title(spelled, "synthetic(rows=900)")
+    assert "The triad: mine(x=1), 20 clients" in title(spelled, "mine(x=1)")
+    assert REGISTRY.canonical("dataset", wanted) == "synthetic(rows=900)"
+    assert REGISTRY.spelled("defense", "amp(kernel=3)+krum").startswith("amp(by='value',")
+
+
+def test_two_protocols_never_have_one_title() -> None:
+    choices: dict[str, list[Any]] = {
+        "clients": [20, 50], "malicious": [0.3, 2, "bernoulli", "bernoulli(share=0.2)"], "byzantine": [None, 1],
+        "rounds": [20, 60], "start": [None, 20], "rate": [None, 0.5, 0.001], "root": ["train", "test"],
+        "schedule": ["sgd", "adam", "adam(epochs=2)", "sgd(momentum=0.9)"], "model": [None, "mlp", "mlp(512)", "cnn"],
+        "partition": ["iid", "dirichlet", "dirichlet(alpha=0.5)", "shards", "quantity"], "threads": [1, 2],
+        "sample": [None, 5, "sample(5,by='size')", "sample(5,quantile=0.9)"], "device": ["cpu", "cuda"],
+    }  # fmt: skip
+    draw = random.Random(0)
+    found: dict[str, dict[str, Any]] = {}
+    for _ in range(600):
+        cell = Cell("digits", "fedavg", "none", 0, **{name: draw.choice(each) for name, each in choices.items()})
+        (made,) = tables(metrics.groups([finished(cell, [0.1] * (1 + cell.rounds // 10))]), "triad")
+        assert found.setdefault(made.title, cell.settings) == cell.settings
+    assert len(found) > 500
 
 
 # One record for a person

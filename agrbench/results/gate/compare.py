@@ -15,6 +15,7 @@ from agrbench.results import metrics, statistics
 from agrbench.results.metrics import Group
 from agrbench.results.record import Record
 from agrbench.results.statistics import LEAST, LEVEL, Contrast, Sample, contrast
+from agrbench.settings import spelled
 
 if TYPE_CHECKING:
     from agrbench.plugins.registry import Registry
@@ -197,12 +198,17 @@ class _Cell:
     undone: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
+def place(dataset: str, settings: Mapping[str, Any]) -> str:
+    """Name what is compared: a dataset and the settings that differ from their defaults, with all hyperparameters."""
+    return ", ".join([dataset, *(f"{name} {spelled(name, value)}" for name, value in sorted(settings.items()))])
+
+
 def _cells(records: Iterable[Record]) -> dict[str, _Cell]:
     found: dict[str, _Cell] = {}
     for record in records:
         cell = {name: value for name, value in record["cell"].items() if name in CELL}
-        place = ", ".join([cell["dataset"], *(f"{name} {value}" for name, value in sorted(cell["settings"].items()))])
-        known = found.setdefault(json.dumps(cell, sort_keys=True), _Cell(place, cell["defense"], cell["attack"]))
+        where = place(cell["dataset"], cell["settings"])
+        known = found.setdefault(json.dumps(cell, sort_keys=True), _Cell(where, cell["defense"], cell["attack"]))
         if record["status"] == "done":
             known.done.setdefault(record["protocol"], []).append(record)
         else:

@@ -104,7 +104,7 @@ def _headers(found: Comparison) -> tuple[str, ...]:
 def _place(row: Row) -> str:
     if row.dataset is None:
         return "{clients} clients ({byzantine} malicious), {parameters:,} parameters, {dtype}".format(**row.settings)
-    return ", ".join([row.dataset, *(f"{name} {value}" for name, value in sorted(row.settings.items()))])
+    return compare.place(row.dataset, row.settings)
 
 
 def _texts(row: Row) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -69,7 +70,8 @@ def page(board: Path, registry: Registry, demanded: Sequence[str], staged: Mappi
     certified = certificates(board / CERTIFICATES)
     parts = [INTRODUCTION]
     for packed in sorted(files):
-        groups = metrics.groups(record for _, record in store.readable([files[packed]]))
+        records = (record for _, record in store.readable([files[packed]]))
+        groups = metrics.groups(records, functools.partial(registry.spelled, "dataset"))
         parts.append(f"## {markdown(packed.stem)}\n")
         parts += [_section(group, demanded, points, certified) for group in groups if group.attacks]
     return "\n".join(parts)

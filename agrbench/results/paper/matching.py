@@ -51,7 +51,7 @@ class Match:
         options = dict(self.settings or {})
         if self.protocol not in (None, PROTOCOL):
             options["protocol"] = self.protocol
-        changed = ", ".join(f"{name} {value}" for name, value in options.items())
+        changed = ", ".join(f"{name} {settings.spelled(name, value)}" for name, value in options.items())
         return [*given, *filter(None, (changed, self.reason))]
 
 

@@ -13,11 +13,14 @@ from agrbench.results.tables.notes import a_round, beyond
 BAR = 20  # characters from no malicious client to half of them
 
 
-def table(found: Sequence[Search]) -> Table:
-    """Show one row per defense: the first share that breaks it, the last that does not, and the worst attack there."""
+def table(found: Sequence[Search], dataset: str | None = None) -> Table:
+    """Show one row per defense: the first share that breaks it, the last that does not, and the worst attack there.
+
+    `dataset` is how the title writes the dataset (default: as its cells do).
+    """
     cell = found[0].cell
     title = (
-        f"Breaking points: {cell.dataset}, {cell.clients} clients{a_round(cell)}, {cell.rounds} rounds, "
+        f"Breaking points: {dataset or cell.dataset}, {cell.clients} clients{a_round(cell)}, {cell.rounds} rounds, "
         f"attack from {cell.first}{beyond(cell.settings)}"
     )
     scale = f"0%{'of clients':^{BAR - 5}}50%"

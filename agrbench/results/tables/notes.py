@@ -8,13 +8,14 @@ from typing import Any
 
 from agrbench.cells import PROTOCOL, UNATTACKED, Cell
 from agrbench.results.metrics import NEAR, Group
+from agrbench.settings import own_rate, spelled
 
 
 def title(what: str, group: Group) -> str:
     """Write what a table shows, for which dataset and under which settings."""
     cell = group.cell
     return (
-        f"{what}: {group.dataset}, {federation(cell)}, "
+        f"{what}: {group.spelled or group.dataset}, {federation(cell)}, "
         f"{cell.rounds} rounds, attack from {cell.first}{beyond(group.settings)}{_another(protocol(group))}"
     )
 
@@ -39,7 +40,8 @@ def labels(group: Group, unit: str) -> dict[str, Any]:
 def federation(cell: Cell) -> str:
     """Write how many clients there are, take part in a round, are malicious, and are assumed to be by the server."""
     assumed = f"{cell.bound}" if cell.sample is None else f"{cell.bound} a round"
-    return f"{cell.clients} clients{a_round(cell)}, {cell.count} malicious (server assumes {assumed})"
+    malicious = spelled("malicious", cell.count)
+    return f"{cell.clients} clients{a_round(cell)}, {malicious} malicious (server assumes {assumed})"
 
 
 def a_round(cell: Cell) -> str:
@@ -48,12 +50,14 @@ def a_round(cell: Cell) -> str:
 
 
 def beyond(settings: Mapping[str, Any]) -> str:
-    """List the settings that a title does not spell out."""
-    spelt = ("clients", "rounds", "start", "malicious", "byzantine")
+    """List the other settings that differ from their defaults, each with all its hyperparameters."""
+    said = ("clients", "rounds", "start", "malicious", "byzantine")
+    rate = own_rate(settings["schedule"]) if "schedule" in settings else None
+    shown = {**settings, **({} if rate is None else {"rate": settings.get("rate", rate)})}
     return "".join(
-        f", {key} {value}"
-        for key, value in settings.items()
-        if key not in spelt and not (key == "sample" and isinstance(value, int))
+        f", {key} {spelled(key, value)}"
+        for key, value in shown.items()
+        if key not in said and not (key == "sample" and isinstance(value, int))
     )
 
 
