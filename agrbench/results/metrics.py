@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -55,6 +55,20 @@ class Group:
     def every_seed(self) -> tuple[int, ...]:
         """List the seeds of all cells, finished or not."""
         return tuple(sorted({seed for _, _, seed in (*self.records, *self.missing)}))
+
+    def over(self, seeds: Iterable[int]) -> Group:
+        """Return the group with the cells of some seeds only."""
+        kept = set(seeds)
+        if kept.issuperset(self.every_seed):
+            return self
+        records = {key: record for key, record in self.records.items() if key[2] in kept}
+        missing = {key: reason for key, reason in self.missing.items() if key[2] in kept}
+        return replace(self, records=records, missing=missing)
+
+    def whole(self, defense: str) -> tuple[int, ...]:
+        """Return the seeds on which a defense has a loss under every attack or, if there is none, a fidelity loss."""
+        samples = [loss(self, defense, attack) for attack in self.attacks] or [fidelity(self, defense)]
+        return tuple(sorted(set.intersection(*(set(sample.seeds) for sample in samples))))
 
     def seeds(self, defense: str, attack: str) -> list[int]:
         """List the seeds with a finished cell."""

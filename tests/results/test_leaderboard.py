@@ -100,7 +100,7 @@ def test_breaking_points_are_those_that_the_command_prints() -> None:
 # What is published
 
 
-def test_records_are_copied_whole_and_the_page_ranks_them(mine: Path, board: Path) -> None:
+def test_records_are_copied_whole_and_the_page_shows_them(mine: Path, board: Path) -> None:
     done = published(mine, board)
     assert done.exit_code == 0, done.output
     assert "9 records copied, 0 there already, 0 refused" in done.output
@@ -112,11 +112,20 @@ def test_records_are_copied_whole_and_the_page_ranks_them(mine: Path, board: Pat
     ranked = [line for line in lines if len(line) == len(leaderboard.HEADERS)]
     # Accuracy without attack and defense is 90: krum loses 10 at worst, median 30 to scaling, fedavg 50 to lie.
     assert ranked == [
-        ["1", "`krum`", "10.0", "`lie`", "—", "5.0", "2.0", "—"],
-        ["2", "`median`", "30.0", "`scaling`", "—", "2.0", "1.0", "—"],
+        ["—", "`krum`", "10.0", "`lie`", "—", "5.0", "2.0", "—"],
+        ["—", "`median`", "30.0", "`scaling`", "—", "2.0", "1.0", "—"],
         ["—", "`fedavg`", "50.0", "`lie`", "—", "0.0", "1.0", "—"],
     ]
-    assert "One seed (0): no interval." in page
+    assert "One seed (0): no interval, and nothing is ranked." in page
+
+
+def test_defenses_of_two_seeds_are_ranked_by_their_worst_loss(mine: Path, board: Path) -> None:
+    fill(mine, [made(defense, attack, 1) for defense in PERCENT for attack in ATTACKS])
+    published(mine, board)
+    page = (board / "README.md").read_text()
+    assert re.findall(r"^\| (\d+|—) +\| `(\w+)` +\| (\S+)", page, re.MULTILINE) == [
+        ("1", "krum", "10.0"), ("2", "median", "30.0"), ("—", "fedavg", "50.0"),
+    ]  # fmt: skip
 
 
 def test_publishing_again_changes_nothing(mine: Path, board: Path) -> None:

@@ -44,7 +44,7 @@ def everything(seed: int = 0) -> list[Record]:
 @pytest.fixture
 def board(tmp_path: Path) -> Path:
     (tmp_path / "leaderboard" / "records").mkdir(parents=True)
-    write_packed(tmp_path / "leaderboard" / "records" / "demo.jsonl", everything())
+    write_packed(tmp_path / "leaderboard" / "records" / "demo.jsonl", [*everything(0), *everything(1)])
     return tmp_path / "leaderboard"
 
 
@@ -97,12 +97,12 @@ def test_what_a_stranger_writes_into_a_record_never_reaches_the_page(
     groups = {"classes": {"rows": [1], "hits": [1], "names": [said]}}
     record = {
         "skipped": undefined,
-        "failed": failed(Cell.from_json(made("krum", "lie", 1)["cell"]), REGISTRY, said, said),
+        "failed": failed(Cell.from_json(made("krum", "lie", 2)["cell"]), REGISTRY, said, said),
         "finished": whole | {"reason": said},
         "device": whole | {"environment": ENVIRONMENT | {"device": said}},
         "traceback": undefined | {"traceback": said},
-        "time": made("krum", "lie", 1) | {"time": whole["time"] | {said: 1}},
-        "groups": made("krum", "lie", 1) | {"groups": groups},
+        "time": made("krum", "lie", 2) | {"time": whole["time"] | {said: 1}},
+        "groups": made("krum", "lie", 2) | {"groups": groups},
         "unknown": undefined | {said: said},
     }[where]
     path = lay(tmp_path / "mine", record)
@@ -149,28 +149,46 @@ def test_a_run_without_results_under_a_seed_of_its_own_unranks_nobody(status: st
 
 
 @pytest.mark.parametrize(
-    "more",
+    ("more", "said"),
     [
-        [made(defense, attack, 9) for defense in ("fedavg", "cosden") for attack in ATTACKS],
-        [made(defense, "ipm", 0) for defense in ("fedavg", "cosden")],
+        (
+            [made(defense, attack, 9) for defense in ("fedavg", "cosden") for attack in ATTACKS],
+            r"Ranked on seeds 0, 1, which all ranked defenses have \(not counted: seed 9 of fedavg, cosden\)",
+        ),
+        (
+            [made(defense, "ipm", 0) for defense in ("fedavg", "cosden")],
+            r"Left out, because few defenses have it: attack `ipm` of `cosden`\.",
+        ),
     ],
     ids=["a seed", "an attack"],
 )
 def test_a_seed_or_an_attack_that_one_defense_has_unranks_nobody_and_is_named(
-    more: list[Record], board: Path, tmp_path: Path
+    more: list[Record], said: str, board: Path, tmp_path: Path
 ) -> None:
     before = published(None, board)
     assert before.exit_code == 0
     known = ranked(text(board))
     assert published(fill(tmp_path / "mine", more), board).exit_code == 0
     assert ranked(text(board)) == known
-    assert re.search(r"Left out, because few defenses have it: (seed `9`|attack `ipm`) of `cosden`\.", text(board))
+    assert re.search(said, text(board))
+
+
+def test_a_defense_that_lacks_a_seed_is_ranked_on_those_it_has_and_one_of_one_seed_is_only_shown(
+    board: Path, tmp_path: Path
+) -> None:
+    records = everything(2) + [made("smea", attack, seed) for attack in ATTACKS for seed in (0, 1)]
+    records += [made("mda", attack, 0) for attack in ATTACKS]
+    assert published(fill(tmp_path / "mine", records), board).exit_code == 0
+    page = text(board)
+    assert ranked(page) == ["krum", "median", "cosden", "smea"]
+    assert re.search(r"^\| — +\| `mda` +\| \d", page, re.MULTILINE)
+    assert "Ranked on seeds 0, 1, which all ranked defenses have (not counted: seed 2 of fedavg, cosden, krum, " in page
+    assert "Not ranked: mda: it has only seed 0." in page
 
 
 def test_a_seed_that_most_defenses_have_counts(board: Path, tmp_path: Path) -> None:
-    assert published(fill(tmp_path / "mine", everything(1)), board).exit_code == 0
-    assert "2 seeds" in text(board)
-    assert "Left out" not in text(board)
+    assert published(fill(tmp_path / "mine", everything(2)), board).exit_code == 0
+    assert "3 seeds; 95% intervals" in text(board)
 
 
 def test_a_finished_run_of_a_cell_that_the_plugins_skip_is_refused(board: Path, tmp_path: Path) -> None:
@@ -230,7 +248,7 @@ def test_a_file_with_a_damaged_line_takes_no_records_because_the_line_would_be_l
     packed = board / "records" / "demo.jsonl"
     packed.write_bytes(b"{\n" + packed.read_bytes())
     before = files(board)
-    done = published(fill(tmp_path / "mine", everything(1)), board)
+    done = published(fill(tmp_path / "mine", everything(2)), board)
     assert done.exit_code == 2
     assert f"{packed} line 1: not JSON" in done.output
     assert files(board) == before

@@ -218,11 +218,12 @@ def test_a_collapsed_model_is_marked_and_the_mark_explained() -> None:
 
 
 @pytest.mark.parametrize("kind", ["failed", "skipped", "absent"])
-def test_an_incomplete_row_is_not_ranked(kind: str) -> None:
-    records = without(everything(), "amp+krum", "gradient_ascent", 2)
+def test_a_row_without_an_attack_is_not_ranked(kind: str) -> None:
+    where = ("amp+krum", "gradient_ascent")
+    records = [r for r in everything() if (r["cell"]["defense"], r["cell"]["attack"]) != where]
     begin: Callable[[Cell, Registry, str], Record] | None = {"failed": failed, "skipped": skipped}.get(kind)
     if begin is not None:
-        records.append(begin(cell("amp+krum", "gradient_ascent", 2), REGISTRY, "out of memory"))
+        records += [begin(cell(*where, seed), REGISTRY, "out of memory") for seed in SEEDS]
     made = table(records)
     amplified = row(made, "amp+krum")
     assert amplified["worst loss"].lines == amplified["mean loss"].lines == ("-",)
@@ -242,6 +243,81 @@ def test_an_incomplete_row_is_not_ranked_by_what_is_left_of_it() -> None:
     assert not row(table(records), "amp+krum")["fidelity loss"].best
     assert not row(table(records, "fidelity"), "none")["amp+krum"].best
     assert not row(table(records, "final"), "none")["amp+krum"].best
+
+
+def test_rows_are_ranked_on_the_seeds_that_all_have_and_it_is_said_who_has_more() -> None:
+    """Without its worst seed amp+krum loses 4 and 5 points under gradient ascent; krum keeps two seeds as well."""
+    records = without(everything(), "amp+krum", "gradient_ascent", 2)
+    records.append(failed(cell("amp+krum", "gradient_ascent", 2), REGISTRY, "out of memory"))
+    made = table(records)
+    data = {each["defense"]: each for each in made.data}
+    assert all(each["seeds"] == [0, 1] for each in made.data)
+    assert data["amp+krum"]["mean_loss"] == pytest.approx((4.5 + 7) / 2, abs=1e-11)
+    assert row(made, "amp+krum")["worst loss"].best
+    said = "Ranked on seeds 0, 1, which all ranked defenses have (not counted: seed 2 of fedavg, krum)"
+    assert any(note.startswith(said) for note in made.notes)
+    assert "Missing: amp+krum under gradient_ascent: failed: out of memory." in made.notes
+    losses = table(records, "loss")
+    assert [each["seeds"] for each in losses.data] == [[0, 1]] * 3 + [[0, 1, 2]] * 3
+    assert f"Under gradient_ascent: {said}." in losses.notes
+    assert "Under label_flip: 3 seeds." in losses.notes
+    for each in losses.data:
+        assert each["fidelity"] + each["damage"] == pytest.approx(each["mean"], abs=1e-12)
+
+
+def test_a_row_of_one_seed_is_shown_and_neither_ranked_nor_marked() -> None:
+    records = [r for r in everything() if r["cell"]["defense"] != "amp+krum" or r["cell"]["seed"] == 0]
+    made = table(records)
+    assert row(made, "amp+krum")["worst loss"].lines == ("7.0 label_flip",)
+    assert not any(entry.best for entry in row(made, "amp+krum").values())
+    assert row(made, "krum")["worst loss"].best
+    assert "Not ranked: amp+krum: it has only seed 0." in made.notes
+    assert "Not ranked: amp+krum: it has only seed 0." in table(records, "loss").notes
+    assert row(made, "amp+krum")["amplified - base"].lines == ("-2.5 (one seed: no interval)",)
+
+
+@pytest.mark.parametrize(
+    ("metric", "marked"), [("loss", False), ("final", False), ("trust", True), ("time", True), ("fidelity", True)]
+)
+def test_nothing_is_marked_under_an_attack_that_costs_most_with_a_defense(metric: str, marked: bool) -> None:
+    """Under label flips fedavg keeps 87 percent, more than krum's 84 and the 83 of its amplified form."""
+    harmless = {"accuracy": [0.1, 0.87, 0.87]}
+    records = [
+        record | harmless
+        if (record["cell"]["defense"], record["cell"]["attack"]) == ("fedavg", "label_flip")
+        else record
+        for record in everything()
+    ]
+    made = table(records, metric)
+    line = row(made, "none" if metric == "fidelity" else "label_flip")
+    assert any(entry.best for entry in line.values()) == marked
+    said = "No defense is marked under label_flip: each does worse there than fedavg, which defends nothing."
+    assert (said in made.notes) == (not marked)
+    if metric == "loss":
+        assert any(entry.best for entry in row(made, "gradient_ascent").values())
+
+
+def test_a_defense_as_good_as_fedavg_is_marked_and_one_that_is_worse_is_not() -> None:
+    for percent, marked in ((0.84, True), (0.8400001, False)):
+        records = [
+            record | {"accuracy": [0.1, percent, percent]}
+            if (record["cell"]["defense"], record["cell"]["attack"]) == ("fedavg", "label_flip") else record
+            for record in everything()
+        ]  # fmt: skip
+        assert row(table(records, "loss"), "label_flip")["krum"].best == marked
+
+
+def test_a_column_of_the_triad_in_which_fedavg_is_best_has_no_mark_and_is_named() -> None:
+    harmless = {"accuracy": [0.1, 0.89, 0.89]}
+    attacked = ("gradient_ascent", "label_flip")
+    records = [
+        record | harmless if record["cell"]["defense"] == "fedavg" and record["cell"]["attack"] in attacked else record
+        for record in everything()
+    ]
+    made = table(records)
+    assert [name for name, entry in row(made, "amp+krum").items() if entry.best] == ["fidelity loss", "server ms"]
+    said = "No defense is marked in worst loss, mean loss: each does worse there than fedavg, which defends nothing."
+    assert said in made.notes
 
 
 def test_reasons_are_named_once_however_many_cells_they_hit() -> None:
@@ -272,10 +348,14 @@ def test_a_loss_without_its_parts_is_still_json() -> None:
 
 def test_one_seed_has_no_interval_and_says_so() -> None:
     made = table(everything([4]))
-    assert "One seed (4): no interval." in made.notes
+    assert "One seed (4): no interval, and nothing is ranked." in made.notes
+    assert not any("marked" in note or "Not ranked" in note for note in made.notes)
+    assert not any(entry.best for line in made.rows for entry in line)
     # With seed 4 it loses 8 points under gradient ascent and 7 under label flips, krum 10 and 6.
     assert row(made, "amp+krum")["amplified - base"].lines == ("-0.5 (one seed: no interval)",)
-    assert "One seed (4): no interval." in table(everything([4]), "loss").notes
+    losses = table(everything([4]), "loss")
+    assert "One seed (4): no interval, and nothing is ranked." in losses.notes
+    assert not any(entry.best for line in losses.rows for entry in line)
     assert row(table(everything([4]), "loss"), "label_flip")["krum"].lines == ("6.0", "4.0 + 2.0")
 
 

@@ -166,12 +166,14 @@ def test_the_best_defense_is_marked_and_no_other() -> None:
     assert {name for name in shown(table) if any(entry.best for entry in row(table, name).values())} == {"krum"}
 
 
-def test_fedavg_is_last_and_never_the_best_even_where_it_loses_least() -> None:
+def test_where_fedavg_loses_least_it_is_last_all_the_same_and_nothing_is_marked() -> None:
     harmless = POINTS | {("fedavg", "lie"): (0, 0, 0), ("fedavg", "min_max"): (1, 1, 1)}
     table = worst(made_of(harmless))
     assert shown(table) == ["krum", "median", "cosden", "fedavg"]
-    assert not any(entry.best for entry in row(table, "fedavg").values())
-    assert any(entry.best for entry in row(table, "krum").values())
+    assert not any(entry.best for line in table.rows for entry in line)
+    said = "No defense is marked in the worst case: each does worse there than fedavg, which defends nothing."
+    assert said in table.notes
+    assert not any(note.startswith("Best defense") for note in table.notes)
     last = table.data[-1]
     assert [last[name] for name in KEYS if name.startswith("regret")] == [None] * 4
     assert table.data[0]["regret"] == 0
@@ -299,14 +301,15 @@ def test_losses_that_are_equal_on_paper_are_no_evidence_against_either(middle: i
 def test_one_seed_has_no_interval_and_no_p_value() -> None:
     points = {key: values[:1] for key, values in POINTS.items()}
     table = worst(made_of(points, REFERENCE[:1]))
-    # With seed 0 alone krum loses most to min_max (40), and the smallest such loss is the median's (13 to min_max).
-    assert shown(table) == ["median", "cosden", "krum", "fedavg"]
+    # In the order of their names: one seed ranks nothing, and a regret would be a rank.
+    assert shown(table) == ["cosden", "krum", "median", "fedavg"]
+    assert [each["loss"] for each in table.data] == pytest.approx([24, 40, 13, 50], abs=1e-11)
     for each in table.data:
-        assert each["low"] is each["high"] is each["regret_low"] is each["regret_high"] is each["regret_p"] is None
+        assert all(each[name] is None for name in KEYS if name in ("low", "high") or name.startswith("regret"))
         assert each["seeds"] == [0]
-    assert [each["regret"] for each in table.data[:3]] == pytest.approx([0, 11, 27], abs=1e-11)
     assert not any("[" in line for entries in table.rows for entry in entries for line in entry.lines)
-    assert "One seed (0): no interval." in table.notes
+    assert not any(entry.best for line in table.rows for entry in line)
+    assert "One seed (0): no interval, and nothing is ranked." in table.notes
 
 
 # What is incomplete
@@ -314,10 +317,11 @@ def test_one_seed_has_no_interval_and_no_p_value() -> None:
 
 @pytest.mark.parametrize("kind", ["failed", "skipped", "absent"])
 def test_an_incomplete_row_is_not_listed_but_named_and_regret_is_of_those_listed(kind: str) -> None:
-    records = without(made_of(), "krum", "min_max", 2)
+    records = [r for r in made_of() if (r["cell"]["defense"], r["cell"]["attack"]) != ("krum", "min_max")]
     begin: Callable[[Cell, Registry, str], Record] | None = {"failed": failed, "skipped": skipped}.get(kind)
     if begin is not None:
-        records.append(begin(Cell("digits", "krum", "min_max", 2, rounds=40), REGISTRY, "out of memory"))
+        cells = [Cell("digits", "krum", "min_max", seed, rounds=40) for seed in range(3)]
+        records += [begin(cell, REGISTRY, "out of memory") for cell in cells]
     table = worst(records)
     assert shown(table) == [each["defense"] for each in table.data] == ["median", "cosden", "fedavg"]
     assert table.data[0]["regret"] == 0
@@ -330,10 +334,39 @@ def test_an_incomplete_row_is_not_listed_but_named_and_regret_is_of_those_listed
     assert not any(f"{name} under" in unranked(table) for name in ("median", "cosden", "fedavg"))
 
 
-def test_a_seed_that_one_defense_has_not_run_leaves_that_defense_out() -> None:
-    table = worst([r for r in made_of() if (r["cell"]["defense"], r["cell"]["seed"]) != ("krum", 1)])
-    assert shown(table) == ["median", "cosden", "fedavg"]
-    assert "krum" in unranked(table)
+def test_a_seed_that_one_defense_lacks_does_not_count_for_the_others_and_it_is_said_who_has_it() -> None:
+    table = worst(without(made_of(), "krum", "min_max", 1))
+    found = {each["defense"]: each for each in table.data}
+    # On seeds 0 and 2 krum loses 20 to lie and 22.5 to min_max, cosden 24 and 48, the median 13 and 35 to min_max.
+    assert shown(table) == ["krum", "median", "cosden", "fedavg"]
+    assert found["krum"]["attack"] == "min_max"
+    assert [each["loss"] for each in table.data] == pytest.approx([22.5, 24, 36, 50], abs=1e-11)
+    assert all(each["seeds"] == [0, 2] for each in table.data)
+    assert [each["regret"] for each in table.data[:3]] == pytest.approx([0, 1.5, 13.5], abs=1e-11)
+    (said,) = [note for note in table.notes if note.startswith("Ranked on ")]
+    assert said == (
+        "Ranked on seeds 0, 2, which all ranked defenses have (not counted: seed 1 of fedavg, cosden, median); "
+        "95% intervals: Student's t, 1 df; no variance."
+    )
+    assert unranked(table) == ""
+
+
+@pytest.mark.parametrize("kept", [{1}, {1, 5}], ids=str)
+def test_a_defense_without_two_shared_seeds_is_listed_and_not_ranked(kept: set[int]) -> None:
+    records = [r for r in made_of() if r["cell"]["defense"] != "krum" or r["cell"]["seed"] in kept]
+    if 5 in kept:
+        records += [flat(d, a, 5, 60) for d, a in (("fedavg", "none"), ("krum", "lie"), ("krum", "min_max"))]
+    table = worst(records)
+    assert shown(table) == ["median", "cosden", "krum", "fedavg"]
+    krum = table.data[2]
+    assert krum["seeds"] == sorted(kept)
+    assert krum["regret"] is None
+    assert not any(entry.best for entry in row(table, "krum").values())
+    assert [each["loss"] for each in (table.data[0], table.data[1])] == pytest.approx([23, 34], abs=1e-11)
+    reason = (
+        "it has only seed 1" if kept == {1} else "it shares fewer than two seeds with the others and has seeds 1, 5"
+    )
+    assert unranked(table) == f"Not ranked: krum: {reason}."
 
 
 def test_without_fedavg_s_record_of_an_attack_there_is_a_dash_and_fedavg_is_named_below() -> None:
@@ -341,7 +374,7 @@ def test_without_fedavg_s_record_of_an_attack_there_is_a_dash_and_fedavg_is_name
     assert shown(table) == ["krum", "median", "cosden"]
     assert [each["on_fedavg"] is None for each in table.data] == [True, False, True]
     assert row(table, "krum")["on fedavg"].lines == ("-",)
-    assert "fedavg under lie" in unranked(table)
+    assert "Missing: fedavg under lie: no record." in table.notes
 
 
 @pytest.mark.parametrize("lacking", [[], [("krum", "none")], [("median", "none"), ("cosden", "none")]], ids=str)
@@ -353,14 +386,13 @@ def test_a_defense_is_either_listed_or_named_below_never_both(lacking: list[tupl
 
 
 @pytest.mark.parametrize("seeds", [{1}, {0, 1, 2}], ids=str)
-def test_without_the_reference_nothing_is_ranked_and_the_reference_is_named(seeds: set[int]) -> None:
+def test_a_seed_without_the_reference_does_not_count_and_the_reference_is_named(seeds: set[int]) -> None:
     records = made_of()
     for seed in seeds:
         records = without(records, "fedavg", "none", seed)
     table = worst(records)
-    assert not table.rows
-    assert not table.data
-    assert "fedavg under none" in unranked(table)
+    assert [each["seeds"] for each in table.data] == ([[0, 2]] * 4 if seeds == {1} else [])
+    assert "Missing: fedavg under none: no record." in table.notes
     for form in formats.FORMATS:
         formats.write([table], form)
 

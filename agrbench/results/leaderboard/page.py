@@ -24,7 +24,7 @@ from agrbench.results.metrics import Group
 from agrbench.results.record import Record
 from agrbench.results.store import PACKED
 from agrbench.results.tables import triad, worst
-from agrbench.results.tables.notes import about_seeds
+from agrbench.results.tables.ranking import about, unranked
 from agrbench.results.text import code, markdown
 
 __all__ = ["PAGE", "breaking_points", "certificates", "page"]
@@ -43,8 +43,9 @@ it was made: `agrbench show FILE` prints its settings, curves and environment, a
 [every rule under every attack](catalogue.md), [breaking points](breaking.md), [beside the paper's values](paper.md).
 
 * Ranked by the **worst loss**: points of accuracy lost under the attack that is worst for the defense, among those
-  that its table names, in the mean over seeds and with a 95% interval. A rank is worth what those attacks and seeds
-  are worth; differences smaller than the intervals are none.
+  that its table names, in the mean over seeds and with a 95% interval. Defenses are ranked on the seeds that all
+  ranked ones share, and one seed ranks nothing. A ranking is only as good as its attacks and seeds; ignore differences
+  smaller than the intervals.
 * **Breaks at**: the smallest number of malicious clients at which the worst attack of its search costs ten points,
   where that was measured under the same settings. The search may know attacks that the table lacks.
 * **Fidelity loss**: points of accuracy that the defense costs with nobody attacking.
@@ -86,10 +87,12 @@ def _section(
     known = group.cell.bound == group.cell.assumed  # as in the searches for breaking points
     mine = points.get(_setting(group.cell), {}) if known else {}
     rows = [_row(place, row, triads[row["defense"]], mine, certified) for place, row in enumerate(ranked.data, 1)]
+    ranking = {"": worst.ranking(group)}
     notes = [
         f"Worst of {', '.join(map(markdown, group.attacks))}.",
         *worst.weaker(group, demanded),
-        about_seeds(group, [row["interval"] for row in ranked.data]),
+        *about(ranking, [row["interval"] for row in ranked.data]),
+        *map(markdown, unranked(ranking)),
         *_unranked(group, {row["defense"] for row in ranked.data}),
         *left_out,
     ]
@@ -117,7 +120,7 @@ def _row(
     defense = row["defense"]
     numbers = [triads[name] for name in ("fidelity_loss", "server_ratio")]
     return (
-        NONE if defense == UNDEFENDED else str(rank),
+        NONE if row["regret"] is None else str(rank),
         f"{code(defense)}{'†' if row['collapsed'] else ''}",
         with_interval(row["loss"], row["low"], row["high"]),
         code(row["attack"]),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,8 +11,9 @@ from agrbench.cells import UNATTACKED, UNDEFENDED
 from agrbench.results import metrics, statistics
 from agrbench.results.formats import NONE, Entry, Table, bracketed
 from agrbench.results.metrics import Group
-from agrbench.results.statistics import FEW, Interval, Sample
-from agrbench.results.tables.notes import about_seeds, labels, marks, missing, title
+from agrbench.results.statistics import FEW, Sample
+from agrbench.results.tables.notes import labels, marks, missing, no_best, title
+from agrbench.results.tables.ranking import Ranking, about, best, unranked
 
 SECONDS = "seconds"
 
@@ -37,26 +38,28 @@ class Metric:
 def table(group: Group, name: str) -> Table:
     """Show a metric with attacks as rows and defenses as columns, each base form next to its amplified one."""
     metric = METRICS[name]
-    attacks = metric.rows(group)
-    rows, data = [], []
-    marked = False
-    for attack in attacks:
-        samples = {defense: metric.of(group, defense, attack) for defense in group.defenses}
-        complete = [d for d, sample in samples.items() if d != UNDEFENDED and _whole(group, sample, metric)]
-        best = max((metric.sign * samples[defense].mean for defense in complete), default=None)
+    rankings = {attack: _ranking(group, metric, attack) for attack in metric.rows(group)}
+    rows: list[tuple[Entry, ...]] = []
+    data: list[dict[str, Any]] = []
+    marked, outdone = False, []
+    for attack, ranking in rankings.items():
+        views = {defense: ranking.over(group, defense) for defense in group.defenses}
+        samples = {defense: metric.of(view, defense, attack) for defense, view in views.items()}
+        ranked = [_cost(metric, samples[defense]) for defense in group.defenses if ranking.ranks(defense)]
+        top = best(ranked, _floor(metric, samples.get(UNDEFENDED), attack, ranking))
+        outdone += [attack] if ranked and top is None else []
+        marked |= top is not None
         line = [Entry((attack,))]
-        for defense, sample in samples.items():
-            if not sample.values:
-                line.append(Entry())
-                continue
-            fallen = metrics.collapsed(group, defense, attack)
-            marked |= fallen
-            within = statistics.interval(sample)
-            lines = [*_values(sample, within, metric, fallen), *metric.more(group, defense, attack)]
-            line.append(Entry(tuple(lines), defense in complete and metric.sign * sample.mean == best))
-            data.append(_flat(group, name, defense, attack, sample, within, fallen))
+        for defense, view in views.items():
+            flat = _flat(view, name, defense, attack, samples[defense])
+            line.append(_entry(view, metric, flat, ranking.ranks(defense) and _cost(metric, samples[defense]) == top))
+            data += [flat] if samples[defense].values else []
         rows.append(tuple(line))
-    notes = [about_seeds(group, [row["interval"] for row in data]), *marks(marked, group), *missing(group)]
+    collapsed = any(row["collapsed"] for row in data)
+    notes = [
+        *about(rankings, [row["interval"] for row in data]), *unranked(rankings), *marks(collapsed, group, marked),
+        *no_best("under", outdone), *missing(group, rankings),
+    ]  # fmt: skip
     if not rows:
         notes = ["No attack of this kind among the records."]
     elif not data:
@@ -64,9 +67,30 @@ def table(group: Group, name: str) -> Table:
     return Table(title(metric.title, group), ("attack", *group.defenses), tuple(rows), tuple(notes), tuple(data))
 
 
-def _whole(group: Group, sample: Sample, metric: Metric) -> bool:
-    """Return whether a sample has a value for every seed; a time of 0 was not measured."""
-    return sample.seeds == group.every_seed and not (metric.unit == SECONDS and sample.mean == 0)
+def _ranking(group: Group, metric: Metric, attack: str) -> Ranking:
+    """Rank the defenses of one row on the seeds that all ranked ones share; a time of 0 was not measured."""
+    samples = {defense: metric.of(group, defense, attack) for defense in group.defenses}
+    unmeasured = {defense for defense, sample in samples.items() if metric.unit == SECONDS and sample.mean == 0}
+    return Ranking.of({defense: () if defense in unmeasured else each.seeds for defense, each in samples.items()})
+
+
+def _cost(metric: Metric, sample: Sample) -> float:
+    """Return a mean as it is shown, with the sign that makes small values good."""
+    return -metric.sign * metric.scale * sample.mean
+
+
+def _floor(metric: Metric, undefended: Sample | None, attack: str, ranking: Ranking) -> float | None:
+    """Return what no best defense exceeds, which is fedavg's value under an attack; `None` where it decides nothing."""
+    if attack == UNATTACKED or metric.unit == SECONDS:  # a defense always costs something there
+        return None
+    return None if undefended is None or undefended.seeds != ranking.seeds else _cost(metric, undefended)
+
+
+def _entry(group: Group, metric: Metric, row: Mapping[str, Any], top: bool) -> Entry:
+    if not row["values"]:
+        return Entry()
+    more = metric.more(group, row["defense"], row["attack"])
+    return Entry((*_values(row, metric), *more), top)
 
 
 def _attacks(group: Group) -> list[str]:
@@ -146,33 +170,31 @@ METRICS: dict[str, Metric] = {
 }  # fmt: skip
 
 
-def _values(sample: Sample, within: Interval | None, metric: Metric, fallen: bool) -> list[str]:
+def _values(row: Mapping[str, Any], metric: Metric) -> list[str]:
     """Write a mean, its interval and, for fewer than six seeds, every value."""
 
     def number(value: float) -> str:
         return f"{metric.scale * value:.{metric.digits}f}"
 
-    lines = [number(sample.mean) + ("†" if fallen else "")]
-    if within is not None:
-        lines.append(bracketed(metric.scale * within.low, metric.scale * within.high, f".{metric.digits}f"))
-    if 1 < len(sample.values) < FEW:
-        lines.append(" ".join(map(number, sample.values)))
+    lines = [number(row["mean"]) + "†" * row["collapsed"]]
+    if row["low"] is not None:
+        lines.append(bracketed(metric.scale * row["low"], metric.scale * row["high"], f".{metric.digits}f"))
+    if 1 < len(row["values"]) < FEW:
+        lines.append(" ".join(map(number, row["values"])))
     return lines
 
 
-def _flat(
-    group: Group, name: str, defense: str, attack: str, sample: Sample, within: Interval | None, fallen: bool
-) -> dict[str, Any]:
+def _flat(group: Group, name: str, defense: str, attack: str, sample: Sample) -> dict[str, Any]:
     row = {
         **labels(group, METRICS[name].unit),
         "metric": name,
         "attack": attack,
         "defense": defense,
         "mean": sample.mean,
-        **statistics.columns(within),
+        **statistics.columns(statistics.interval(sample)),
         "seeds": list(sample.seeds),
         "values": list(sample.values),
-        "collapsed": fallen,
+        "collapsed": metrics.collapsed(group, defense, attack),
     }
     if name == "loss":
         row |= {

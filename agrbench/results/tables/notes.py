@@ -1,4 +1,4 @@
-"""The text above and below a table: its title, its seeds, its marks, and what is missing from it."""
+"""The text above and below a table: its title, its marks, and what is missing from it."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from agrbench.cells import PROTOCOL, UNATTACKED, Cell
+from agrbench.cells import PROTOCOL, UNATTACKED, UNDEFENDED, Cell
 from agrbench.results.metrics import NEAR, Group
+from agrbench.results.tables.ranking import Ranking, listed
 from agrbench.settings import own_rate, spelled
 
 
@@ -61,36 +62,40 @@ def beyond(settings: Mapping[str, Any]) -> str:
     )
 
 
-def about_seeds(group: Group, how: Iterable[str | None]) -> str:
-    """Write how many seeds there are and which methods the intervals use."""
-    seeds = group.every_seed
-    if len(seeds) == 1:
-        return f"One seed ({seeds[0]}): no interval."
-    kinds = sorted({kind for kind in how if kind})
-    return f"{len(seeds)} seeds; 95% intervals: {'; '.join(kinds) or 'none'}."
-
-
-def marks(collapsed: bool, group: Group) -> list[str]:
-    """Explain the marks of a table."""
+def marks(collapsed: bool, group: Group, best: bool) -> list[str]:
+    """Explain the marks that a table has."""
     line = "under twice" if group.classes >= 1 / NEAR else f"within {100 * NEAR:.0f} points of"
-    best = "Best defense marked (fedavg is the baseline and is not ranked)."
-    return [best, f"† collapsed: a model ends {line} chance accuracy."] if collapsed else [best]
+    marked = ["Best defense marked (fedavg is the baseline and is not ranked)."] if best else []
+    return [*marked, f"† collapsed: a model ends {line} chance accuracy."] if collapsed else marked
 
 
-def missing(group: Group, unattacked: Sequence[str] | None = None) -> list[str]:
-    """List what is missing, by reason; of unattacked runs, list those of the defenses in `unattacked` (`None`: all)."""
-    reasons: dict[str, dict[str, None]] = {}
-    for (defense, attack, _), reason in {**group.missing, **_absent(group)}.items():
+def no_best(word: str, where: Sequence[str]) -> list[str]:
+    """Say where no defense is marked because fedavg does better than all of them; `word` is "in" or "under"."""
+    if not where:
+        return []
+    return [f"No defense is marked {word} {listed(where)}: each does worse there than fedavg, which defends nothing."]
+
+
+def missing(group: Group, rankings: Mapping[str, Ranking], unattacked: Sequence[str] | None = None) -> list[str]:
+    """List what is missing, by reason; of unattacked runs, list those of the defenses in `unattacked` (`None`: all).
+
+    `rankings` has one for each attack, or just one. A defense that has no seed there is not ranked for that reason.
+    """
+    first = next(iter(rankings.values()), Ranking({}, ()))
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for defense, attack in itertools.product(group.defenses, (UNATTACKED, *group.attacks)):
         if attack == UNATTACKED and unattacked is not None and defense not in unattacked:
             continue
-        reasons.setdefault(reason, {})[f"{defense} under {attack}"] = None
-    return [f"Not ranked: {_listed(list(names))}: {reason}." for reason, names in reasons.items()]
+        ranking = rankings.get(attack, first)
+        kind = "Missing" if defense == UNDEFENDED or ranking.had.get(defense) else "Not ranked"
+        for reason in _reasons(group, defense, attack, ranking):
+            reasons.setdefault((kind, reason), []).append(f"{defense} under {attack}")
+    return [f"{kind}: {listed(names)}: {reason}." for (kind, reason), names in reasons.items()]
 
 
-def _absent(group: Group) -> dict[tuple[str, str, int], str]:
-    cells = itertools.product(group.defenses, (UNATTACKED, *group.attacks), group.every_seed)
-    return {cell: "no record" for cell in cells if cell not in group.records and cell not in group.missing}
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+def _reasons(group: Group, defense: str, attack: str, ranking: Ranking) -> Iterable[str]:
+    """Say why runs are missing: what their records say, and that there is none on a seed that is shown."""
+    known = {seed: why for (has, under, seed), why in group.missing.items() if (has, under) == (defense, attack)}
+    wanted = (() if defense == UNDEFENDED else ranking.shown(defense)) or group.every_seed
+    absent = [seed for seed in wanted if (defense, attack, seed) not in group.records and seed not in known]
+    return dict.fromkeys([*known.values(), *("no record" for _ in absent)])

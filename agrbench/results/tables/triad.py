@@ -10,22 +10,27 @@ from agrbench.results import metrics, statistics
 from agrbench.results.formats import NONE, Entry, Table, with_interval
 from agrbench.results.metrics import Group
 from agrbench.results.statistics import Sample
-from agrbench.results.tables.notes import about_seeds, labels, marks, missing, title
+from agrbench.results.tables.notes import labels, marks, missing, no_best, title
+from agrbench.results.tables.ranking import Ranking, about, best, unranked
+
+NUMBERS = {  # the columns with a best value; where fedavg's may be better, what the note calls them
+    "worst_loss": "worst loss", "mean_loss": "mean loss", "worst_success": "worst success", "fidelity_loss": "",
+    "server_ms": "",
+}  # fmt: skip
 
 
 def table(group: Group) -> Table:
     """Show one row per defense: robustness, fidelity, efficiency, and what amplification changes."""
-    rows = [_row(group, defense) for defense in group.defenses]
+    ranking = Ranking.of({defense: group.whole(defense) for defense in group.defenses})
+    rows = [_row(ranking.over(group, defense), defense) for defense in group.defenses]
     _judge_gains(rows)
-    numbers = ("worst_loss", "mean_loss", "worst_success", "fidelity_loss", "server_ms")
-    rivals = [row for row in rows if row["defense"] != UNDEFENDED]
-    best = {name: min((row[name] for row in rivals if row[name] is not None), default=None) for name in numbers}
+    tops, outdone = _tops(rows, ranking)
 
     def entry(row: Mapping[str, Any], name: str, digits: int, beside: str | None = None) -> Entry:
         if row[name] is None:
             return Entry()
         text = f"{row[name]:.{digits}f}" + (f" {row[beside]}" if beside else "")
-        return Entry((text,), row["defense"] != UNDEFENDED and row[name] == best.get(name))
+        return Entry((text,), ranking.ranks(row["defense"]) and row[name] == tops.get(name))
 
     shown = tuple(
         (
@@ -46,15 +51,30 @@ def table(group: Group) -> Table:
         "Worst success: share of triggered inputs sent to the target class, in percent. "
         "Server: milliseconds a round, and as a ratio to fedavg.",
         "Amplified minus base: mean loss, with its interval over paired seeds and p adjusted over this table (Holm).",
-        about_seeds(group, [row["gain_interval"] for row in rows]),
-        *marks(any(row["collapsed"] for row in rows), group),
-        *missing(group),
+        *about({"": ranking}, [row["gain_interval"] for row in rows]),
+        *unranked({"": ranking}),
+        *marks(any(row["collapsed"] for row in rows), group, any(top is not None for top in tops.values())),
+        *no_best("in", outdone),
+        *missing(group, {"": ranking}),
     ]
     headers = (
         "defense", "worst\nloss", "mean\nloss", "worst\nsuccess", "fidelity\nloss", "server\nms", "x\nfedavg",
         "amplified\n- base",
     )  # fmt: skip
     return Table(title("The triad", group), headers, shown, tuple(notes), tuple(rows))
+
+
+def _tops(rows: Sequence[Mapping[str, Any]], ranking: Ranking) -> tuple[dict[str, float | None], list[str]]:
+    """Return the best value of each column, and the names of the columns in which fedavg has a better one."""
+    tops: dict[str, float | None] = {}
+    outdone, shared = [], list(ranking.seeds)
+    for name, words in NUMBERS.items():
+        known = {row["defense"]: row[name] for row in rows if row[name] is not None and row["seeds"] == shared}
+        ranked = [value for defense, value in known.items() if ranking.ranks(defense)]
+        tops[name] = best(ranked, known.get(UNDEFENDED) if words else None)
+        if ranked and tops[name] is None:
+            outdone.append(words)
+    return tops, outdone
 
 
 def _row(group: Group, defense: str) -> dict[str, Any]:

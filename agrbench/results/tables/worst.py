@@ -10,28 +10,33 @@ from agrbench.results import metrics, statistics
 from agrbench.results.formats import NONE, Entry, Table, with_interval
 from agrbench.results.metrics import Group
 from agrbench.results.statistics import LEAST, Sample
-from agrbench.results.tables.notes import about_seeds, labels, marks, missing, title
+from agrbench.results.tables.notes import labels, marks, missing, no_best, title
+from agrbench.results.tables.ranking import Ranking, about, best, unranked
 
 SUITE = "worst"
 
 
 def table(group: Group, demanded: Sequence[str] = ()) -> Table:
-    """Rank the defenses that have complete rows by the loss under the worst attack for each.
+    """Rank the defenses by the loss under the worst attack for each, on the seeds that all ranked ones share.
 
-    `demanded` are the attacks that a claim of robustness must survive; a note names those without records.
+    Those without a rank follow in the order of their names. `demanded` are the attacks that a claim of robustness must
+    survive; a note names those without records.
     """
-    found = {defense: _worst(group, defense) for defense in group.defenses}
-    rows = [_row(group, defense, *worst) for defense, worst in found.items() if worst is not None]
-    rows.sort(key=lambda row: (row["defense"] == UNDEFENDED, row["loss"]))
-    rivals = [row for row in rows if row["defense"] != UNDEFENDED]
-    _judge_regrets(rivals)
+    found = ranking(group)
+    rows = list(filter(None, (_row(found.over(group, defense), defense) for defense in group.defenses)))
+    ranked = sorted((row for row in rows if found.ranks(row["defense"])), key=lambda row: float(row["loss"]))
+    baseline = [row for row in rows if row["defense"] == UNDEFENDED]
+    rows = [*ranked, *(row for row in rows if row not in ranked and row not in baseline), *baseline]
+    _judge_regrets(ranked)
+    floor = next((row["loss"] for row in baseline if row["seeds"] == list(found.seeds)), None)
+    top = best((row["loss"] for row in ranked), floor)
     shown = tuple(
         (
             Entry((row["defense"] + ("†" if row["collapsed"] else ""),)),
             Entry((row["attack"],)),
             Entry(
                 (with_interval(row["loss"], row["low"], row["high"]),),
-                row in rivals and row["regret"] == 0,
+                top is not None and row["regret"] == 0,
             ),
             Entry((_regret(row),)),
             Entry((NONE if row["on_fedavg"] is None else f"{row['on_fedavg']:.1f}",)),
@@ -43,21 +48,28 @@ def table(group: Group, demanded: Sequence[str] = ()) -> Table:
         "Regret: that loss less the best defense's, with its interval over paired seeds and p adjusted over this table "
         "(Holm). On fedavg: what the same attack costs where nobody defends.",
         *weaker(group, demanded),
-        about_seeds(group, [row["interval"] for row in rows]),
-        *marks(any(row["collapsed"] for row in rows), group),
-        *missing(group, unattacked=(UNDEFENDED,)),
+        *about({"": found}, [row["interval"] for row in rows]),
+        *unranked({"": found}),
+        *marks(any(row["collapsed"] for row in rows), group, top is not None),
+        *(no_best("in", ["the worst case"]) if ranked and top is None else []),
+        *missing(group, {"": found}, unattacked=(UNDEFENDED,)),
     ]
     headers = ("defense", "worst\nattack", "loss", "regret", "on\nfedavg")
     return Table(title("The worst case", group), headers, shown, tuple(notes), tuple(rows))
 
 
-def _worst(group: Group, defense: str) -> tuple[str, Sample] | None:
+def ranking(group: Group) -> Ranking:
+    """Rank the defenses on the seeds that all ranked ones share."""
+    return Ranking.of({defense: group.whole(defense) if group.attacks else () for defense in group.defenses})
+
+
+def _row(group: Group, defense: str) -> dict[str, Any] | None:
+    """Return the row of a defense, over all seeds of the group; `None` if it lacks a loss."""
     losses = {attack: metrics.loss(group, defense, attack) for attack in group.attacks}
-    return metrics.worst(losses, group.every_seed)
-
-
-def _row(group: Group, defense: str, attack: str, loss: Sample) -> dict[str, Any]:
-    loss = loss.points
+    worst = metrics.worst(losses, group.every_seed)
+    if worst is None:
+        return None
+    attack, loss = worst[0], worst[1].points
     within = statistics.interval(loss)
     undefended = metrics.loss(group, UNDEFENDED, attack)
     return {
@@ -79,6 +91,8 @@ def _row(group: Group, defense: str, attack: str, loss: Sample) -> dict[str, Any
 
 def _judge_regrets(rows: Sequence[dict[str, Any]]) -> None:
     """Set each row's difference from the first row, the best, and adjust the p-values over the table."""
+    if not rows:
+        return
     samples = [Sample(tuple(row["seeds"]), tuple(row["values"])) for row in rows]
     regrets = [_rounded(sample.minus(samples[0])) for sample in samples]
     for row, regret in zip(rows, regrets, strict=True):
