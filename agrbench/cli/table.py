@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+import shlex
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -12,9 +15,11 @@ from agrbench.errors import AgrbenchError
 from agrbench.plugins.registry import Registry
 from agrbench.results import metrics, store
 from agrbench.results.formats import write
+from agrbench.results.metrics import Group
 from agrbench.results.paper.claims import PAGES
 from agrbench.results.paper.tables import beside_published
 from agrbench.results.tables import TABLES, tables
+from agrbench.results.tables.ranking import listed
 
 
 @click.command("table")
@@ -30,13 +35,17 @@ from agrbench.results.tables import TABLES, tables
     "-d", "defenses", multiple=True, metavar="SPEC", help="Show this defense, base and amplified; again for more."
 )
 @click.option("-a", "attacks", multiple=True, metavar="SPEC", help="Show this attack; again for more.")
+@click.option(
+    "--of", "of", multiple=True, metavar="SPEC",
+    help="With --metric pairs: compare only this defense with every other one; again for more.",
+)  # fmt: skip
 @only_base_option
 @table_option
 @plugin_option
 @data_option
 def show_table(
     folders: tuple[Path, ...], metric: str | None, like: str | None, defenses: tuple[str, ...],
-    attacks: tuple[str, ...], forms: str | None, form: str, plugins: tuple[str, ...],
+    attacks: tuple[str, ...], of: tuple[str, ...], forms: str | None, form: str, plugins: tuple[str, ...],
 ) -> None:  # fmt: skip
     """Print tables of the records in one or more folders or packed files (default: results).
 
@@ -47,10 +56,14 @@ def show_table(
 
     if metric and like:
         raise AgrbenchError(f"--metric {metric} and --like {like} are two tables; write one of them")
+    if of and metric != "pairs":
+        raise AgrbenchError(f"--of chooses pairs of defenses; write --metric pairs --of {shlex.quote(of[0])}")
     wanted = folders or (() if like == "table5" else (Path("results"),))  # the fifth is computed from data files
     registry = Registry(plugins)
+    mine = [registry.canonical("defense", each) for each in of]
+    chosen = [registry.canonical("defense", each) for each in defenses]
     shown = (
-        [registry.canonical("defense", each) for each in defenses],
+        [*chosen, *mine] if chosen else [],
         [registry.canonical("attack", each) for each in attacks],
         forms == "base",
     )
@@ -59,7 +72,8 @@ def show_table(
     if like:
         made = [beside_published(like, groups, registry)]
     elif groups:
-        made = tables(groups, metric or "triad", suites.demanded(registry))
+        _check_known(mine, groups)
+        made = tables(groups, metric or "triad", suites.demanded(registry), mine)
     else:
         raise AgrbenchError("no finished record there; run `agrbench grid` first, or name another folder")
     if not made:
@@ -67,3 +81,13 @@ def show_table(
             "no record under an attack there; run `agrbench grid --suite worst`, or name another folder"
         )
     click.echo(write(made, form))
+
+
+def _check_known(of: Sequence[str], groups: Sequence[Group]) -> None:
+    """Refuse a defense without records, and suggest one that has some."""
+    known = list(dict.fromkeys(defense for group in groups for defense in group.defenses))
+    for defense in of:
+        if defense not in known:
+            near = difflib.get_close_matches(defense, known, n=1, cutoff=0.4)
+            hint = f"did you mean {near[0]}?" if near else f"there are {listed(known)}"
+            raise AgrbenchError(f"--of {defense}: no record of it there; {hint}")

@@ -74,6 +74,11 @@ def averaged(samples: Iterable[Sample]) -> Sample:
     return Sample(tuple(shared), tuple(statistics.fmean(table[seed] for table in tables) for seed in shared))
 
 
+def rounded(sample: Sample) -> Sample:
+    """Set to 0 the differences, in points, that come from adding accuracies in another order."""
+    return Sample(sample.seeds, tuple(map(_rounded, sample.values)))
+
+
 def interval(sample: Sample) -> Interval | None:
     """Return a 95% interval of the mean; `None` for fewer than two seeds.
 

@@ -30,7 +30,7 @@ def text(records: list[Record], metric: str, form: str) -> str:
     return formats.write(tables(metrics.groups(records), metric), form)
 
 
-@pytest.mark.parametrize("metric", ["triad", *sorted(METRICS)])
+@pytest.mark.parametrize("metric", ["triad", "pairs", *sorted(METRICS)])
 @pytest.mark.parametrize("form", formats.FORMATS)
 def test_every_metric_can_be_printed_in_every_format(metric: str, form: str, tmp_path: Path) -> None:
     folder = fill(tmp_path / "records", everything())
@@ -68,7 +68,8 @@ def test_files_that_are_no_records_are_named_and_left_out(tmp_path: Path) -> Non
 def test_a_record_that_is_not_there_is_named_below_the_table(tmp_path: Path) -> None:
     agrbench("grid", "-d", "krum", "-a", "label_flip", *SMALL, "--seeds", "2", cwd=tmp_path)
     next((tmp_path / "results/digits/krum/label_flip").glob("seed-1-*.json")).unlink()
-    assert "Not ranked: krum under label_flip: no record." in agrbench("table", cwd=tmp_path).stdout
+    told = agrbench("table", cwd=tmp_path).stdout
+    assert "Not ranked: krum: it has only seed 0." in told
 
 
 def test_a_damaged_record_is_named_and_the_others_kept(tmp_path: Path) -> None:
@@ -101,3 +102,40 @@ def test_defenses_and_attacks_are_chosen_with_what_they_are_compared_with(tmp_pa
     wrong = CliRunner().invoke(main, ["table", str(folder), "-d", "krumm"])
     assert wrong.exit_code == 2
     assert "did you mean krum" in wrong.stderr
+
+
+def test_pairs_of_one_defense_are_chosen_by_any_spec_of_it(tmp_path: Path) -> None:
+    folder = fill(tmp_path / "records", everything())
+
+    def shown(*words: str) -> list[tuple[str, str]]:
+        done = CliRunner().invoke(main, ["table", str(folder), "--metric", "pairs", "--format", "json", *words])
+        assert done.exit_code == 0, done.output
+        return [(row["defense"], row["other"]) for row in json.loads(done.output)]
+
+    assert len(shown()) == 3
+    assert shown("--of", "krum") == [("krum", "fedavg"), ("krum", "amp+krum")]
+    assert shown("--of", "amp(kernel=2)+krum(power=2)") == [("amp+krum", "fedavg"), ("amp+krum", "krum")]
+    assert shown("--of", "krum", "--of", "fedavg") == [("krum", "fedavg"), ("krum", "amp+krum"), ("fedavg", "amp+krum")]
+    assert shown("--of", "krum", "--only-base") == [("krum", "fedavg")]
+    assert shown("--of", "krum", "-d", "median") == [("krum", "fedavg"), ("krum", "amp+krum")]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--metric", "pairs", "--of", "krumm"], "no defense is named 'krumm'; did you mean krum"),
+        (["--metric", "pairs", "--of", "multi_krum"], "--of multi_krum: no record of it there; did you mean krum?"),
+        (
+            ["--metric", "pairs", "--of", "median"],
+            "--of median: no record of it there; there are fedavg, krum, amp+krum",
+        ),
+        (["--metric", "loss", "--of", "krum"], "--of chooses pairs of defenses; write --metric pairs --of krum"),
+        (["--of", "amp(kernel=2)+krum"], "write --metric pairs --of 'amp(kernel=2)+krum'"),
+    ],
+)
+def test_a_wrong_defense_to_compare_is_answered_by_a_sentence(words: list[str], said: str, tmp_path: Path) -> None:
+    done = CliRunner().invoke(main, ["table", str(fill(tmp_path / "records", everything())), *words])
+    assert done.exit_code == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("Error: ")
+    assert said in done.stderr

@@ -9,7 +9,7 @@ from agrbench.cells import UNATTACKED, UNDEFENDED
 from agrbench.results import metrics, statistics
 from agrbench.results.formats import NONE, Entry, Table, with_interval
 from agrbench.results.metrics import Group
-from agrbench.results.statistics import LEAST, Sample
+from agrbench.results.statistics import Sample
 from agrbench.results.tables.notes import labels, marks, missing, no_best, title
 from agrbench.results.tables.ranking import Ranking, about, best, unranked
 
@@ -94,7 +94,7 @@ def _judge_regrets(rows: Sequence[dict[str, Any]]) -> None:
     if not rows:
         return
     samples = [Sample(tuple(row["seeds"]), tuple(row["values"])) for row in rows]
-    regrets = [_rounded(sample.minus(samples[0])) for sample in samples]
+    regrets = [statistics.rounded(sample.minus(samples[0])) for sample in samples]
     for row, regret in zip(rows, regrets, strict=True):
         row["regret"] = regret.mean
         within = statistics.interval(regret)
@@ -103,11 +103,6 @@ def _judge_regrets(rows: Sequence[dict[str, Any]]) -> None:
     p_values = [p for regret in regrets[1:] if (p := statistics.p_value(regret)) is not None]
     for row, adjusted in zip(rows[1:], statistics.holm(p_values), strict=False):  # one seed has no p
         row["regret_p"] = adjusted
-
-
-def _rounded(regret: Sample) -> Sample:
-    """Set to 0 the differences that come from adding accuracies in another order."""
-    return Sample(regret.seeds, tuple(0.0 if abs(value) < LEAST else value for value in regret.values))
 
 
 def _regret(row: Mapping[str, Any]) -> str:
