@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from agrbench.conformance.cases import Case, Violation
     from agrbench.conformance.certificates import Claim, claims
+    from agrbench.conformance.replays import Replay
     from agrbench.conformance.scenes import Scene
 
-__all__ = ["Case", "Claim", "Scene", "Violation", "claims"]
+__all__ = ["Case", "Claim", "Replay", "Scene", "Violation", "claims"]
 
-_HOMES = {"Case": "cases", "Violation": "cases", "Scene": "scenes"}
+_HOMES = {"Case": "cases", "Violation": "cases", "Replay": "replays", "Scene": "scenes"}
 
 
 def __getattr__(name: str) -> Any:

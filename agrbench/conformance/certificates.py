@@ -15,7 +15,8 @@ from agrbench.cells import UNDEFENDED
 from agrbench.conformance import coefficients, datasets, laws
 from agrbench.conformance.cases import Violation, literal
 from agrbench.conformance.coefficients import Measure
-from agrbench.conformance.properties import ATTACK, COLUMNS, DATASET, DEFENSE, ELSEWHERE, ROWS, Property
+from agrbench.conformance.properties import ATTACK, COLUMNS, DATASET, DEFENSE, ELSEWHERE, REPLAYED, ROWS, Property
+from agrbench.conformance.replays import BEFORE, STANDING, Replay
 from agrbench.conformance.scenes import Scenes
 from agrbench.conformance.search import Counterexample, search
 from agrbench.conformance.strategies import Draws, Strategy, with_other
@@ -60,6 +61,8 @@ class Claim:
         return found
 
     def _search(self, inputs: Any, examples: int) -> Counterexample | None:
+        if isinstance(inputs, Replay):
+            inputs = inputs.lasting(examples)
         strategy: Strategy | None = self.property.inputs(inputs)
         if strategy is None:
             return None
@@ -85,6 +88,7 @@ class Certificate:
     subject: Subject
     findings: tuple[Finding, ...]
     measures: tuple[Measure, ...] = ()
+    replay: Replay | None = None
     elsewhere: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -109,16 +113,19 @@ def claims(named: str | Path, plugins: tuple[str, ...] = ()) -> list[Claim]:
 
 def every(subject: Subject) -> list[Claim]:
     """List the properties of a plugin's kind that apply to it, including waived ones."""
-    inputs, waives = inputs_of(subject), waived(subject)
-    table = table_of(subject).values()
-    return [Claim(subject, each, inputs) for each in table if each.name in waives or each.inputs(inputs) is not None]
+    inputs, waives, replay = inputs_of(subject), waived(subject), replay_of(subject)
+    found = [Claim(subject, each, replay if name in REPLAYED else inputs) for name, each in table_of(subject).items()]
+    return [each for each in found if str(each) in waives or each.property.inputs(each.inputs) is not None]
 
 
 def table_of(subject: Subject) -> Mapping[str, Property]:
     """Return the properties of a plugin's kind by name."""
-    if subject.kind == "stage":
-        return COLUMNS if subject.records[0].columns else ROWS
-    return {"defense": DEFENSE, "attack": ATTACK, "dataset": DATASET}[subject.kind]
+    if subject.kind == "dataset":
+        return DATASET
+    if subject.kind == "attack":
+        return {**ATTACK, **{name: REPLAYED[name] for name in ("repeated", "unwatched")}}
+    drawn = DEFENSE if subject.kind == "defense" else COLUMNS if subject.records[0].columns else ROWS
+    return {**drawn, **REPLAYED}
 
 
 def inputs_of(subject: Subject) -> Any:
@@ -133,9 +140,32 @@ def inputs_of(subject: Subject) -> Any:
     if subject.kind == "dataset":
         datasets.require(subject.spec, subject.plugins)
         return st.just({"dataset": subject.spec, "plugins": subject.plugins})
-    if table_of(subject) is COLUMNS:
+    if _maps_columns(subject):
         return Draws(subject.spec, subject.plugins, [(n, 0) for n in range(1, 6)])
     return Draws.of(f"{subject.spec}+{UNDEFENDED}" if subject.kind == "stage" else subject.spec, subject.plugins)
+
+
+def replay_of(subject: Subject) -> Replay | None:
+    """Return the replay of a plugin in a real grid, of a column stage before a rule that judges its view.
+
+    Raises:
+        Inapplicable: it is a stack that is defined for no number of clients tried.
+    """
+    if subject.kind == "dataset":
+        return None
+    if subject.kind == "attack":
+        return Replay(attack=subject.spec, plugins=subject.plugins)
+    if _maps_columns(subject):
+        return Replay(f"{subject.spec}+{BEFORE}", plugins=subject.plugins)
+    draws = inputs_of(subject)
+    clients, byzantine = draws.standing() or max(
+        pair for pair in draws.pairs if pair[0] <= max(STANDING[0], draws.pairs[0][0])
+    )
+    return Replay(draws.spec, plugins=subject.plugins, clients=clients, byzantine=byzantine)
+
+
+def _maps_columns(subject: Subject) -> bool:
+    return subject.kind == "stage" and subject.records[0].columns is not None
 
 
 def waived(subject: Subject) -> dict[str, str]:
@@ -144,7 +174,7 @@ def waived(subject: Subject) -> dict[str, str]:
     Raises:
         PluginError: a waived property does not exist.
     """
-    known = set(chain(DEFENSE, ROWS, COLUMNS, ATTACK, DATASET, ELSEWHERE))
+    known = set(chain(DEFENSE, ROWS, COLUMNS, ATTACK, DATASET, REPLAYED, ELSEWHERE))
     found: dict[str, str] = {}
     for name, reason in chain.from_iterable(record.waives.items() for record in subject.records):
         if name not in known:
@@ -153,13 +183,22 @@ def waived(subject: Subject) -> dict[str, str]:
         found.setdefault(name, reason)
     if any(getattr(record, "columns", None) for record in subject.records) and subject.kind == "defense":
         found.setdefault("amplified", "it is amplified, or its control, already")
+    for name in (
+        "repeated",
+        "unwatched",
+    ):  # what draws random numbers of its own, or keeps state elsewhere, says so once
+        for reason in filter(None, map(found.get, ("determinism", "memory"))):
+            found.setdefault(name, reason)
     return found
 
 
 def certify(subject: Subject, examples: int = EXAMPLES, quiet: bool = False) -> Certificate:
     """Test every property that is not waived, and measure how far steps can be moved."""
     waives, claimed, forms = waived(subject), every(subject), _forms(subject)
-    found, measures = [], []
+    found, measures, replay = [], [], replay_of(subject)
+    if replay is not None:
+        replay = replay.lasting(examples)
+        replay.begin()  # it starts a process, which takes as long as many examples
     with progress(f"checking {subject.spec}", len(claimed) + len(forms), quiet) as report:
         for claim in claimed:
             reason = waives.get(str(claim))
@@ -169,7 +208,7 @@ def certify(subject: Subject, examples: int = EXAMPLES, quiet: bool = False) -> 
             measures.append(coefficients.measure(form, subject.plugins, examples))
             report(f"coefficient of {form}")
     elsewhere = {name: reason for name, reason in waives.items() if name not in table_of(subject)}
-    return Certificate(subject, tuple(found), tuple(filter(None, measures)), elsewhere)
+    return Certificate(subject, tuple(found), tuple(filter(None, measures)), replay, elsewhere)
 
 
 def difference_from(subject: Subject, other: str, examples: int = EXAMPLES) -> Finding:

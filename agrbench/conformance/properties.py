@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from agrbench.conformance import attacks, coefficients, columns, datasets, laws, strategies
+from hypothesis import strategies as st
+
+from agrbench.conformance import attacks, coefficients, columns, datasets, laws, replays, strategies
 from agrbench.conformance.strategies import Cases, Draws, Strategy
 
 FEW = 4  # clients: of three, the nearest two always tie
@@ -114,5 +116,12 @@ DATASET = _table(
         }.items()
     )
 )  # fmt: skip
+REPLAYED = _table(
+    *(
+        Property(check.__name__, check, lambda replay: st.just({"replay": replay}))
+        for check in (replays.repeated, replays.unwatched, replays.followed, replays.lawful)
+    )
+)
+"""Properties of a plugin in a real grid, of attacks only the first two: their input is a replay."""
 ELSEWHERE = ("regrouped", "rehearsed")
 """What may be waived although it is no property: the planning of a grid reads it."""

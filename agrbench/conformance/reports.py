@@ -33,6 +33,10 @@ def as_data(certificate: Certificate) -> dict[str, Any]:
              "counterexample": each.python or None}
             for each in certificate.findings
         ],
+        "replayed": [
+            {"cell": cell.as_json(), "rounds": cell.rounds}
+            for cell in (certificate.replay.cells if certificate.replay else ())
+        ],
         "waived_elsewhere": dict(certificate.elsewhere),
         "coefficients": [
             {"stack": each.stack, "clients": each.clients, "byzantine": each.byzantine, "found": _number(each.found),
@@ -62,6 +66,8 @@ def _plain(certificate: Certificate) -> str:
         lines.append(f"  {each.verdict:<9} {each.property.name:<12} {_wrapped(_says(each), 25)}")
     for name, reason in certificate.elsewhere.items():
         lines.append(f"  {'waived':<9} {name:<12} {_wrapped(reason, 25)}")
+    if certificate.replay:
+        lines += ["", f"  {_wrapped(certificate.replay.sentence, 2)}"]
     for measure in certificate.measures:
         lines += ["", f"  {_wrapped(sentence(measure), 2)}"]
     for title, code in _shown(certificate):
@@ -76,6 +82,8 @@ def _github(certificate: Certificate) -> str:
         lines.append(f"| {each.property.name} | {_marked(each)} | {_says(each)} |")
     for name, reason in certificate.elsewhere.items():
         lines.append(f"| {name} | waived | {reason} |")
+    if certificate.replay:
+        lines += ["", certificate.replay.sentence]
     for measure in certificate.measures:
         lines += ["", sentence(measure)]
     for title, code in _shown(certificate):

@@ -49,14 +49,14 @@ class Tree:
         """Return a trunk's run and peak memory, playing its rounds unless it is the trunk kept last."""
         if self._trunk is None or self._trunk[0] != cell:
             self._trunk = None  # free its memory first
-            prepared = self._prepare(replace(cell, defense=UNDEFENDED))
+            prepared = self.prepare(replace(cell, defense=UNDEFENDED))
             machine.reset_peak()
             run = Run(cell, self.registry, prepared)
             run.play(run.calm)
             self._trunk = cell, run, machine.peak()
         return self._trunk[1:]
 
-    def _prepare(self, cell: Cell) -> Prepared:
+    def prepare(self, cell: Cell) -> Prepared:
         """Load and distribute a cell's data, unless it is the cell prepared last."""
         if self._prepared is None or self._prepared[0] != cell:
             self._prepared = None

@@ -161,7 +161,7 @@ class Run:
         self._synchronize()
         began = time.perf_counter()
         with unwritten(self.judge.stack.defense, "weigh", state.model, state.previous):
-            outcome = self._step(self.judge, updates, self._server(self.training.root, number), number)
+            outcome = self._step(self.judge, updates, self.server(self.training.root, number), number)
         self._synchronize()
         spent = time.perf_counter() - began
         if outcome.empty is None:
@@ -184,7 +184,7 @@ class Run:
         """Return what the colluding clients see of this round, in which all clients have trained."""
         state, training, cohort = self.state, self.training, self.cohort
         updates = self.clean.updates
-        server = self._server(lambda: training.root().rehearse(), number)  # trained once for all rehearsals
+        server = self.server(lambda: training.root().rehearse(), number)  # trained once for all rehearsals
         trial = cache(updates.clone)
 
         def respond(rows: Tensor) -> Tensor:
@@ -213,7 +213,8 @@ class Run:
         excluded, cohort = sorted(self.state.excluded), self.cohort
         return judge.step(updates, self.cell.bound, server, number, excluded, cohort.clients)
 
-    def _server(self, root: Callable[[], Trainer], number: int) -> Server:
+    def server(self, root: Callable[[], Trainer], number: int) -> Server:
+        """Return what the server itself has in a round; `root` is asked for the trainer of its root set."""
         state = self.state
         return Server(
             root=lambda: root().train(state.model, number, state.buffers)[0],

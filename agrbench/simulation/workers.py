@@ -6,24 +6,33 @@ import contextlib
 import math
 import os
 import signal
+import sys
 import threading
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from agrbench import machine, processes
 from agrbench.cells import Cell
 from agrbench.plugins.registry import Registry
-from agrbench.results.record import Record
 from agrbench.results.text import warn_on_stderr
 from agrbench.results.writing import Unwritable
 from agrbench.simulation.computing import attempt
 
+if TYPE_CHECKING:
+    from agrbench.simulation.prefixes import Tree
+
+Work = Callable[[Cell, "Tree", Path, bool], Any]
+"""What a worker does with a cell: `attempt` returns its record. Modules that define one are imported in the worker."""
+
+TESTS = ("PYTEST", "HYPOTHESIS", "COV_", "COVERAGE", "TOX_", "NOX_")  # how tools for tests begin their variables
 MOMENT = 0.5  # seconds between looks at limits, and at whether the parent is still there
 
 
@@ -49,22 +58,22 @@ class Worker:
         self.finished = 0
         self._began = math.inf  # until the process says that it begins
 
-    def start(self, cell: Cell) -> None:
+    def start(self, cell: Cell, work: Work = attempt) -> None:
         """Begin to compute a cell."""
         self.cell, self._began = cell, math.inf
         with contextlib.suppress(OSError):  # if the process is dead, `ended` tells
-            self._here.send(cell)
+            self._here.send((cell, work))
 
     @property
     def handles(self) -> tuple[Any, ...]:
         """Return what becomes ready when the cell is computed or the process ends."""
         return self._here, self._process.sentinel
 
-    def record(self) -> Record | None:
-        """Return the record of the cell if it is computed."""
+    def record(self) -> Any:
+        """Return the record of the cell, or the result of other work on it; `None` if it is not yet computed."""
         with contextlib.suppress(EOFError, OSError):
             while self._here.poll():
-                record: Record | Unwritable | None = self._here.recv()
+                record = self._here.recv()
                 if isinstance(record, Unwritable):
                     raise record
                 if record is not None:
@@ -93,6 +102,26 @@ class Worker:
         self._here.close()
 
 
+@contextmanager
+def as_program(words: Sequence[str]) -> Iterator[None]:
+    """Start processes meanwhile as the program `agrbench` with these words does, whatever this program is.
+
+    A worker inherits the command line, the main module and the environment of the program that starts it.
+    """
+    script = Path(sys.executable).with_name("agrbench")
+    main, argv, tested = sys.modules["__main__"], sys.argv, {k: v for k, v in os.environ.items() if k.startswith(TESTS)}
+    sys.modules["__main__"], sys.argv = ModuleType("__main__"), [str(script), *words]
+    if script.exists():
+        sys.modules["__main__"].__file__ = str(script)
+    for name in tested:
+        del os.environ[name]
+    try:
+        yield
+    finally:
+        sys.modules["__main__"], sys.argv = main, argv
+        os.environ.update(tested)
+
+
 def ready(workers: Sequence[Worker]) -> None:
     """Wait until a worker has a record or has ended, but no longer than it takes to look at limits again."""
     wait([handle for worker in workers for handle in worker.handles], MOMENT)
@@ -114,12 +143,12 @@ def _serve(driver: Connection, parent: int, files: tuple[Path, ...], folder: Pat
     tree = Tree(Registry(files, forgiving=True))
     while True:
         try:
-            cell = driver.recv()
+            cell, work = driver.recv()
         except (EOFError, OSError):
             os._exit(0)
         driver.send(None)  # the clock of its limits starts here, not while the process starts
         try:
-            answer: Record | Unwritable = attempt(cell, tree, folder, alone)
+            answer = work(cell, tree, folder, alone)
         except Unwritable as error:
             answer = error
         driver.send(answer)
