@@ -1,9 +1,10 @@
-"""What every plugin must satisfy, tested on inputs drawn by Hypothesis: `agrbench check`, and the same from Python.
+"""What every plugin must satisfy, on inputs drawn by Hypothesis and in a real grid: `agrbench check`, also from Python.
 
     claims("nearest.py")                                         what a plugin claims; claim.verify() tries to refute it
     laws.scaling(Case("krum", [[0, 1], [2, 3], [4, 4]]), power=3)                          one property on one case
+    replays.followed(Replay("krum"))                             the same in the rounds of a grid
 
-A printed counterexample is a call like the second one: it raises `Violation`, whose message says what went wrong.
+A printed counterexample is a call like the last two: it raises `Violation`, whose message says what went wrong.
 """
 
 from __future__ import annotations

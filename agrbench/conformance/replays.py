@@ -6,13 +6,13 @@ The grid plays twice in that process, forwards and backwards, the second time be
 
 from __future__ import annotations
 
-import atexit
 import os
 import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, partial
+from multiprocessing.util import Finalize
 from pathlib import Path
 
 import torch
@@ -30,8 +30,8 @@ from agrbench.simulation.traces import PlayedRound, Trace, trace, traced
 from agrbench.simulation.workers import Limits, Worker, as_program, ready
 
 ROUNDS, FEWEST = 60, 20  # of the longest cell: more than fifty of them attacked; and for a quick look
-REHEARSED = 20  # rounds against an attack that rehearses, which asks the stack 80 times a round
 START = 10
+REHEARSED = START + 2  # rounds of an attack that rehearses, which asks the stack 80 times a round
 DATASET, MODEL = "digits", "mlp(16)"
 BLATANT = "ipm(epsilon=100.0)"  # its paper's larger value: malicious rows far beyond all honest ones
 SUBTLE = "lie"
@@ -197,8 +197,8 @@ def _worker(known: Registry, replay: Replay) -> Worker:
     words = [f"--plugin={file}" for file in known.files]
     words += ["-D", DATASET, "-d", replay.stack or UNDEFENDED, "-a", replay.attack or BLATANT]
     with as_program(["grid", *words, "--clients", str(replay.clients), "--rounds", str(replay.rounds)]):
-        worker = Worker(known.files, Path("records"), alone=True)
-    atexit.register(worker.kill)
+        worker = Worker(known.files, Path("results"), alone=True)
+    Finalize(None, worker.kill, exitpriority=1)  # before this process waits for it at its end
     return worker
 
 

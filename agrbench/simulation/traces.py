@@ -25,7 +25,7 @@ FACTOR = 2.0**10  # a power of two, by which floats are scaled without rounding
 SHIFT = 0.1  # of the largest entry of the first round
 ROUNDING = 1e-5  # of the largest entry: what steps may differ by, far above the rounding of float32
 NUDGE = 1e-6  # of the largest entry: above the rounding of float32
-NUDGES = 32  # that must all agree for a round to be clear
+NUDGES = 32  # none of which may move the step as a mirror does
 ORDINARY = 1e12  # larger entries belong to a model that has diverged; their squares are near the end of float32
 PARTS = ("root", "evaluate", "gradients", "model", "previous", "sizes")
 
@@ -152,21 +152,23 @@ class _Look:
                 yield name, str(error)
                 del beside[name]
                 continue
-            if not self._is_close(step) and self._is_clear():
+            off = self._off(step)
+            if off > ROUNDING and self._is_clear(off):
                 yield name, step
-            elif not self._is_close(step) and any(mirror.judge.memories.values()):
+            elif off > ROUNDING and any(mirror.judge.memories.values()):
                 del beside[name]  # from here on it remembers another past
 
     def _ask(self, judge: Judge, seen: Seen) -> Tensor:
         return judge.step(seen.updates, self.bound, seen.server, self.number, seen.excluded, seen.senders).step
 
-    def _is_close(self, step: Tensor) -> bool:
-        return bool((step - self.step).abs().max() <= ROUNDING * self.seen.updates.abs().max())
+    def _off(self, step: Tensor) -> float:
+        """Return how far a step is from the one that was taken, as a share of the largest entry of the updates."""
+        return float((step - self.step).abs().max() / self.seen.updates.abs().max())
 
-    def _is_clear(self) -> bool:
-        """Return whether nudges of the updates hardly move the step; else rounding may as well."""
+    def _is_clear(self, off: float) -> bool:
+        """Return whether no nudge of the updates moves the step half as far; else rounding may as well."""
         nudged = (partial(_nudged, self.seen, each) for each in range(NUDGES))
-        return all(self._is_close(self._ask(self.judge.rehearse(), make())) for make in nudged)
+        return all(self._off(self._ask(self.judge.rehearse(), make())) < off / 2 for make in nudged)
 
 
 def mirrors(run: Run) -> dict[str, Mirror]:

@@ -94,7 +94,9 @@ class Worker:
         return _how_ended(self._process.exitcode)
 
     def kill(self) -> None:
-        """End the process, and what it started, at once."""
+        """End the process, and what it started, at once; once it is ended, do nothing."""
+        if self._here.closed:
+            return
         with contextlib.suppress(OSError, TypeError):
             os.killpg(self._process.pid, signal.SIGKILL)  # type: ignore[arg-type]
         self._process.kill()
@@ -115,6 +117,8 @@ def as_program(words: Sequence[str]) -> Iterator[None]:
         sys.modules["__main__"].__file__ = str(script)
     for name in tested:
         del os.environ[name]
+    for name in {"LINES", "COLUMNS"} - set(os.environ):
+        os.unsetenv(name)  # readline, which pytest imports, sets them without Python's knowledge
     try:
         yield
     finally:
@@ -138,6 +142,7 @@ def _how_ended(code: int | None) -> str:
 def _serve(driver: Connection, parent: int, files: tuple[Path, ...], folder: Path, alone: bool) -> None:
     """Compute the cells that the driver asks for, until it kills this process or is gone."""
     _begin(parent)
+    from agrbench.simulation import traces  # noqa: F401 (what a worker imports must not tell what it is asked for)
     from agrbench.simulation.prefixes import Tree
 
     tree = Tree(Registry(files, forgiving=True))
