@@ -12,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.optimize import minimize
 from torch import Tensor
 
 import agrbench
@@ -186,12 +187,23 @@ def smallest_projections(verdict: Verdict, seen: Seen, removed: float = 1.0) -> 
             assert abs(along[i]) <= abs(along[j]) + room * (lengths[i] + lengths[j])
 
 
-def geometric_median(verdict: Verdict, seen: Seen, steps: int | None = None) -> None:
+def weighed(verdict: Verdict) -> Array:
+    """Check that the weights are shares, and make them add up to 1."""
     weights = numbers_of(verdict)
     assert (weights >= 0).all()
     # A sum of at most 12 rounded shares.
     assert weights.sum() == pytest.approx(1, abs=1e-6)
-    ours, theirs = weights / weights.sum(), slow.geometric_median(seen.view, steps)
+    return np.asarray(weights / weights.sum())
+
+
+def least_distances(verdict: Verdict, seen: Seen) -> None:
+    moved = seen.view - seen.view[0]
+    # A unit vector is off by twice what a distance is off.
+    assert slow.excess(moved, weighed(verdict) @ moved) <= max(1e-8, 20 * seen.slack)
+
+
+def rfa(verdict: Verdict, seen: Seen, steps: int) -> None:
+    ours, theirs = weighed(verdict), slow.rfa(seen.view, steps)
     moved = seen.view - seen.view[0]
     away = [oracles.distance(row, theirs @ moved) for row in moved]
     # Both stop within 1e-6 of a step; distances in coefficients are roots of differences, so half of their digits
@@ -247,10 +259,10 @@ RULES: dict[str, tuple[Callable[[int], int], Check]] = {
     "dnc": (half, smallest_projections),
     "dnc(removed=1.5)": (half, partial(smallest_projections, removed=1.5)),
     "dnc(coordinates=100,iterations=3)": (half, smallest_projections),
-    "geometric_median": (half, geometric_median),
-    "geometric_median(steps=1)": (half, partial(geometric_median, steps=1)),
-    "geometric_median(steps=3)": (half, partial(geometric_median, steps=3)),
-    "geometric_median(steps=8)": (half, partial(geometric_median, steps=8)),
+    "geometric_median": (half, least_distances),
+    "geometric_median(steps=1)": (half, partial(rfa, steps=1)),
+    "geometric_median(steps=3)": (half, partial(rfa, steps=3)),
+    "geometric_median(steps=8)": (half, partial(rfa, steps=8)),
     "centered_clipping": (half, clipped),
     "centered_clipping(tau=0.5)": (half, partial(clipped, tau=0.5)),
     "centered_clipping(steps=3)": (half, partial(clipped, steps=3)),
@@ -922,19 +934,77 @@ def test_geometric_median_smooths_relative_to_the_distances(exponent: int) -> No
     assert weights == pytest.approx(expected / expected.sum(), rel=1e-6)
 
 
+def forged(n: int, d: int, share: float, scale: float = 1.0) -> Array:
+    """Normal rows, of which this share are replaced by one row, `scale` times away."""
+    rng = np.random.default_rng(n)
+    rows = rng.normal(size=(n, d))
+    rows[: round(share * n)] = scale * (3 + rng.normal(size=d))
+    return rows
+
+
+def far(n: int, d: int, count: int, scale: float) -> Array:
+    """Normal rows, of which some are `scale` times as long."""
+    rows = np.random.default_rng(n).normal(size=(n, d))
+    rows[:count] *= scale
+    return rows
+
+
+HARD = {
+    "44% forged": forged(50, 20, 0.44),
+    "48% forged": forged(50, 20, 0.48),
+    "49% forged": forged(100, 3, 0.49),
+    "49% forged in more dimensions": forged(50, 40, 0.49),
+    "49% forged, a million times as far": forged(100, 3, 0.49, 1e6),
+    "one far": far(9, 40, 1, 1e6),
+    "four of nine far": far(9, 40, 4, 1e6),
+    "shifted": 1e4 + far(9, 4, 0, 1.0),
+    "small": 1e-20 * far(9, 4, 1, 100.0),
+    "nearly a line": np.outer(np.arange(9.0), np.ones(4)) + 1e-3 * far(9, 4, 0, 1.0),
+    "two groups": np.concatenate([far(7, 4, 0, 1.0) * 1e-3, 1 + far(8, 4, 0, 1.0) * 1e-3]),
+    "beside a row": np.array([[0.0, 0], [0, 0], [1, 0], [0, 1], [-1, 1e-3], [1, 1e-3]]),
+}
+
+
 @pytest.mark.trap("geometric_median")
-def test_geometric_median_goes_on_until_the_pulls_balance() -> None:
+@pytest.mark.parametrize("rows", HARD.values(), ids=HARD)
+def test_geometric_median_has_the_least_sum_of_distances(rows: Array) -> None:
+    """At 49% forged, 100 of Weiszfeld's steps from the mean end a tenth of the median distance away."""
+    moved = rows - rows[-1]
+    point = weighed(judged(rows, "geometric_median", 1)[0]) @ moved
+    # The gradient is at most 1e-9, and the certificate twice its length; distances add their rounding.
+    assert slow.excess(moved, point) <= 1e-8
+    assert slow.total_distance(moved, point) <= lowest_found(moved) * (1 + 1e-12)
+
+
+def lowest_found(rows: Array) -> float:
+    """The least sum of distances that a search without derivatives finds from the best row."""
+    best = min(rows, key=lambda row: slow.total_distance(rows, row))
+    total = slow.total_distance(rows, best)
+
+    def relative(at: Array) -> float:
+        return slow.total_distance(rows, at * total) / total
+
+    return total * float(minimize(relative, best / total, method="Powell").fun)
+
+
+@pytest.mark.trap("geometric_median")
+@pytest.mark.parametrize("rows", HARD.values(), ids=HARD)
+def test_geometric_median_of_single_precision_is_off_by_its_distances(rows: Array) -> None:
+    single = rows.astype(np.float32).astype(np.float64)
+    weights = weighed(judged(single, "geometric_median", 1, ("torch", "float32"))[0])
+    moved = single - single[-1]
+    assert slow.excess(moved, weights @ moved) <= 20 * SLACK["float32"]
+
+
+@pytest.mark.trap("geometric_median")
+def test_three_and_eight_steps_stop_before_the_pulls_balance() -> None:
     rows = np.random.default_rng(0).normal(size=(9, 4))
     rows[0] *= 100
-    point = step_of(rows, "geometric_median", 4)
-
-    def pull(at: Array) -> float:
-        return oracles.norm(np.sum([(row - at) / oracles.distance(row, at) for row in rows], axis=0))
-
-    # Of nine unit vectors; a step of 1e-6 changes each by about as much, and the remaining steps sum to a few of it.
-    assert pull(point) < 1e-4
-    assert pull(step_of(rows, "geometric_median(steps=3)", 4)) > 1e-2
-    assert pull(step_of(rows, "geometric_median(steps=8)", 4)) > 1e-4
+    shares = [1 / 9] * 9
+    # A gradient of 1e-9 ends the search, and the last mean shortens it further.
+    assert slow.unbalanced(rows, step_of(rows, "geometric_median", 4), shares) < 1e-9
+    assert slow.unbalanced(rows, step_of(rows, "geometric_median(steps=3)", 4), shares) > 1e-3
+    assert slow.unbalanced(rows, step_of(rows, "geometric_median(steps=8)", 4), shares) > 1e-5
 
 
 @pytest.mark.trap("geometric_median")
@@ -944,10 +1014,33 @@ def test_geometric_median_does_not_depend_on_the_bound() -> None:
 
 
 @pytest.mark.trap("geometric_median")
-@pytest.mark.parametrize("rows", [line(7, 7, 7, 7, -90, 1000), line(0, 0, 0, 5), line(3, 3, 3, 3, 3)])
-def test_geometric_median_of_a_majority_in_one_place_is_there(rows: Array) -> None:
-    # Half of the digits are left where distances vanish; see `geometric_median` above.
-    assert step_of(rows, "geometric_median", 1) == pytest.approx(rows[0], abs=1e-5 * np.abs(rows).max())
+@pytest.mark.parametrize(
+    ("rows", "at"),
+    [
+        (line(7, 7, 7, 7, -90, 1000), 0),
+        (line(0, 0, 0, 5), 0),
+        (line(3, 3, 3, 3, 3), 0),
+        (line(5, -1, 2, 900, 0), 2),
+        # Four corners of a square and its centre.
+        (np.array([[1.0, 1], [1, -1], [0, 0], [-1, 1], [-1, -1]]), 2),
+        # The pulls of three rows at right angles add up to 1.73, less than the two rows in the corner.
+        (np.array([[1.0, 0, 0], [0, 0, 0], [0, 1, 0], [0, 0, 0], [0, 0, 1]]), 1),
+    ],
+)
+@pytest.mark.parametrize("form", [("numpy", "float64"), ("torch", "float32")])
+def test_geometric_median_may_be_one_of_the_rows(rows: Array, at: int, form: Form) -> None:
+    weights = numbers_of(judged(rows, "geometric_median", 1, form)[0])
+    assert weights[(rows != rows[at]).any(axis=1)].tolist() == [0.0] * int((rows != rows[at]).any(axis=1).sum())
+    assert weights.sum() == pytest.approx(1, rel=1e-6)  # a few rounded shares
+
+
+@pytest.mark.trap("geometric_median")
+def test_geometric_median_of_an_even_number_on_a_line_is_between_the_middle_two() -> None:
+    along = np.array([3.0, -4, 12])
+    for places, middle in (([0, 1, 2, 10], 1.5), ([5, -3], 1.0), ([0, 1, 1, 2, 2, 7], 1.5)):
+        rows = np.outer(places, along)
+        assert step_of(rows, "geometric_median", 0) == pytest.approx(middle * along, rel=1e-12)
+    assert step_of(np.outer([0, 1, 1, 1, 2, 3, 4, 5], along), "geometric_median", 0) == pytest.approx(1.25 * along)
 
 
 @pytest.mark.trap("centered_clipping")

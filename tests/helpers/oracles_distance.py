@@ -243,14 +243,14 @@ def halfway(values: Iterable[float]) -> float:
     return (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
 
 
-def geometric_median(view: Array, steps: int | None = None) -> Array:
+def rfa(view: Array, steps: int) -> Array:
     """The weights at the end of smoothed Weiszfeld steps from the mean (RFA, Pillutla et al., 2022)."""
     n = len(view)
     weights = np.ones(n) / n
     # Measured from one of the rows, so that equal rows are their own mean exactly.
     moved = view - view[0]
     centre = moved.mean(axis=0)
-    for _ in range(100 if steps is None else steps):
+    for _ in range(steps):
         away = [distance(row, centre) for row in moved]
         typical = halfway(away)
         if typical == 0:
@@ -265,8 +265,38 @@ def geometric_median(view: Array, steps: int | None = None) -> Array:
     return weights
 
 
-def total_distance(view: Array, point: Array) -> float:
-    return math.fsum(distance(row, point) for row in view)
+def total_distance(view: Array, point: Array, shares: Iterable[float] | None = None) -> float:
+    """The sum of the distances to the rows, each times its share (1 by default)."""
+    shares = [1.0] * len(view) if shares is None else shares
+    return math.fsum(share * distance(row, point) for share, row in zip(shares, view, strict=True))
+
+
+def unbalanced(view: Array, point: Array, shares: Sequence[float]) -> float:
+    """The length of the shortest subgradient of the sum of distances: 0 at the minimum and nowhere else.
+
+    A row at the point itself may pull in any direction, by up to its share.
+    """
+    away = [distance(row, point) for row in view]
+    pulls = [share * (row - point) / d for share, row, d in zip(shares, view, away, strict=True) if d > 0]
+    own = math.fsum(share for share, d in zip(shares, away, strict=True) if d == 0)
+    return max(norm(np.sum(pulls, axis=0)) - own, 0.0) if pulls else 0.0
+
+
+def excess(view: Array, point: Array, shares: Sequence[float] | None = None) -> float:
+    """How far, at most, the sum of distances lies above its minimum, as a share of it; `shares` add up to 1.
+
+    The sum is convex, and the minimum no further away than twice the sum, so it lies above a subgradient times that.
+    Beside a row the subgradient at the row is the smaller one.
+    """
+    shares = [1 / len(view)] * len(view) if shares is None else shares
+    nearest = min((row for row, share in zip(view, shares, strict=True) if share), key=lambda row: distance(row, point))
+    total = total_distance(view, point, shares)
+    if total == 0:
+        return 0.0
+    bounds = [
+        total - total_distance(view, at, shares) * (1 - 2 * unbalanced(view, at, shares)) for at in (point, nearest)
+    ]
+    return min(bounds) / total
 
 
 def clipped_towards(

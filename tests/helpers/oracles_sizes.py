@@ -57,12 +57,12 @@ def median_of(values: Sequence[float], sizes: Sequence[Fraction]) -> float:
     return float(median_weights(column[:, None], sizes)[:, 0] @ column)
 
 
-def geometric_median(view: Array, sizes: Sequence[Fraction], steps: int | None = None) -> Array:
+def rfa(view: Array, sizes: Sequence[Fraction], steps: int) -> Array:
     """The weights at the end of smoothed Weiszfeld steps from the weighted mean (RFA, Pillutla et al., 2022)."""
     alpha = np.array([float(size / sum(sizes)) for size in sizes])
     weights, moved = alpha, view - view[0]
     centre = weights @ moved
-    for _ in range(100 if steps is None else steps):
+    for _ in range(steps):
         away = [distance(row, centre) for row in moved]
         typical = median_of(away, sizes)
         if typical == 0:
