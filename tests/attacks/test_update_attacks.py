@@ -21,7 +21,7 @@ from tests.helpers import oracles
 from tests.helpers import oracles_attacks as slow
 from tests.helpers.forging import forge
 from tests.helpers.oracles import Array
-from tests.helpers.updates import EPS, EXACT, FORMS, Form, as_given
+from tests.helpers.updates import EPS, EXACT, FORMS, Form, as_given, line
 from tests.helpers.updates import normal32 as normal
 
 REGISTRY = Registry(())
@@ -383,6 +383,49 @@ def test_mimic_copies_the_client_furthest_along_the_direction_it_learned(
     room = 1e-9 * max(oracles.norm(np.sum([g[i] for g in learned], axis=0)) for i in range(len(wide)))
     victims = copied(f"mimic(warmup={warmup})", rounds, warmup, form, seed=seed, first=first)
     assert any(scores[i] >= max(scores) - room for i in victims)
+
+
+@pytest.mark.trap("mimic")
+@given(oracles.updates(width=(4, 40)), st.integers(1, 3), st.integers(0, 99), FORMS)
+def test_released_mimic_copies_the_client_furthest_along_at_once_and_keeps_the_last(
+    wide: Array, warmup: int, seed: int, form: Form
+) -> None:
+    rounds = np.split(wide[:, : wide.shape[1] // 4 * 4], 4, axis=1)
+    start = drawn("randn", rounds[0].shape[1], seed=seed)
+    found = [slow.top_direction(rounds[: k + 1], start, released=True) for k in range(warmup)]
+    assume(all(each.clarity > 1e-6 for each in found))  # below, rounding points elsewhere
+    colluders = Colluders(f"mimic(warmup={warmup},version='released')", seed)
+    for k, honest in enumerate(rounds):
+        [sent, _] = colluders.play(honest, normal(2, honest.shape[1], k), form)
+        watched, z = rounds[min(k, warmup - 1)], found[min(k, warmup - 1)].vector
+        along = [float(row @ z) for row in watched]
+        room = 1e-9 * max(map(oracles.norm, watched))  # as for the exact one
+        assert any((sent == row).all() and score >= max(along) - room for row, score in zip(honest, along, strict=True))
+
+
+@pytest.mark.trap("mimic")
+@pytest.mark.parametrize("seed", range(5))
+def test_mimic_centres_updates_on_their_mean_over_all_rounds(seed: int) -> None:
+    """All clients move along the second axis from one round to the next, which each round's own mean would hide.
+
+    Round 0 leaves the direction (1, 1). In round 1 the mean so far is (0, 5), so the drift turns it to the second axis,
+    along which the sums are 10, 10 and 10.5. Along (1, 1) client 0 would stand out, by 12 to 10.5.
+    """
+    rounds = [np.array([[1.0, 1], [-1, -1], [0, 0]]), np.array([[1.0, 9], [-1, 11], [0, 10.5]]), normal(3, 2, 1)]
+    assert copied("mimic(warmup=2)", rounds, 2, seed=seed) == {2}
+
+
+@pytest.mark.trap("mimic")
+@pytest.mark.parametrize("seed", range(8))
+def test_released_mimic_is_signed_and_looks_at_the_last_round_alone(seed: int) -> None:
+    first, second = line(1, 2, -9) * np.array([1.0, 0]), line(4, 3, -9) * np.array([1.0, 0])
+    later = normal(3, 2, 1)
+    colluders, clean = Colluders("mimic(warmup=2,version='released')", seed), normal(1, 2, 2)
+    sent = [colluders.play(honest, clean)[0].tolist() for honest in (first, second, later)]
+    forward = drawn("randn", 2, seed=seed)[0] > 0
+    expected = [first[1], second[0], later[0]] if forward else [first[2], second[2], later[2]]
+    assert sent == [row.tolist() for row in expected]
+    assert copied("mimic(warmup=2)", [first, second, later], 2, seed=seed) == {2}  # 18 against 5, whatever the sign
 
 
 @pytest.mark.trap("mimic")

@@ -110,17 +110,24 @@ class Direction(NamedTuple):
     clarity: float
 
 
-def top_direction(rounds: Sequence[Array], start: Array) -> Direction:
-    """The direction of the largest variance by one Oja step a round (Karimireddy et al., ICLR 2022)."""
+def top_direction(rounds: Sequence[Array], start: Array, released: bool = False) -> Direction:
+    """The direction of the largest variance by one Oja step a round (Karimireddy et al., ICLR 2022).
+
+    The variance is around the mean of all updates so far. The authors' code makes each step a unit vector.
+    """
     z, clarity = start / oracles.norm(start), 1.0
     for k, honest in enumerate(rounds):
-        center = honest.mean(axis=0)
-        moved, size = k / (k + 1) * z, k / (k + 1)
-        for row in honest:
-            moved = moved + (row - center) * ((row - center) @ z) / (k + 1)
-            size += oracles.norm(row - center) ** 2 / (k + 1)
+        center = np.mean([row for seen in rounds[: k + 1] for row in seen], axis=0)
+        step = sum(((row - center) * ((row - center) @ z) for row in honest), np.zeros(len(z)))
+        size = math.fsum(oracles.norm(row - center) ** 2 for row in honest)
+        unit = oracles.norm(step) if released else 1.0
+        if unit == 0:
+            continue
+        clarity = min(clarity, oracles.norm(step) / size if released else 1.0)
+        moved = k / (k + 1) * z + step / unit / (k + 1)
         if oracles.norm(moved) > 0:
-            z, clarity = moved / oracles.norm(moved), min(clarity, oracles.norm(moved) / size)
+            clarity = min(clarity, oracles.norm(moved) / ((k + (1 if released else size)) / (k + 1)))
+            z = moved / oracles.norm(moved)
     return Direction(z, clarity)
 
 
