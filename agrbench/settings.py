@@ -83,6 +83,7 @@ TRAINING: Mapping[str, Option] = {
     "decay": Option(None, "'cosine' or factors by round such as {100: 0.1}", _decay, tidy=_by_round),
     "reset": Option(False, "True or False", lambda value: type(value) is bool),
     "poisoned": Option("anew", "'anew' or 'after'", lambda value: value in ("anew", "after")),
+    "root": Option("batches", "'batches' or 'size'", lambda value: value in ("batches", "size")),
 }
 DEALT: Mapping[str, Option] = {
     "malicious": Option(None, "'all'", lambda value: value == "all"),

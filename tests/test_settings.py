@@ -30,7 +30,11 @@ NUMBERS = st.sampled_from([("0.5", 0.5), ("5e-1", 0.5), ("0.50", 0.5), ("2", 2.0
 COUNTS = st.sampled_from([("1", 1), ("2", 2), ("0x2", 2), ("10", 10), ("1_0", 10)])
 SHARES = st.sampled_from([("0", 0.0), ("0.0", 0.0), ("0.9", 0.9), ("9e-1", 0.9), ("0.3", 0.3)])
 WORDS = st.sampled_from([("'anew'", "anew"), ('"anew"', "anew"), ("'after'", "after"), ('"after"', "after")])
-TRAINING = {"rate": (None, NUMBERS), "epochs": (1, COUNTS), "batches": (1, COUNTS), "poisoned": ("anew", WORDS)}
+CUTS = st.sampled_from([("'batches'", "batches"), ('"batches"', "batches"), ("'size'", "size"), ('"size"', "size")])
+TRAINING = {
+    "rate": (None, NUMBERS), "epochs": (1, COUNTS), "batches": (1, COUNTS), "poisoned": ("anew", WORDS),
+    "root": ("batches", CUTS),
+}  # fmt: skip
 CHOICES: dict[str, dict[str, dict[str, tuple[Any, st.SearchStrategy[tuple[str, Any]]]]]] = {
     "schedule": {"sgd": {**TRAINING, "momentum": (0.0, SHARES)}, "adam": TRAINING},
     "partition": {
@@ -174,7 +178,7 @@ def test_each_setting_that_is_changed_changes_the_key() -> None:
     [
         ({"schedule": "sgd"}, {}),
         ({"schedule": "sgd()"}, {}),
-        ({"schedule": "sgd(epochs=1,batches=1,momentum=0.0,poisoned='anew')"}, {}),
+        ({"schedule": "sgd(epochs=1,batches=1,momentum=0.0,poisoned='anew',root='batches')"}, {}),
         ({"schedule": "sgd(rate=0.25)"}, {"rate": 0.25}),
         ({"schedule": "sgd(rate=0.25)", "rate": 0.25}, {"rate": 0.25}),
         ({"schedule": "sgd(rate=1)", "rate": 1}, {"rate": 1.0}),
@@ -277,6 +281,7 @@ MISTAKES: list[tuple[dict[str, Any], tuple[str, ...]]] = [
             ("schedule", "adam", "batches", "from 1", ("0", "1.5", "1e400", "True", "{}")),
             ("schedule", "sgd", "momentum", "below 1", ("1", "1.0", "-0.1", "True", "2")),
             ("schedule", "sgd", "poisoned", "after", ("'before'", "True", "1", "['after']")),
+            ("schedule", "sgd", "root", "size", ("'rows'", "True", "1", "['size']")),
             ("partition", "dirichlet", "alpha", "above 0", ("0", "-1", "1e400", "True", "''")),
             ("partition", "shards", "labels", "from 1", ("0", "-2", "1.5", "2.0", "True")),
             ("partition", "quantity", "sigma", "above 0", ("0", "-1", "1e400", "True", "{}")),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -29,7 +29,8 @@ class Schedule:
     `clip` bounds the norm of a step's gradient. `decay` changes the rate over the run's `rounds`: `"cosine"` lowers it
     to 0, and `{100: 0.1}` multiplies it by 0.1 from round 100. `reset` starts every round with a new optimizer state.
     `poisoned="after"` trains on poisoned data from where clean training ended, with the same optimizer state, as
-    AgrAmplifier's released code does; `"anew"` starts from the global model.
+    AgrAmplifier's released code does; `"anew"` starts from the global model. The server's root set is cut into as many
+    batches, or with `root="size"`, again as the released code does, into batches of the clients' size.
     """
 
     optimizer: str
@@ -37,6 +38,7 @@ class Schedule:
     epochs: int = 1
     batches: int = 1
     poisoned: str = "anew"
+    root: str = "batches"
     options: Mapping[str, Any] = field(default_factory=dict)
     batch: int | None = None
     steps: int | None = None
@@ -57,6 +59,13 @@ class Schedule:
         options = {name: term.arguments[name] for name in OPTIMIZERS[term.name].options}
         own = rate if cell.rate is None else cell.rate
         return cls(term.name, own, **every, options=options, rounds=cell.rounds)
+
+    def of_root(self, rows: int, sizes: Tensor) -> Schedule:
+        """Return the schedule for a root set of so many rows, where clients have `sizes` `(clients,)` rows."""
+        if self.root == "batches" or self.batch is not None:
+            return self
+        size = max(int(sizes.sum()) // (len(sizes) * self.batches), 1)
+        return replace(self, batches=math.ceil(rows / size))
 
     @property
     def is_one_step(self) -> bool:

@@ -42,7 +42,8 @@ def prepare(cell: Cell, dataset: Loaded[Dataset], data: tuple[Examples, Examples
     with nullcontext() if cell.model else blame(dataset, "model"):
         shards, schedule = federation.shards, Schedule.of(cell, dataset.record.rate)
         fewest = int(schedule.smallest_batch(shards.sizes).argmin())
-        check_smallest_batch(made, [federation.root, shards[fewest]], schedule)
+        check_smallest_batch(made, [shards[fewest]], schedule)
+        check_smallest_batch(made, [federation.root], schedule.of_root(len(federation.root.labels), shards.sizes))
     return federation, made
 
 

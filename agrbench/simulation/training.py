@@ -58,7 +58,8 @@ class Training:
 
     def root(self) -> Trainer:
         """Return the trainer of the server's root set, which is trained like a client's shard."""
-        return self._trainer("root", (0,), lambda _: self.data.root)
+        schedule = self.schedule.of_root(len(self.data.root.labels), self.data.shards.sizes)
+        return self._trainer("root", (0,), lambda _: self.data.root, schedule=schedule)
 
     def poison(self, cohort: Cohort, attack: Loaded[Attack], model: Tensor, number: int, buffers: Tensor) -> Tensor:
         """Train the malicious clients on poisoned data, from the global model or from where clean training ended."""
@@ -75,13 +76,18 @@ class Training:
         return updates
 
     def _trainer(
-        self, name: str, clients: tuple[int, ...], shard: Callable[[int], Examples], states: States | None = None
+        self,
+        name: str,
+        clients: tuple[int, ...],
+        shard: Callable[[int], Examples],
+        states: States | None = None,
+        schedule: Schedule | None = None,
     ) -> Trainer:
         """Return a trainer with these clients enrolled; a new one starts from `states`."""
         trainer = self.trainers.get(name)
         if trainer is None:
             draw = partial(_seed, self.randomness, f"{name} training")  # not of self: a cycle would keep the run
-            trainer = Trainer(self.learner, [*map(shard, clients)], self.schedule, draw, clients, states)
+            trainer = Trainer(self.learner, [*map(shard, clients)], schedule or self.schedule, draw, clients, states)
             self.trainers[name] = trainer
         elif trainer.clients != clients:
             trainer.enrol(clients, [*map(shard, clients)])

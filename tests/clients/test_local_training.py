@@ -418,15 +418,52 @@ def test_the_rate_is_the_cell_s_and_else_the_optimizer_s_own(settings: dict[str,
 
 
 def test_a_cell_s_schedule_is_read_whole() -> None:
-    cell = Cell("digits", "fedavg", "none", schedule="sgd(momentum=0.9,epochs=2,batches=5,poisoned='after')")
-    assert Schedule.of(cell, 0.5) == Schedule("sgd", 0.5, 2, 5, "after", {"momentum": 0.9}, rounds=200)
+    cell = Cell(
+        "digits", "fedavg", "none", schedule="sgd(momentum=0.9,epochs=2,batches=5,poisoned='after',root='size')"
+    )
+    assert Schedule.of(cell, 0.5) == Schedule("sgd", 0.5, 2, 5, "after", "size", {"momentum": 0.9}, rounds=200)
     cell = Cell(
         "digits", "fedavg", "none", schedule="adam(batch=32,steps=2,clip=1,decay='cosine',reset=True)", rounds=50
     )
     wanted = Schedule("adam", 0.001, batch=32, steps=2, clip=1.0, decay="cosine", reset=True, rounds=50)
     assert Schedule.of(cell, 0.5) == wanted
     cell = Cell("digits", "fedavg", "none")
-    assert Schedule.of(cell, 0.5) == Schedule("sgd", 0.5, 1, 1, "anew", {"momentum": 0.0}, rounds=200)
+    assert Schedule.of(cell, 0.5) == Schedule("sgd", 0.5, options={"momentum": 0.0}, rounds=200)
+
+
+@pytest.mark.parametrize(
+    ("rows", "shards", "batches"),
+    [
+        (300, [80] * 50, 19),  # LOCATION30: batches of 16
+        (2000, [1160] * 50, 9),  # MNIST: 232
+        (100, [67, 66], 8),  # 133 // 10 = 13
+        (5, [3, 1], 5),  # no batch is smaller than one row
+        (20, [1000], 1),
+    ],
+)
+def test_root_set_may_be_cut_into_batches_of_the_clients_size(rows: int, shards: list[int], batches: int) -> None:
+    schedule = Schedule("adam", 0.001, epochs=2, batches=5, root="size")
+    assert schedule.of_root(rows, torch.tensor(shards)) == Schedule(
+        "adam", 0.001, epochs=2, batches=batches, root="size"
+    )
+    assert Schedule("adam", 0.001, batches=5).of_root(rows, torch.tensor(shards)).batches == 5
+
+
+@pytest.mark.parametrize(("root", "steps"), [("batches", 10), ("size", 16)])
+def test_root_set_trains_as_a_client_with_as_many_batches_or_as_large_ones(
+    tmp_path: Path, root: str, steps: int
+) -> None:
+    """100 root rows beside 20 clients of 67 or 66: batches of 1337 // 100 = 13 rows, so 8 of them in each epoch."""
+    path = tmp_path / "precise.py"
+    path.write_text(PRECISE)
+    cell = Cell("precise", "fltrust", "none", clients=20, schedule=f"adam(epochs=2,batches=5,root='{root}')")
+    run = Run(cell, Registry([path]))
+    worker = Worker(mlp(4)((1, 8, 8), 10).double(), Schedule("adam", 0.001, epochs=2, batches=steps // 2))
+    for number in (1, 2):
+        model = run.state.model
+        run.round(number)
+        assert_close(run.training.root().updates[0], worker.train(model, run.data.root))
+        assert run.training.root().state["steps"].tolist() == [steps * number]
 
 
 PRECISE = '''"""Digits in double precision, and a small model."""

@@ -254,8 +254,9 @@ def test_amplified_fltrust_sees_both_sides_of_the_cosine_pooled(
     trust = [max(oracles.cosine(row, seen), 0.0) for row in view]
     # As in the base form: scores that are rounding noise have no right answer.
     assume(max(trust) == 0 or max(trust) > 1e-6)
-    step = step_of(rows, f"amp(kernel={kernel})+fltrust", 0, form, layout=shapes, root=root)
-    assert_step(step, oracles.fltrust(rows, root, view, seen), rows, form)
+    for norm in ("original", "pooled"):
+        step = step_of(rows, f"amp(kernel={kernel})+fltrust(norm={norm!r})", 0, form, layout=shapes, root=root)
+        assert_step(step, oracles.fltrust(rows, root, view, seen, norm == "pooled"), rows, form)
 
 
 @pytest.mark.trap("fang")
@@ -591,6 +592,10 @@ def test_amplified_fltrust_rescales_by_original_norms() -> None:
     rows, root = np.array([[3.0, -4.0]]), np.array([6.0, 8.0])
     # The view is (3) against (8): cosine 1, so the whole weight is |root| / |row| = 10 / 5 (in the view: 8 / 3).
     assert step_of(rows, "amp+fltrust", layout=[(2,)], root=root) == pytest.approx([6.0, -8.0], rel=1e-12)
+    # AgrAmplifier's code takes the root's norm, 8, in the view, and the row's, 5, outside it.
+    pooled = "fltrust(norm='pooled')"
+    assert step_of(rows, f"amp+{pooled}", layout=[(2,)], root=root) == pytest.approx([4.8, -6.4], rel=1e-12)
+    assert (step_of(rows, pooled, root=root) == step_of(rows, "fltrust", root=root)).all()
 
 
 @pytest.mark.trap("fltrust")

@@ -200,11 +200,13 @@ def fang(losses: Sequence[float], accuracies: Sequence[float], f: int) -> Array:
     return shares(both, len(losses))
 
 
-def fltrust(rows: Array, root: Array, view: Array | None = None, seen_root: Array | None = None) -> Array:
+def fltrust(
+    rows: Array, root: Array, view: Array | None = None, seen_root: Array | None = None, pooled: bool = False
+) -> Array:
     """`relu(cos(g_i, g_0)) / sum * |g_0| / |g_i|` (Cao et al., NDSS 2021).
 
-    The cosines are taken on the view, the norms on the updates themselves. A zero update has no weight; where nobody
-    is trusted nobody has.
+    The cosines are taken on the view, the norms on the updates themselves; AgrAmplifier's code takes the server's on
+    the view, too. A zero update has no weight; where nobody is trusted nobody has.
     """
     view = rows if view is None else view
     seen_root = root if seen_root is None else seen_root
@@ -212,7 +214,8 @@ def fltrust(rows: Array, root: Array, view: Array | None = None, seen_root: Arra
     total = math.fsum(trust)
     if total == 0:
         return np.zeros(len(rows))
-    return np.array([t / total * norm(root) / norm(row) if t > 0 else 0.0 for t, row in zip(trust, rows, strict=True)])
+    length = norm(seen_root if pooled else root)
+    return np.array([t / total * length / norm(row) if t > 0 else 0.0 for t, row in zip(trust, rows, strict=True)])
 
 
 def krum_scores(view: Array, f: int) -> list[float]:

@@ -177,7 +177,8 @@ def test_released_suite_runs_the_plugins_of_its_text_one_on_the_same_data(text: 
 
 @pytest.mark.parametrize("name", [name for name in suites.shipped() if "released" in name])
 def test_released_suite_trains_as_the_code_does(name: str) -> None:
-    schedule = Cell("digits", "krum", "none", schedule="adam(epochs=2,batches=5,poisoned='after')").schedule
+    written = "adam(epochs=2,batches=5,poisoned='after',root='size')"
+    schedule = Cell("digits", "krum", "none", schedule=written).schedule
     for cell in cells_of(name):
         assert (cell.schedule, cell.rate, cell.root) == (schedule, 0.001, "test")
         assert cell.draw is not None
@@ -192,6 +193,8 @@ def test_released_suite_has_no_stack_in_the_form_of_the_text(name: str) -> None:
         assert all(stage.arguments.get("fold") == "released" for stage in stages)
         if rule.name in ("cosden", "euden", "mgden"):
             assert rule.arguments["score"] == "released"
+        if rule.name == "fltrust" and stages:
+            assert rule.arguments["norm"] == "pooled"
         if cell.attack != "none":
             [attack] = specs.parse(cell.attack)
             own = {"label_flip": "pool", "flip_ascent": "pool", "min_max": "released", "scaling": "triggered"}
@@ -434,4 +437,4 @@ def test_a_schedule_drops_a_rate_that_was_set_for_another() -> None:
 def test_a_rate_replaces_the_one_that_a_suite_s_schedule_names() -> None:
     (asked,) = suites.choose("table1-released", [], [], ["location30"], 1, {"rate": 0.01})
     (cell, *_) = expand([asked], Registry())
-    assert (cell.rate, cell.schedule) == (0.01, "adam(batches=5,epochs=2,poisoned='after')")
+    assert (cell.rate, cell.schedule) == (0.01, "adam(batches=5,epochs=2,poisoned='after',root='size')")
