@@ -88,6 +88,6 @@ def _check_known(of: Sequence[str], groups: Sequence[Group]) -> None:
     known = list(dict.fromkeys(defense for group in groups for defense in group.defenses))
     for defense in of:
         if defense not in known:
-            near = difflib.get_close_matches(defense, known, n=1, cutoff=0.4)
+            near = difflib.get_close_matches(defense, known, n=1, cutoff=0.55)
             hint = f"did you mean {near[0]}?" if near else f"there are {listed(known)}"
             raise AgrbenchError(f"--of {defense}: no record of it there; {hint}")
