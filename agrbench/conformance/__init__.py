@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from agrbench.conformance.cases import Case, Violation
     from agrbench.conformance.certificates import Claim, claims
-    from agrbench.conformance.replays import Replay
+    from agrbench.conformance.recordings import Replay
     from agrbench.conformance.scenes import Scene
 
 __all__ = ["Case", "Claim", "Replay", "Scene", "Violation", "claims"]
 
-_HOMES = {"Case": "cases", "Violation": "cases", "Replay": "replays", "Scene": "scenes"}
+_HOMES = {"Case": "cases", "Violation": "cases", "Replay": "recordings", "Scene": "scenes"}
 
 
 def __getattr__(name: str) -> Any:

@@ -16,7 +16,7 @@ from agrbench.conformance import coefficients, datasets, laws
 from agrbench.conformance.cases import Violation, literal
 from agrbench.conformance.coefficients import Measure
 from agrbench.conformance.properties import ATTACK, COLUMNS, DATASET, DEFENSE, ELSEWHERE, REPLAYED, ROWS, Property
-from agrbench.conformance.replays import BEFORE, STANDING, Replay
+from agrbench.conformance.recordings import BEFORE, STANDING, Replay
 from agrbench.conformance.scenes import Scenes
 from agrbench.conformance.search import Counterexample, search
 from agrbench.conformance.strategies import Draws, Strategy, with_other

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from agrbench.conformance import Claim, Replay, Violation, certificates, claims, replays
+from agrbench.conformance.recordings import FEWEST, ROUNDS
 from agrbench.conformance.subjects import Subject
 from tests.helpers import plugins
 from tests.helpers.commands import AGRBENCH
@@ -206,7 +207,7 @@ def violated(replay: Replay, laws: Iterable[str] = LAWS) -> dict[str, str]:
 
 @pytest.mark.parametrize("how", FOUND_BY)
 def test_rule_that_misbehaves_where_no_test_looks_is_found(how: str, planted: tuple[str, ...]) -> None:
-    rounds = replays.ROUNDS if how in LONG else replays.FEWEST
+    rounds = ROUNDS if how in LONG else FEWEST
     found = violated(Replay(f"planted(how='{how}')", plugins=planted, rounds=rounds))
     assert FOUND_BY[how] in found
     assert found[FOUND_BY[how]].startswith("in round ")
@@ -224,7 +225,7 @@ def planted_attack(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
 
 @pytest.mark.parametrize("how", ATTACK_FOUND_BY)
 def test_attack_that_misbehaves_where_no_test_looks_is_found(how: str, planted_attack: tuple[str, ...]) -> None:
-    rounds = replays.ROUNDS if how in LONG else replays.FEWEST
+    rounds = ROUNDS if how in LONG else FEWEST
     replay = Replay(attack=f"sly(how='{how}')", plugins=planted_attack, rounds=rounds)
     found = violated(replay, ("repeated", "unwatched"))
     assert ATTACK_FOUND_BY[how] in found
@@ -282,11 +283,11 @@ def test_stack_passes_its_replay(stack: str) -> None:
     found = _replayed(stack)
     assert [str(claim) for claim in found] == list(LAWS)
     for claim in found:
-        claim.verify(replays.FEWEST)
+        claim.verify(FEWEST)
 
 
 def test_replayed_rounds_are_real_and_clients_come_and_go() -> None:
-    replay = Replay("krum", rounds=replays.FEWEST)
+    replay = Replay("krum", rounds=FEWEST)
     none, attacked, sampled = replay.begin().there
     assert [len(each.rounds) for each in (none, attacked, sampled)] == [cell.rounds for cell in replay.cells]
     assert all(len(each.clients) == 11 for each in sampled.rounds)
@@ -343,7 +344,7 @@ def test_rule_that_fails_only_in_a_grid_is_found(name: str, line: str, said: str
 
 def test_printed_replay_shows_what_was_found(planted: tuple[str, ...], tmp_path: Path) -> None:
     """It runs as a script that guards nothing: the worker does not run it again."""
-    broken = Replay("planted(how='tested_by_modules')", plugins=planted, rounds=replays.FEWEST)
+    broken = Replay("planted(how='tested_by_modules')", plugins=planted, rounds=FEWEST)
     subject = Subject("defense", broken.stack, planted)
     (claim,) = (each for each in certificates.every(subject) if str(each) == "unwatched")
     with pytest.raises(Violation) as caught:
