@@ -13,6 +13,7 @@ from agrbench.cli.options import plugin_option
 from agrbench.plugins.source import PluginSource
 
 WIDTH = 112
+CUT = "Any dataset can be cut: mnist(rows=2000) keeps 2,000 of the training examples, the same ones every time."
 VARIANTS = r"\bVariants?: (.*?)(?:\n\n|\Z)"
 STATED = ("Knowledge", "Space", "Sign", "Goal")  # stated about an attack, in this order, in one paragraph
 STATEMENT = r"\b{}:\s(.*?)\.(?=\s(?:Space|Sign|Goal):|\n\n|\Z)"
@@ -98,6 +99,8 @@ def list_plugins(kind: str | None, in_full: bool, plugins: tuple[str, ...]) -> N
         click.echo(f"{each}:")
         for entry in entries:
             click.echo(full(entry) if in_full else short(entry))
+        if each == "datasets":
+            click.echo(f"  {CUT}")
     if kind in (None, "suites"):
         click.echo("suites:")
         for name in suites.shipped():

@@ -14,6 +14,20 @@ from agrbench.data.examples import Examples
 from agrbench.errors import AgrbenchError
 
 
+def checked_pair(loaded: Any) -> tuple[Examples, Examples]:
+    """Return the training and test examples that a dataset loaded, checked and converted.
+
+    Raises:
+        TypeError: it is not a pair of `Examples`.
+        AgrbenchError: see `checked` and `fit_together`.
+    """
+    if not isinstance(loaded, (tuple, list)) or len(loaded) != 2 or isinstance(loaded, Examples):
+        raise TypeError("load must return two Examples, train and test")
+    train, test = checked(loaded[0], "training"), checked(loaded[1], "test")
+    fit_together(train, test)
+    return train, test
+
+
 def checked(examples: Any, which: str) -> Examples:
     """Return examples with tensors of features, and labels as whole numbers from 0; `which` names them in errors.
 

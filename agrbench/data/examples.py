@@ -8,6 +8,9 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor
 
+from agrbench.errors import AgrbenchError
+from agrbench.randomness import generator
+
 
 class About(NamedTuple):
     """What people call things in examples: the names of classes and of owners, each in the order of their numbers.
@@ -87,3 +90,18 @@ def split(examples: Examples, test_size: int, rng: Generator) -> tuple[Examples,
     """Split once, at random, into `(train, test)`."""
     rows = torch.randperm(len(examples.labels), generator=rng)
     return examples.take(rows[test_size:]), examples.take(rows[:test_size])
+
+
+def kept(examples: Examples, rows: int) -> Examples:
+    """Keep `rows` examples, in their order, drawn at random by a seed that no setting changes.
+
+    The draw depends on the two numbers of rows alone, and fewer rows are always a subset of more.
+
+    Raises:
+        AgrbenchError: there are fewer examples than that.
+    """
+    held = len(examples.labels)
+    if rows > held:
+        raise AgrbenchError(f"rows is {rows} and there are {held} training examples; write rows={held} or less")
+    drawn = torch.randperm(held, generator=generator(0, "rows"))[:rows]
+    return examples.take(drawn.sort().values)

@@ -23,6 +23,7 @@ from agrbench.data.files import content
 from agrbench.errors import AgrbenchError, PluginError, SpecError
 from agrbench.plugins import contract, names, siblings
 from agrbench.plugins.ambient import imported
+from agrbench.plugins.cut import ROWS, cut, is_for_harness
 from agrbench.plugins.loading import load
 from agrbench.plugins.parsing import exports, parse
 from agrbench.plugins.source import PluginSource
@@ -176,9 +177,13 @@ class Registry:
         record = getattr(self._module(entry), kind, None)
         if not isinstance(record, of):
             raise PluginError(f"{entry.path}: `{kind}` is a {type(record).__name__}; write {kind} = {of.__name__}(...)")
-        for name in set(term.arguments) - set(contract.hyperparameters(record)):
+        arguments = {name: value for name, value in term.arguments.items() if not is_for_harness(record, name)}
+        for name in set(arguments) - set(contract.hyperparameters(record)):
             raise _unknown(entry, name)
-        return Loaded(str(term), entry.path, contract.bind(record, term.arguments), entry.requirement)
+        bound = contract.bind(record, arguments)
+        if len(arguments) < len(term.arguments):
+            bound = cut(bound, term)
+        return Loaded(str(term), entry.path, bound, entry.requirement)
 
     def _terms(self, kind: str, spec: str) -> list[tuple[str, Term]]:
         try:
@@ -203,7 +208,7 @@ class Registry:
         for name, value in term.arguments.items():
             parameter = entry.parameters.get(name)
             if parameter is None:
-                if entry.shipped:
+                if entry.shipped and (kind, name) != ("dataset", ROWS):
                     raise _unknown(entry, name)
                 kept[name] = value  # a foreign file may import its functions from elsewhere, so its record decides
             elif not parameter.accepts(value):
@@ -262,7 +267,8 @@ def _one(kind: str) -> str:
 
 
 def _unknown(entry: PluginSource, name: str) -> SpecError:
-    near = difflib.get_close_matches(name, entry.parameters, n=3, cutoff=0.5)
+    known = [*entry.parameters, *([ROWS] if entry.kind == "dataset" else [])]
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     return SpecError(f"{entry.name} has no hyperparameter {name!r}; {hint}the signature is {entry.signature}")
 

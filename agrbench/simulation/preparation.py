@@ -15,7 +15,7 @@ from agrbench.clients.local_training import check_smallest_batch
 from agrbench.clients.models import named
 from agrbench.clients.partitions import natural_owners
 from agrbench.clients.schedules import Schedule
-from agrbench.data.checking import checked, fit_together
+from agrbench.data.checking import checked_pair
 from agrbench.data.examples import Examples
 from agrbench.plugins import Dataset
 from agrbench.plugins.stack import Loaded, blame
@@ -62,9 +62,4 @@ def is_made_to_measure(dataset: Loaded[Dataset]) -> bool:
 def load(dataset: Loaded[Dataset], clients: int = 1) -> tuple[Examples, Examples]:
     """Load a dataset for so many clients, and check and convert its examples (see `agrbench.data.checking`)."""
     with blame(dataset, "load"):
-        loaded = dataset.record.load(clients) if is_made_to_measure(dataset) else dataset.record.load()
-        if not isinstance(loaded, (tuple, list)) or len(loaded) != 2 or isinstance(loaded, Examples):
-            raise TypeError("load must return two Examples, train and test")
-        train, test = checked(loaded[0], "training"), checked(loaded[1], "test")
-        fit_together(train, test)
-    return train, test
+        return checked_pair(dataset.record.load(clients) if is_made_to_measure(dataset) else dataset.record.load())
