@@ -1,116 +1,165 @@
-"""`agrbench grid --dry-run`: print what a grid would compute, and estimate how long it takes."""
+"""`agrbench grid --dry-run`: say what a grid would compute, and estimate how long it takes, within twenty seconds.
+
+A process of its own plans the grid and measures costs; when time is up it is killed, whatever it is doing, and what it
+has told until then is the answer.
+"""
 
 from __future__ import annotations
 
-import itertools
-import statistics
+import contextlib
+import os
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
 
 import click
 
-from agrbench.cells import UNATTACKED, Cell
-from agrbench.cli.execute import chosen_jobs
-from agrbench.data import files
+from agrbench.cells import Cell
+from agrbench.cli import execute
+from agrbench.data.columns import listed
 from agrbench.errors import AgrbenchError
 from agrbench.plugins.registry import Registry
 from agrbench.progress import duration, progress
-from agrbench.simulation.computing import compute
-from agrbench.simulation.grid import Plan
+from agrbench.results.store import Store
+from agrbench.simulation import grid, workers
+from agrbench.simulation.costs import Costs, Fault, Measured
+from agrbench.simulation.grid import Grid, Plan
 
-PROBE = 2  # rounds that are timed to estimate a whole run
-PATIENCE = 20.0  # seconds after which no further stack is timed
+PATIENCE = 15.0  # seconds until measuring ends; a busy machine takes the others to start and to end
+PARTS = {"train": "training setups", "server": "stacks", "forge": "attacks"}
 
 
-def preview(plan: Plan, registry: Registry, jobs: int | None, quiet: bool) -> None:
-    """Print the cells, what is skipped and why, and roughly how long the rest takes."""
+@dataclass(frozen=True)
+class Asked:
+    """What a person asks about: grids, and where plugins and records are."""
+
+    grids: tuple[Grid, ...]
+    plugins: tuple[Path, ...]
+    out: Path
+    keep_stale: bool
+
+
+@dataclass(frozen=True)
+class Planned:
+    """The plan of what was asked, and why some of its specs are left out."""
+
+    plan: Plan
+    broken: tuple[str, ...]
+
+
+def preview(asked: Asked, jobs: int | None, quiet: bool, verbose: bool) -> None:
+    """Print how many cells there are, how long those that wait will take, and if `verbose` every cell.
+
+    Raises:
+        AgrbenchError: the grid cannot be planned.
+    """
+    with contextlib.closing(_answers(asked)) as answers:
+        planned = next(answers, None)
+        if not isinstance(planned, Planned):
+            click.echo(f"No estimate: the grid could not be planned within {PATIENCE:.0f} s")
+            return
+        for error in planned.broken:
+            click.echo(f"Left out: {error}", err=True)
+        plan, registry = planned.plan, Registry(asked.plugins, forgiving=True)
+        if not quiet:
+            execute.announce(plan, registry, lambda text: click.echo(text, err=True))
+        jobs = execute.chosen_jobs(plan.cells, jobs, quiet)
+        costs = _collect(answers, plan.waiting, quiet)
+    for line in told(plan, costs, jobs):
+        click.echo(line)
     waiting = set(plan.waiting)
-    for cell in plan.cells:
+    for cell in plan.cells if verbose else ():
         state = f"skip: {plan.skips[cell]}" if cell in plan.skips else "compute" if cell in waiting else "there"
         click.echo(f"{cell}: {state}")
-    jobs = chosen_jobs(plan.cells, jobs, quiet)
-    total, how = _estimate(plan.waiting, registry, quiet)
-    seconds = total / min(jobs, max(len(plan.waiting), 1))
-    click.echo(
-        f"{len(plan.cells)} cells: {len(plan.waiting)} to compute, {len(plan.ready)} there, {len(plan.skips)} skipped; "
-        f"about {duration(seconds)} in {jobs} process{'es' if jobs > 1 else ''} ({how})"
-    )
 
 
-def _estimate(cells: Sequence[Cell], registry: Registry, quiet: bool) -> tuple[float, str]:
-    """Time two rounds of each stack until patience runs out; the other stacks are assumed to take the mean.
-
-    Only attacks that rehearse the stack are timed.
-    """
-    absent = {
-        name for name in {cell.dataset for cell in cells} if not files.at_hand(registry.dataset(name).record.source)
-    }
-    for name in sorted(absent):
-        click.echo(f"No estimate for {name}: its files are not at hand; write `agrbench data get {name}`", err=True)
-    cells = [cell for cell in cells if cell.dataset not in absent]
-    kinds = list(dict.fromkeys(_kind(cell, registry) for cell in cells))
-    seconds: dict[Cell, float] = {}
-    began = time.perf_counter()
-    with progress("estimating", len(kinds), quiet) as report:
-        for kind in _in_turns(kinds):
-            if time.perf_counter() - began > PATIENCE:
-                break
-            seconds[kind] = _probe(kind, registry)
-            report(str(kind))
-    total, played = 0.0, set[Cell]()
-    for cell in cells:
-        own = 1.0 if cell.trunk not in played else 1 - min(cell.first - 1, cell.rounds) / cell.rounds
-        total += own * _expected(_kind(cell, registry), seconds)
-        played.add(cell.trunk)
-    return total, f"from {PROBE} rounds of {len(seconds)} of {len(kinds)} stacks"
-
-
-def _kind(cell: Cell, registry: Registry) -> Cell:
-    """Drop from a cell what hardly changes how long it takes."""
-    rehearses = registry.attack(cell.attack).record.rehearses
-    return replace(cell, attack=cell.attack if rehearses else UNATTACKED, seed=0)
-
-
-def _in_turns(kinds: Sequence[Cell]) -> list[Cell]:
-    """Interleave stacks: each dataset with its settings and attack has its first before any has its second."""
-    groups: dict[str, list[Cell]] = {}
-    for kind in kinds:
-        groups.setdefault(_group(kind), []).append(kind)
-    return [kind for turn in itertools.zip_longest(*groups.values()) for kind in turn if kind is not None]
-
-
-def _expected(kind: Cell, seconds: Mapping[Cell, float]) -> float:
-    """Return what such a cell took, or else the mean over its dataset, settings and attack, or else over all."""
-    alike = [spent for other, spent in seconds.items() if _group(other) == _group(kind)]
-    return seconds.get(kind, statistics.fmean(alike or list(seconds.values()) or [0.0]))
-
-
-def _group(kind: Cell) -> str:
-    return f"{kind.dataset} {kind.settings} {kind.attack}"
-
-
-def _probe(kind: Cell, registry: Registry) -> float:
-    """Estimate the seconds that a cell takes from its first rounds."""
-    began = time.perf_counter()
+def _answers(asked: Asked) -> Generator[Any, None, None]:
+    """Yield the plan and what is measured, as a process tells them, until it is done or time is up."""
+    until = time.monotonic() + PATIENCE
+    here, there = get_context("spawn").Pipe()
+    process = get_context("spawn").Process(target=_serve, args=(there, os.getpid(), asked, until), daemon=True)
+    process.start()
+    there.close()
     try:
-        record = compute(replace(kind, rounds=PROBE, start=None), registry, alone=True)
-        forging = 0.0 if kind.attack == UNATTACKED else _forging(kind, registry)
+        while here.poll(max(until - time.monotonic(), 0.0)) and (answer := here.recv()) is not None:
+            if isinstance(answer, AgrbenchError):
+                raise answer
+            yield answer
+    except (EOFError, OSError):
+        click.echo("The process that measures ended early, perhaps for want of memory.", err=True)
+    finally:
+        process.kill()
+        process.join()
+        here.close()
+
+
+def _serve(driver: Connection, parent: int, asked: Asked, until: float) -> None:
+    """Tell the plan, then what is measured, then `None`."""
+    workers.begin(parent)
+    from agrbench.simulation.probing import measure
+
+    registry = Registry(asked.plugins, forgiving=True)
+    try:
+        grids, broken = grid.sound(asked.grids, registry)
+        plan = grid.plan(grid.expand(grids, registry), registry, Store(asked.out), asked.keep_stale)
+        driver.send(Planned(plan, tuple(map(str, broken))))
+        for found in measure(plan.waiting, registry, until):
+            driver.send(found)
+        driver.send(None)
     except AgrbenchError as error:
-        click.echo(f"{kind} will fail: {error}", err=True)
-        return 0.0
-    rounds: float = record["time"]["round_s"]
-    attacked = max(kind.rounds - kind.first + 1, 0)
-    return time.perf_counter() - began + rounds * (kind.rounds - PROBE) + forging * attacked
+        driver.send(AgrbenchError(str(error)))
 
 
-def _forging(kind: Cell, registry: Registry) -> float:
-    """Return the seconds that an attack takes to forge the rows of one round."""
-    from agrbench.clients.insider import forge
-    from agrbench.simulation.run import Run
+def _collect(answers: Iterator[Any], cells: Sequence[Cell], quiet: bool) -> Costs:
+    """Collect what cells cost, and say which of them will fail."""
+    costs = Costs()
+    total = sum(len(costs.sort(part, cells)[1]) for part in PARTS)
+    with progress("measuring", total, quiet) as report:
+        for found in answers:
+            costs.add(found)
+            if isinstance(found, Fault):
+                click.echo(f"{found.cell} will fail: {found.reason}", err=True)
+            elif isinstance(found, Measured) and found.part in PARTS:
+                report(str(found.cell))
+    return costs
 
-    run = Run(kind, registry)
-    run.round(1)
-    began = time.perf_counter()
-    forge(run.attack, run.insider(1), run.learner.layout.parameters)
-    return time.perf_counter() - began
+
+def told(plan: Plan, costs: Costs, jobs: int) -> Iterator[str]:
+    """Say how many cells there are, how long they take, what that was measured on, and what was not measured."""
+    yield f"{len(plan.cells)} cells: {len(plan.waiting)} to compute, {len(plan.ready)} there, {len(plan.skips)} skipped"
+    cells = [cell for cell in plan.waiting if not costs.fails(cell)]
+    if not cells:
+        yield from costs.absent.values()
+        return
+    if not costs.known["train"]:
+        yield f"No estimate: nothing could be measured within {PATIENCE:.0f} s"
+        return
+    found = {what: costs.sort(part, cells) for part, what in PARTS.items()}
+    yield _about(found).format(f"{duration(costs.seconds(cells, jobs))} with --jobs {jobs}")
+    yield from costs.absent.values()
+    counts = ", ".join(f"{len(had)} of {len(had) + len(left)} {what}" for what, (had, left) in found.items())
+    yield f"Measured on few clients and examples, and scaled: {counts}"
+    for what, (had, left) in found.items():
+        if left:
+            names = listed([*dict.fromkeys(_name(cell, what) for cell in left)])
+            how = f"taken as the mean of the measured {what}" if had else "left out"
+            yield f"Not measured in time, and {how}: {names}"
+
+
+def _about(found: Mapping[str, tuple[list[Cell], list[Cell]]]) -> str:
+    """Say how far to trust a time; it is too short if nothing was measured of some part."""
+    if any(left and not had for had, left in found.values()):
+        return "At least {}"
+    if any(left for _, left in found.values()):
+        return "Roughly {}, since not everything was measured"
+    return "About {} on a machine that is otherwise idle, within a factor of 2"
+
+
+def _name(cell: Cell, what: str) -> str:
+    if what == PARTS["train"]:
+        return " ".join([cell.dataset, *(f"{name}={value}" for name, value in cell.settings.items())])
+    return cell.defense if what == PARTS["server"] else cell.attack

@@ -58,7 +58,7 @@ def run(plan: Plan, registry: Registry, store: Store, how: How) -> int:
     Raises:
         AgrbenchError: see `compute`.
     """
-    _announce(plan, registry, how.say)
+    announce(plan, registry, how.say)
     how = replace(how, jobs=chosen_jobs(plan.cells, how.jobs, how.quiet))
     failures = compute(plan, registry, store, how)
     records = [kept for cell in plan.cells if (kept := store.read(cell)) is not None]
@@ -188,7 +188,8 @@ def _check_threads(cells: Sequence[Cell]) -> None:
         raise AgrbenchError(f"threads is {each} and there are {here} cores here; write --threads {here} or less")
 
 
-def _announce(plan: Plan, registry: Registry, say: Callable[[str], None]) -> None:
+def announce(plan: Plan, registry: Registry, say: Callable[[str], None]) -> None:
+    """Say what a plan leaves out, computes again or attacks too late."""
     named = {entry.path for cell in plan.cells for entry in registry.plugins_of(cell)}
     for file in registry.files:
         if file not in named and file.stem not in registry.broken:

@@ -47,9 +47,9 @@ from agrbench.cli.options import (
 @only_base_option
 @click.option("--only-amplified", "forms", flag_value="amplified", help="Leave the base forms out.")
 @click.option("--keep-stale", is_flag=True, help="Use records made by plugin files that have changed since.")
-@click.option("--dry-run", is_flag=True, help="Say what would be computed, and how long it may take.")
+@click.option("--dry-run", is_flag=True, help="Say what would be computed, and roughly how long it takes.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress and no advice on standard error.")
-@click.option("-v", "--verbose", is_flag=True, help="Name every finished cell.")
+@click.option("-v", "--verbose", is_flag=True, help="Name every finished cell; of a dry run, every cell.")
 @traceback_option
 def run_grid(
     suite: str | None, attacks: tuple[str, ...], defenses: tuple[str, ...], datasets: tuple[str, ...], seeds: int |
@@ -71,14 +71,16 @@ def run_grid(
     from agrbench.simulation.workers import Limits
 
     with resumable():
-        registry, store = Registry(plugins, forgiving=True), Store(out)
         given = execute.given(settings, device)
-        wanted, broken = grid.sound(suites.choose(suite, attacks, defenses, datasets, seeds, given, forms), registry)
-        for error in broken:
+        asked = suites.choose(suite, attacks, defenses, datasets, seeds, given, forms)
+        if dry_run:
+            files = tuple(Path(file).resolve() for file in plugins)
+            estimate.preview(estimate.Asked(asked, files, out, keep_stale), jobs, quiet, verbose)
+            return
+        registry, store = Registry(plugins, forgiving=True), Store(out)
+        wanted, errors = grid.sound(asked, registry)
+        for error in errors:
             click.echo(f"Left out: {error}", err=True)
         plan = grid.plan(grid.expand(wanted, registry), registry, store, keep_stale)
-        if dry_run:
-            estimate.preview(plan, registry, jobs, quiet)
-            return
         how = execute.How(jobs, Limits(seconds, gigabytes), quiet, verbose, traceback)
-        sys.exit(execute.run(plan, registry, store, how) or bool(broken))
+        sys.exit(execute.run(plan, registry, store, how) or bool(errors))

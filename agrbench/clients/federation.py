@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -69,6 +70,19 @@ class Federation:
     root: Examples
     test: Examples
     malicious: tuple[int, ...]
+
+    def cut(self, share: float, least: int) -> Federation:
+        """Keep the first rows of each shard and of the root set: a share of them, but `least` where there are so many.
+
+        The test set stays whole.
+        """
+        rows, sizes = self.shards.hands.rows, self.shards.sizes
+        places = torch.arange(len(rows)) - self.shards.hands.ends[:-1].repeat_interleave(sizes)
+        keeps = (sizes.double() * share).ceil().long().clamp(min=least).minimum(sizes)
+        hands = Hands(rows[places < keeps.repeat_interleave(sizes)], self.shards.hands.ends.clone())
+        hands.ends[1:] = keeps.cumsum(0)
+        root = torch.arange(min(max(math.ceil(len(self.root.labels) * share), least), len(self.root.labels)))
+        return replace(self, shards=Shards(self.shards.examples, hands), root=self.root.take(root))
 
     @cached_property
     def is_malicious(self) -> Tensor:

@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from agrbench import settings
@@ -90,8 +90,9 @@ def _cells(grid: Grid, registry: Registry) -> Iterator[Cell]:
     stacks = _unique([UNDEFENDED, *forms(grid.defenses, registry, grid.forms)])
     for dataset in datasets:
         common = with_owners(grid.settings, dataset, registry)
+        cell = registry.canonical_cell(Cell(dataset, UNDEFENDED, UNATTACKED, **common))
         for seed, stack, attack in itertools.product(range(grid.seeds), stacks, attacks):
-            yield registry.canonical_cell(Cell(dataset, stack, attack, seed, **common))
+            yield dataclasses.replace(cell, defense=stack, attack=attack, seed=seed)
 
 
 def with_owners(given: Mapping[str, Any], dataset: str, registry: Registry) -> Mapping[str, Any]:
@@ -113,11 +114,12 @@ def plan(cells: Sequence[Cell], registry: Registry, store: Store, keep_stale: bo
     ready: list[Cell] = []
     waiting: list[Cell] = []
     stale: list[Cell] = []
+    stack_of, attack_of = cache(registry.stack), cache(registry.attack)  # thousands of cells have few of them
     for cell in cells:
         try:
-            stack = registry.stack(cell.defense)
+            stack = stack_of(cell.defense)
             stack.check(cell.participants, cell.bound)
-            stack.meet(registry.attack(cell.attack))
+            stack.meet(attack_of(cell.attack))
         except Inapplicable as reason:
             skips[cell] = str(reason)
             continue

@@ -161,7 +161,7 @@ class Run:
         self._synchronize()
         began = time.perf_counter()
         with unwritten(self.judge.stack.defense, "weigh", state.model, state.previous):
-            outcome = self._step(self.judge, updates, self.server(self.training.root, number), number)
+            outcome = self.step(self.judge, updates, self.server(self.training.root, number), number)
         self._synchronize()
         spent = time.perf_counter() - began
         if outcome.empty is None:
@@ -189,7 +189,7 @@ class Run:
 
         def respond(rows: Tensor) -> Tensor:
             trial()[cohort.malicious] = rows.to(updates)
-            return self._step(self.judge.rehearse(), trial(), server, number).step
+            return self.step(self.judge.rehearse(), trial(), server, number).step
 
         return Insider(
             malicious=len(cohort.malicious),
@@ -209,7 +209,8 @@ class Run:
             see=self.judge.pool,
         )
 
-    def _step(self, judge: Judge, updates: Tensor, server: Server, number: int) -> Outcome:
+    def step(self, judge: Judge, updates: Tensor, server: Server, number: int) -> Outcome:
+        """Let a judge decide on the updates of the round's clients."""
         excluded, cohort = sorted(self.state.excluded), self.cohort
         return judge.step(updates, self.cell.bound, server, number, excluded, cohort.clients)
 

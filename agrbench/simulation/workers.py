@@ -141,7 +141,7 @@ def _how_ended(code: int | None) -> str:
 
 def _serve(driver: Connection, parent: int, files: tuple[Path, ...], folder: Path, alone: bool) -> None:
     """Compute the cells that the driver asks for, until it kills this process or is gone."""
-    _begin(parent)
+    begin(parent)
     from agrbench.simulation import traces  # noqa: F401 (what a worker imports must not tell what it is asked for)
     from agrbench.simulation.prefixes import Tree
 
@@ -159,7 +159,7 @@ def _serve(driver: Connection, parent: int, files: tuple[Path, ...], folder: Pat
         driver.send(answer)
 
 
-def _begin(parent: int) -> None:
+def begin(parent: int) -> None:
     """Prepare a worker: a process group of its own, no output but on standard error, and an end with its parent."""
     with contextlib.suppress(OSError):
         os.setpgid(0, 0)  # so that what a plugin starts can be ended with it

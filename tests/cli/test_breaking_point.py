@@ -122,7 +122,7 @@ def test_the_records_serve_tables_and_grids(whole: Whole) -> None:
     folder, _ = whole
     for words in ([], ["--metric", "worst"], ["--metric", "loss"]):
         assert "digits, 6 clients" in invoke("table", folder / "records", *words).stdout
-    at_one = invoke("grid", *WHOLE, "--malicious", "1", "--out", folder / "records", "--dry-run").stdout
+    at_one = invoke("grid", *WHOLE, "--malicious", "1", "--out", folder / "records", "--dry-run", "-v").stdout
     needed = [f"digits {name} {attack} seed 0: compute" for name, attack in
               (("median", "gaussian"), ("median", "zero"), ("amp+median", "zero"), ("fedavg", "none"))]  # fmt: skip
     assert "digits median none seed 0: compute" in at_one

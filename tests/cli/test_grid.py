@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from agrbench.cells import Cell
+from agrbench.cli import estimate
 from agrbench.results.record import curves
+from agrbench.simulation.costs import Costs, Measured
+from agrbench.simulation.grid import Plan
 from tests.helpers import plugins
-from tests.helpers.commands import AGRBENCH, SMALL, agrbench, interrupt
+from tests.helpers.commands import AGRBENCH, SMALL, agrbench, interrupt, invoke
 from tests.helpers.records import stored
 
 MEAN = "Defense(lambda round: torch.ones(len(round.view)) / 10, amplifier=None)"
@@ -234,14 +240,79 @@ def test_an_edited_plugin_makes_its_records_stale_and_only_those(tmp_path: Path)
     assert {path.parts[-3] for path in after if after[path] != before[path]} == {"mine"}
 
 
-def test_a_dry_run_lists_cells_skips_and_time_and_computes_nothing(tmp_path: Path) -> None:
-    done = agrbench("grid", "-d", "krum", "-d", "mean_pool+fang", "-a", "label_flip", *SMALL, "--malicious", "4",
-                    "--dry-run", cwd=tmp_path)  # fmt: skip
-    assert "digits krum label_flip seed 0: skip: krum requires 2 * f + 2 < n, and here n=10, f=4" in done.stdout
-    assert "digits mean_pool+fang none seed 0: skip: fang needs a restored view, which mean_pool lacks" in done.stdout
-    assert "digits fedavg none seed 0: compute" in done.stdout
-    assert "8 cells: 2 to compute, 0 there, 6 skipped; about" in done.stdout
+def test_a_dry_run_says_how_many_cells_and_how_long_and_computes_nothing(tmp_path: Path) -> None:
+    words = ("grid", "-d", "krum", "-d", "mean_pool+fang", "-a", "label_flip", *SMALL, "--malicious", "4", "--dry-run")
+    done = agrbench(*words, cwd=tmp_path)
+    first, about, measured = done.stdout.splitlines()
+    assert first == "8 cells: 2 to compute, 0 there, 6 skipped"
+    assert re.fullmatch(r"About \d+ s with --jobs 1 on a machine that is otherwise idle, within a factor of 2", about)
+    assert measured.endswith("scaled: 1 of 1 training setups, 1 of 1 stacks, 1 of 1 attacks")
+    assert "Skipped: krum, amp+krum: krum requires 2 * f + 2 < n, and here n=10, f=4" in done.stderr
     assert not (tmp_path / "results").exists()
+
+
+def test_a_verbose_dry_run_lists_cells_after_the_summary(tmp_path: Path) -> None:
+    agrbench("grid", "-d", "fedavg", "-a", "none", *SMALL, cwd=tmp_path)
+    words = ("grid", "-d", "krum", "-d", "mean_pool+fang", "-a", "label_flip", *SMALL, "--malicious", "4", "--dry-run")
+    listed = agrbench(*words, "-v", cwd=tmp_path).stdout.splitlines()
+    assert listed[0] == "8 cells: 2 to compute, 0 there, 6 skipped"
+    assert len(listed) == 3 + 8
+    assert "digits krum label_flip seed 0: skip: krum requires 2 * f + 2 < n, and here n=10, f=4" in listed
+    assert "digits mean_pool+fang none seed 0: skip: fang needs a restored view, which mean_pool lacks" in str(listed)
+    assert listed[3] == "digits fedavg none seed 0: compute"
+    there = agrbench("grid", "-d", "krum", "-a", "none", *SMALL, "--dry-run", "-v", cwd=tmp_path).stdout
+    assert "digits fedavg none seed 0: there" in there
+
+
+@pytest.mark.parametrize(
+    ("load", "said"),
+    [
+        ("time.sleep(3600)", "No estimate"),
+        ("os._exit(3)", "The process that measures ended early"),
+        ("1 / 0", "slow fedavg none seed 0 will fail"),
+    ],
+)
+def test_a_dry_run_answers_whatever_a_plugin_does(tmp_path: Path, load: str, said: str) -> None:
+    text = f"import os, time\nfrom agrbench.plugins import Dataset, Source\ndef load():\n    {load}\n"
+    text += "dataset = Dataset(load, model='mlp(4)', rate=0.1, root_size=4, source=Source('here'))"
+    slow = plugins.write(tmp_path, "slow", text)
+    done = invoke("grid", "--plugin", slow, "-D", "slow", "-d", "krum", "-a", "none", *SMALL, "--out", tmp_path / "out",
+                  "--dry-run")  # fmt: skip
+    assert said in done.stdout + done.stderr
+    assert "3 cells: 3 to compute" in done.stdout or "could not be planned" in done.stdout
+
+
+def test_a_dry_run_names_what_it_could_not_measure() -> None:
+    settings: dict[str, Any] = {"clients": 10, "rounds": 20}
+    cells = tuple(Cell("digits", rule, attack, **settings) for rule in ("krum", "median") for attack in ("none", "lie"))
+    plan, costs = Plan(cells, {}, (), cells, ()), Costs()
+
+    def about() -> list[str]:
+        return list(estimate.told(plan, costs, 2))[1:]
+
+    assert about() == ["No estimate: nothing could be measured within 15 s"]
+    for part, value in (("start", 1.0), ("begin", 1.0), ("train", 1.0), ("test", 0.0)):
+        costs.add(Measured(part, cells[0], value))
+    time, _, stacks, attacks = about()
+    assert time.startswith("At least ")
+    assert stacks == "Not measured in time, and left out: krum, median"
+    assert attacks == "Not measured in time, and left out: lie"
+    for part in ("forge", "rehearsals"):
+        costs.add(Measured(part, cells[1], 0.0))
+    costs.add(Measured("server", cells[0], 9.0))
+    time, _, stacks = about()
+    assert time.startswith("Roughly ")
+    assert stacks == "Not measured in time, and taken as the mean of the measured stacks: median"
+    costs.add(Measured("server", cells[2], 9.0))
+    assert about()[0].startswith("About ")
+
+
+def test_absent_data_is_not_counted_in_a_dry_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AGRBENCH_DATA", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    done = invoke("grid", "-D", "purchase100", "-d", "krum", "-a", "none", *SMALL, "--out", tmp_path, "--dry-run")
+    assert "Not counted: purchase100, whose files are not at hand; write `agrbench data get purchase100`" in done.stdout
+    assert "About" not in done.stdout
 
 
 def test_what_does_not_exist_is_skipped_with_its_reason_and_not_ranked(tmp_path: Path) -> None:
@@ -253,15 +324,17 @@ def test_what_does_not_exist_is_skipped_with_its_reason_and_not_ranked(tmp_path:
 
 
 def test_forms_can_be_left_out(tmp_path: Path) -> None:
-    base = agrbench("grid", "-d", "krum", "-a", "none", *SMALL, "--only-base", "--dry-run", cwd=tmp_path).stdout
+    base = agrbench("grid", "-d", "krum", "-a", "none", *SMALL, "--only-base", "--dry-run", "-v", cwd=tmp_path).stdout
     assert "digits krum none" in base
     assert "amp+krum" not in base
     amplified = agrbench(
-        "grid", "-d", "krum", "-a", "none", *SMALL, "--only-amplified", "--dry-run", cwd=tmp_path
+        "grid", "-d", "krum", "-a", "none", *SMALL, "--only-amplified", "--dry-run", "-v", cwd=tmp_path
     ).stdout
     assert "digits amp+krum none" in amplified
     assert "digits krum" not in amplified
-    chosen = agrbench("grid", "-d", "sample(kernel=3)+krum", "-a", "none", *SMALL, "--dry-run", cwd=tmp_path).stdout
+    chosen = agrbench(
+        "grid", "-d", "sample(kernel=3)+krum", "-a", "none", *SMALL, "--dry-run", "-v", cwd=tmp_path
+    ).stdout
     assert "digits sample(kernel=3)+krum none" in chosen
     assert "amp+" not in chosen
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from functools import partial
 from typing import Any
 
@@ -46,6 +47,22 @@ def test_malicious_clients_are_as_many_as_asked_and_the_others_honest(
     made = federation(40, 5, clients, malicious, seed)
     assert len(made.malicious) == malicious == len(set(made.malicious))
     assert sorted([*made.malicious, *made.honest]) == list(range(clients))
+
+
+@given(clients=st.integers(1, 9), rows=st.integers(9, 60), root=st.integers(1, 9), data=st.data())
+def test_a_cut_federation_has_the_first_rows_of_every_shard(
+    clients: int, rows: int, root: int, data: st.DataObject
+) -> None:
+    share, least = data.draw(st.floats(0, 1)), data.draw(st.integers(1, 5))
+    whole = federation(rows + root, root, clients, 0)
+    few = whole.cut(share, least)
+
+    def kept(held: list[int]) -> list[int]:
+        return held[: max(math.ceil(len(held) * share), least)]
+
+    assert [ids(shard) for shard in few.shards] == [kept(ids(shard)) for shard in whole.shards]
+    assert ids(few.root) == kept(ids(whole.root))
+    assert ids(few.test) == ids(whole.test)
 
 
 def test_malicious_clients_are_not_always_the_same_places() -> None:

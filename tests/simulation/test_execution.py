@@ -97,7 +97,7 @@ def test_more_jobs_than_cores_are_cut_to_what_fits_and_said(tmp_path: Path) -> N
     words += ["--threads", str(cores())]
     done = CliRunner().invoke(main, [*words, "--jobs", "999"])
     assert f"--jobs 999 x {cores()} thread(s) would be more than the {cores()} core(s) here: 1 at once" in done.stderr
-    assert "in 1 process (" in done.stdout
+    assert " with --jobs 1" in done.stdout
     assert "would be more" not in CliRunner().invoke(main, [*words, "--jobs", "1"]).stderr
 
 
