@@ -19,6 +19,14 @@ torch.set_num_threads(1)
 NO_DEVICE = "there is no CUDA device here"
 
 
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give dry runs in this process all the time that a busy machine takes."""
+    from agrbench.cli import estimate
+
+    monkeypatch.setattr(estimate, "PATIENCE", 600.0)
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Leave a test that needs a CUDA device where there is none."""
     if item.get_closest_marker("cuda") and not torch.cuda.is_available():

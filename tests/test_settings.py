@@ -407,6 +407,7 @@ def test_a_number_too_large_for_a_float_is_refused_or_kept_but_never_a_crash(cha
     assert Cell.from_json(json.loads(json.dumps(cell.as_json()))).key == cell.key
 
 
+@pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize(
     ("line", "said"),
     [

@@ -118,6 +118,7 @@ def test_every_format_is_written_and_has_every_defense(whole: Whole, form: str) 
     assert all(name in told for name in ("fedavg", "median", "amp+median"))
 
 
+@pytest.mark.usefixtures("patient")
 def test_the_records_serve_tables_and_grids(whole: Whole) -> None:
     folder, _ = whole
     for words in ([], ["--metric", "worst"], ["--metric", "loss"]):

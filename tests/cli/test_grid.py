@@ -240,9 +240,10 @@ def test_an_edited_plugin_makes_its_records_stale_and_only_those(tmp_path: Path)
     assert {path.parts[-3] for path in after if after[path] != before[path]} == {"mine"}
 
 
+@pytest.mark.usefixtures("patient")
 def test_a_dry_run_says_how_many_cells_and_how_long_and_computes_nothing(tmp_path: Path) -> None:
     words = ("grid", "-d", "krum", "-d", "mean_pool+fang", "-a", "label_flip", *SMALL, "--malicious", "4", "--dry-run")
-    done = agrbench(*words, cwd=tmp_path)
+    done = invoke(*words, "--out", tmp_path / "results")
     first, about, measured = done.stdout.splitlines()
     assert first == "8 cells: 2 to compute, 0 there, 6 skipped"
     assert re.fullmatch(r"About \d+ s with --jobs 1 on a machine that is otherwise idle, within a factor of 2", about)
@@ -251,16 +252,17 @@ def test_a_dry_run_says_how_many_cells_and_how_long_and_computes_nothing(tmp_pat
     assert not (tmp_path / "results").exists()
 
 
+@pytest.mark.usefixtures("patient")
 def test_a_verbose_dry_run_lists_cells_after_the_summary(tmp_path: Path) -> None:
     agrbench("grid", "-d", "fedavg", "-a", "none", *SMALL, cwd=tmp_path)
     words = ("grid", "-d", "krum", "-d", "mean_pool+fang", "-a", "label_flip", *SMALL, "--malicious", "4", "--dry-run")
-    listed = agrbench(*words, "-v", cwd=tmp_path).stdout.splitlines()
+    listed = invoke(*words, "-v", "--out", tmp_path / "results").stdout.splitlines()
     assert listed[0] == "8 cells: 2 to compute, 0 there, 6 skipped"
     assert len(listed) == 3 + 8
     assert "digits krum label_flip seed 0: skip: krum requires 2 * f + 2 < n, and here n=10, f=4" in listed
     assert "digits mean_pool+fang none seed 0: skip: fang needs a restored view, which mean_pool lacks" in str(listed)
     assert listed[3] == "digits fedavg none seed 0: compute"
-    there = agrbench("grid", "-d", "krum", "-a", "none", *SMALL, "--dry-run", "-v", cwd=tmp_path).stdout
+    there = invoke("grid", "-d", "krum", "-a", "none", *SMALL, "--dry-run", "-v", "--out", tmp_path / "results").stdout
     assert "digits fedavg none seed 0: there" in there
 
 
@@ -272,7 +274,10 @@ def test_a_verbose_dry_run_lists_cells_after_the_summary(tmp_path: Path) -> None
         ("1 / 0", "slow fedavg none seed 0 will fail"),
     ],
 )
-def test_a_dry_run_answers_whatever_a_plugin_does(tmp_path: Path, load: str, said: str) -> None:
+def test_a_dry_run_answers_whatever_a_plugin_does(
+    tmp_path: Path, load: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(estimate, "PATIENCE", 8.0 if "sleep" in load else 600.0)
     text = f"import os, time\nfrom agrbench.plugins import Dataset, Source\ndef load():\n    {load}\n"
     text += "dataset = Dataset(load, model='mlp(4)', rate=0.1, root_size=4, source=Source('here'))"
     slow = plugins.write(tmp_path, "slow", text)
@@ -307,6 +312,7 @@ def test_a_dry_run_names_what_it_could_not_measure() -> None:
     assert about()[0].startswith("About ")
 
 
+@pytest.mark.usefixtures("patient")
 def test_absent_data_is_not_counted_in_a_dry_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AGRBENCH_DATA", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
@@ -323,24 +329,28 @@ def test_what_does_not_exist_is_skipped_with_its_reason_and_not_ranked(tmp_path:
     assert statuses == {"fedavg": "done", "krum": "skipped", "amp+krum": "skipped"}
 
 
+@pytest.mark.usefixtures("patient")
 def test_forms_can_be_left_out(tmp_path: Path) -> None:
-    base = agrbench("grid", "-d", "krum", "-a", "none", *SMALL, "--only-base", "--dry-run", "-v", cwd=tmp_path).stdout
+    base = invoke(
+        "grid", "-d", "krum", "-a", "none", *SMALL, "--only-base", "--dry-run", "-v", "--out", tmp_path
+    ).stdout
     assert "digits krum none" in base
     assert "amp+krum" not in base
-    amplified = agrbench(
-        "grid", "-d", "krum", "-a", "none", *SMALL, "--only-amplified", "--dry-run", "-v", cwd=tmp_path
+    amplified = invoke(
+        "grid", "-d", "krum", "-a", "none", *SMALL, "--only-amplified", "--dry-run", "-v", "--out", tmp_path
     ).stdout
     assert "digits amp+krum none" in amplified
     assert "digits krum" not in amplified
-    chosen = agrbench(
-        "grid", "-d", "sample(kernel=3)+krum", "-a", "none", *SMALL, "--dry-run", "-v", cwd=tmp_path
+    chosen = invoke(
+        "grid", "-d", "sample(kernel=3)+krum", "-a", "none", *SMALL, "--dry-run", "-v", "--out", tmp_path
     ).stdout
     assert "digits sample(kernel=3)+krum none" in chosen
     assert "amp+" not in chosen
 
 
+@pytest.mark.usefixtures("patient")
 def test_the_paper_s_settings_hold_where_axes_are_given_and_the_demo_s_where_none_is(tmp_path: Path) -> None:
-    own = agrbench("grid", "-d", "krum", "-a", "none", "--seeds", "1", "--dry-run", cwd=tmp_path)
+    own = invoke("grid", "-d", "krum", "-a", "none", "--seeds", "1", "--dry-run", "--out", tmp_path)
     assert "4 cells" not in own.stdout
     from agrbench.simulation.suites import choose
 
@@ -393,11 +403,12 @@ def test_a_start_after_the_end_warns(tmp_path: Path) -> None:
     assert "Warning: the attack would start in round 10 and there are 5: nobody attacks" in done.stderr
 
 
+@pytest.mark.usefixtures("patient")
 def test_a_suite_file_is_read_and_its_mistakes_named(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     axes = 'datasets = ["digits"]\nattacks = ["none"]\ndefenses = ["krum"]'
     path.write_text(f"{axes}\nseeds = 1\n[settings]\nrounds = 10\n")
-    shown = agrbench("grid", "--suite", path, "--dry-run", cwd=tmp_path).stdout
+    shown = invoke("grid", "--suite", path, "--dry-run", "--out", tmp_path / "results").stdout
     assert "3 cells" in shown
     for text, complaint in [
         ("datasets = [", "not TOML"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
@@ -92,6 +93,7 @@ def test_a_process_that_is_killed_in_a_branch_costs_that_cell_and_no_other(tmp_p
             assert kept["accuracy"] == simulate(cell, registry)["accuracy"]
 
 
+@pytest.mark.usefixtures("patient")
 def test_more_jobs_than_cores_are_cut_to_what_fits_and_said(tmp_path: Path) -> None:
     words = ["grid", "-D", "digits", "-d", "fedavg", "-a", "none", "--seeds", "1", "--dry-run", "--out", str(tmp_path)]
     words += ["--threads", str(cores())]
