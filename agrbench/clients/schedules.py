@@ -93,6 +93,13 @@ class Schedule:
             return self.epochs * min(rows, self.batches)
         return self.steps or self.epochs * math.ceil(rows / self.batch)
 
+    def examples_of(self, rows: int) -> int:
+        """Count the examples that a client with so many rows trains on in a round, each as often as it does."""
+        if self.batch is None:
+            return self.epochs * rows
+        epochs, rest = divmod(self.steps_of(rows), math.ceil(rows / self.batch))
+        return epochs * rows + min(rest * self.batch, rows)
+
     def smallest_batch(self, sizes: Tensor) -> Tensor:
         """Return the fewest rows that clients of these `sizes` `(clients,)` may meet in a batch: `(clients,)`."""
         if self.batch is None:

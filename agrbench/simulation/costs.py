@@ -110,7 +110,7 @@ class Costs:
         """Return the seconds of a cell whose first `shared` rounds another cell of its trunk has played."""
         rounds, attacked = cell.rounds - shared, 0
         if cell.attack != UNATTACKED and cell.attackers:
-            attacked = max(cell.rounds - cell.first + 1, 0)
+            attacked = len(range(cell.first, min(cell.stop or cell.rounds, cell.rounds) + 1, cell.every))
         train, test, server = (self.value(part, cell) for part in ("train", "test", "server"))
         forge = self.value("forge", cell) + self.value("rehearsals", cell) * server if attacked else 0.0
         return rounds * (train + server) + attacked * forge + (rounds // EVERY + 1) * test

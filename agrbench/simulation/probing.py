@@ -16,7 +16,8 @@ import torch
 
 from agrbench import threads
 from agrbench.cells import UNATTACKED, UNDEFENDED, Cell
-from agrbench.clients.local_training import Schedule, Trainer
+from agrbench.clients.local_training import Trainer
+from agrbench.clients.schedules import Schedule
 from agrbench.data import files
 from agrbench.data.examples import Examples
 from agrbench.errors import AgrbenchError
@@ -124,7 +125,7 @@ def rate(works: Iterable[Work]) -> float:
 
 def examples(run: Run) -> int:
     """Count the examples that the clients of a round train on, in all epochs."""
-    return int(run.data.shards.sizes[list(run.cohort.clients)].sum()) * run.schedule.epochs
+    return sum(map(run.schedule.examples_of, run.data.shards.sizes[list(run.cohort.clients)].tolist()))
 
 
 def pieces(run: Run) -> Iterator[Work]:
@@ -135,7 +136,9 @@ def pieces(run: Run) -> Iterator[Work]:
     clients, schedule = run.cohort.clients, run.schedule
     first = run.data.shards[clients[0]]
     short, rows = _short(schedule), FEW
-    while rows * schedule.batches < len(first.labels):
+    if schedule.batch is not None:
+        yield _piece(run, clients[:1], [first], short)
+    while schedule.batch is None and rows * schedule.batches < len(first.labels):
         yield _piece(run, clients[:1], [first.take(torch.arange(rows * short.batches))], short)
         rows *= FEW
     count = 1
@@ -149,6 +152,8 @@ def _short(schedule: Schedule) -> Schedule:
     """Shorten a schedule to two steps; one of a single plain step, which is computed in another way, stays."""
     if schedule.is_one_step:
         return schedule
+    if schedule.batch is not None:
+        return replace(schedule, epochs=1, steps=2)
     return replace(schedule, epochs=1, batches=2) if schedule.batches > 1 else replace(schedule, epochs=2)
 
 
@@ -158,7 +163,7 @@ def _piece(run: Run, clients: tuple[int, ...], shards: list[Examples], schedule:
     def work() -> None:
         float(trainer.train(run.state.model, 1, run.state.buffers)[-1, -1])
 
-    return sum(len(shard.labels) for shard in shards) * schedule.epochs, work
+    return sum(schedule.examples_of(len(shard.labels)) for shard in shards), work
 
 
 def evaluations(run: Run) -> Iterator[Work]:

@@ -17,9 +17,11 @@ SEEDS = st.frozensets(st.integers(0, 5), max_size=6)
 def test_as_many_rows_as_possible_are_ranked_and_then_on_as_many_seeds_as_possible(
     rows: dict[str, frozenset[int]],
 ) -> None:
-    """Every set of two seeds and more is tried."""
+    """Every set of two seeds and more is tried, over the rows with at least half as many seeds as the usual row."""
     ranking = Ranking.of(rows)
-    every = sorted(set().union(*rows.values()))
+    usual = sorted(len(row) for row in rows.values() if len(row) > 1)
+    rows = {name: row for name, row in rows.items() if len(row) > 1 and len(row) >= usual[(len(usual) - 1) // 2] / 2}
+    every = sorted(frozenset[int]().union(*rows.values()))
     choices = [set(each) for size in range(2, len(every) + 1) for each in itertools.combinations(every, size)]
     most = max(((sum(each <= row for row in rows.values()), len(each)) for each in choices), default=(0, 0))
     count = sum(map(ranking.ranks, rows))
@@ -36,6 +38,14 @@ def test_one_row_of_few_seeds_shortens_the_ranking_and_one_of_other_seeds_does_n
         assert ranking.seeds == tuple(range(8))
         assert not ranking.ranks("mine")
         assert ranking.shown("mine") == tuple(other)
+
+
+def test_rows_of_fewer_than_half_the_usual_seeds_do_not_shorten_the_ranking() -> None:
+    eight = {"krum": range(8), "median": range(8), "mda": range(8)}
+    ranking = Ranking.of(eight | {"mine": range(3), "theirs": range(100)})
+    assert ranking.seeds == tuple(range(8))
+    assert unranked({"": ranking}) == ["Not ranked: mine: it has only seeds 0 to 2."]
+    assert Ranking.of(eight | {"mine": range(4)}).seeds == tuple(range(4))
 
 
 def test_fedavg_is_not_ranked_and_does_not_choose_the_seeds() -> None:

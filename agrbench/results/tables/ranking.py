@@ -6,6 +6,7 @@ import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median_low
 
 from agrbench.cells import UNDEFENDED
 from agrbench.results.metrics import Group
@@ -20,7 +21,8 @@ class Ranking:
     """The seeds on which each defense has all its runs, and the `seeds` that all ranked defenses share.
 
     A defense is ranked if it has all of `seeds`, which are chosen to rank as many defenses as possible, and then on as
-    many seeds as possible. Nothing is ranked if no defense has two seeds. `fedavg` is never ranked.
+    many seeds as possible. A defense with fewer than half as many seeds as most have does not count in this choice.
+    Nothing is ranked if no defense has two seeds. `fedavg` is never ranked.
     """
 
     had: Mapping[str, Seeds]
@@ -69,15 +71,18 @@ class Ranking:
             return
         for name, seeds in self.had.items():
             if seeds and name != UNDEFENDED and not self.ranks(name):
-                few = "it has only" if len(seeds) < ENOUGH else "it shares fewer than two seeds with the others and has"
-                yield name, f"{few} {numbered(seeds)}"
+                few = len(seeds) < ENOUGH or set(seeds) <= set(self.seeds)
+                why = "it has only" if few else "it shares fewer than two seeds with the others and has"
+                yield name, f"{why} {numbered(seeds)}"
 
 
 def _shared(rows: Iterable[Seeds]) -> Seeds:
     """Return the seeds that all ranked rows share: those of the rows that have the two seeds that most rows have."""
-    known = Counter(frozenset(row) for row in rows if len(row) >= ENOUGH)
-    if not known:
+    enough = [frozenset(row) for row in rows if len(row) >= ENOUGH]
+    if not enough:
         return ()
+    usual = median_low(map(len, enough))  # which no single row moves
+    known = Counter(row for row in enough if 2 * len(row) >= usual)
     common = frozenset.intersection(*known)
     if len(common) < ENOUGH:
         pairs = sorted({pair for row in known for pair in itertools.combinations(sorted(row), 2)})
