@@ -7,6 +7,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from tests.helpers.commands import AGRBENCH, agrbench
 
 
@@ -41,3 +43,19 @@ def test_damaged_data_is_refused_by_name(tmp_path: Path) -> None:
     done = agrbench("data", "path", "location30", "--data-dir", tmp_path / "data", cwd=tmp_path, ok=2)
     assert str(damaged) in done.stderr
     assert "the publisher's 927203f85a868f8e" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["path", "get"])
+def test_the_file_of_your_own_that_a_table_reads_is_located(command: str, tmp_path: Path) -> None:
+    (tmp_path / "visits.csv").write_text("age,outcome\n1,yes\n2,no\n")
+    spec = "table(path='visits.csv',label='outcome')"
+    assert agrbench("data", command, spec, cwd=tmp_path).stdout == f"{tmp_path / 'visits.csv'}\n"
+
+
+@pytest.mark.parametrize("command", ["path", "get"])
+def test_a_table_that_is_nowhere_is_refused_with_where_it_was_looked_for(command: str, tmp_path: Path) -> None:
+    spec = "table(path='visits.csv',label='outcome')"
+    told = agrbench("data", command, spec, "--data-dir", tmp_path, cwd=tmp_path, ok=2).stderr
+    assert "visits.csv: there is no such file in the current folder" in told
+    assert str(tmp_path) in told
+    assert "write table(path=" in agrbench("data", command, "table", cwd=tmp_path, ok=2).stderr

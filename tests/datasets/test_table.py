@@ -18,7 +18,7 @@ from agrbench.data import files, summary
 from agrbench.errors import AgrbenchError, DataError, SpecError
 from agrbench.plugins import Source
 from agrbench.plugins.registry import Registry
-from tests.helpers.commands import agrbench, invoke
+from tests.helpers.commands import SMALL, agrbench, invoke
 from tests.helpers.datasets import Halves
 from tests.helpers.project import ROOT
 
@@ -243,3 +243,17 @@ def test_the_grid_runs_on_the_hospitals_of_a_table(
     records = [json.loads(path.read_text()) for path in (tmp_path / "out").rglob("*.json")]
     assert len(records) == 4
     assert {record["cell"]["settings"]["partition"] for record in records} == {"natural"}
+
+
+def test_the_grid_runs_on_a_table_whose_spec_is_too_long_for_a_folder(tmp_path: Path) -> None:
+    names = [f"measurement_{number:02d}" for number in range(20)]
+    rows = [",".join(["yes" if row % 3 else "no", *(str(row * each % 7) for each in range(20))]) for row in range(240)]
+    (tmp_path / "wide.csv").write_text("\n".join([",".join(["outcome", *names]), *rows, ""]))
+    long = f"table(path='wide.csv',label='outcome',drop={tuple(names[:15])!r})"
+    assert len(long) > 240
+    grid = ("grid", "-D", long, "-d", "fedavg", "-a", "none", "--only-base", *SMALL, "--out", "out")
+    first = agrbench(*grid, cwd=tmp_path)
+    (path,) = (tmp_path / "out").rglob("*.json")
+    assert names[14] in json.loads(path.read_text())["cell"]["dataset"]
+    assert agrbench(*grid, cwd=tmp_path).stdout == first.stdout
+    assert f"{names[14]!r}" in agrbench("show", path, cwd=tmp_path).stdout
