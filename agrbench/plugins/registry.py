@@ -1,7 +1,8 @@
 """Find plugins, check specs against them, and load a plugin only when it is needed.
 
 Plugins come from the files shipped here, from installed packages (entry points of the group `agrbench.plugins`) and
-from files that the user names. Names, first lines and signatures are read from the source text.
+from files that the user names; such a file takes the place of an installed plugin of its name. Names, first lines and
+signatures are read from the source text.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import difflib
 import hashlib
 import importlib.metadata
 import importlib.util
+import multiprocessing
 import warnings
 from collections.abc import Iterable
 from functools import cache
@@ -43,7 +45,8 @@ class Registry:
     """The available plugins: shipped, installed, and in the `files` that a user named.
 
     Raises:
-        PluginError: a named file cannot be read, has a syntax error, exports no plugin, or takes a name in use; if
+        PluginError: a named file cannot be read, has a syntax error, exports no plugin, or takes a name in use
+            (an installed plugin makes way); if
             `forgiving`, this is raised only when the plugin is looked up.
     """
 
@@ -242,13 +245,21 @@ class Registry:
             raise PluginError(
                 f"{path}: a spec could not tell its stage from its defense; move one to a file of its own"
             )
-        for kind in kinds:
-            taken = self._entries.get((kind, name)) or self._entries.get((names.TWINS.get(kind, kind), name))
-            if taken is not None and taken.path != path:
+        for entry in self._namesakes(name, kinds, path):
+            if module is not None or entry.module is None or entry.shipped:
                 raise PluginError(
-                    f"{path}: {_one(taken.kind)} named {name} exists already ({taken.path}); rename the {what}"
+                    f"{path}: {_one(entry.kind)} named {name} exists already ({entry.path}); rename the {what}"
                 )
+            if multiprocessing.parent_process() is None:  # workers leave it to the program that started them
+                warnings.warn(f"{path} is used as {name}, in the place of the installed {entry.path}", stacklevel=3)
+            del self._entries[entry.kind, name]
         self._entries.update({(kind, name): PluginSource(kind, name, path, module) for kind in kinds})
+
+    def _namesakes(self, name: str, kinds: Iterable[str], path: Path) -> list[PluginSource]:
+        """Return the plugins of other files whose name a plugin of these kinds would take."""
+        taken = {each for kind in kinds for each in (kind, names.TWINS.get(kind, kind))}
+        entries = [self._entries[kind, name] for kind in sorted(taken) if (kind, name) in self._entries]
+        return [entry for entry in entries if entry.path != path]
 
 
 def of(files: Iterable[str | Path] = ()) -> Registry:

@@ -667,6 +667,45 @@ def test_an_installed_plugin_loads_by_its_import_name(tmp_path: Path, monkeypatc
     assert sys.modules["rules_to_import.devoted"].__file__ == str(loaded.path)
 
 
+BESIDE = """
+import json, sys, warnings
+from agrbench.plugins.contract import KINDS
+from agrbench.plugins.registry import Registry
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    registry = Registry(sys.argv[1:])
+print(json.dumps({
+    "found": {kind: str(registry.entry(kind, "loyal").path) for kind in KINDS if "loyal" in registry.names(kind)},
+    "warnings": [str(each.message) for each in caught],
+}))
+"""
+MIXING = RULE.replace("Defense", "Stage").replace("defense", "stage")
+
+
+def beside(file: Path, site: Path, cwd: Path) -> dict[str, Any]:
+    """Return what is named `loyal` if this file is named beside the installed packages."""
+    done = python(BESIDE, str(file), cwd=cwd, path=site)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+@pytest.mark.parametrize(("text", "kind"), [(RULE, "defense"), (MIXING, "stage")], ids=["defense", "stage"])
+def test_a_file_takes_the_place_of_an_installed_plugin_of_its_name(text: str, kind: str, tmp_path: Path) -> None:
+    files = {"extra_rules/__init__.py": "", "extra_rules/loyal.py": RULE}
+    site = install(tmp_path, files, {"loyal": "extra_rules.loyal"})
+    file = write(tmp_path, "loyal", text)
+    told = f"{file} is used as loyal, in the place of the installed {site / 'extra_rules' / 'loyal.py'}"
+    assert beside(file, site, tmp_path) == {"found": {kind: str(file)}, "warnings": [told]}
+
+
+def test_the_file_of_an_installed_plugin_may_be_named_itself(tmp_path: Path) -> None:
+    files = {"extra_rules/__init__.py": "", "extra_rules/loyal.py": RULE}
+    site = install(tmp_path, files, {"loyal": "extra_rules.loyal"})
+    file = site / "extra_rules" / "loyal.py"
+    assert beside(file, site, tmp_path) == {"found": {"defense": str(file)}, "warnings": []}
+
+
 def test_registries_share_nothing(tmp_path: Path) -> None:
     Registry([write(tmp_path, "mine.py", RULE)])
     assert "mine" not in Registry().names("defense")
