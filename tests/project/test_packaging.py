@@ -1,5 +1,6 @@
 """What the wheel contains: every package, and the files that packages read."""
 
+import re
 import tomllib
 
 from tests.helpers.project import ROOT
@@ -14,3 +15,20 @@ def test_every_package_is_named_for_the_wheel() -> None:
     assert sorted(told["packages"]) == sorted([*(".".join(folder.parts) for folder in folders), *PLUGINS])
     assert told["package-dir"] == {"agrbench": "agrbench", **PLUGINS}
     assert told["package-data"]["agrbench.results.paper"] == ["*.csv"]
+
+
+def needed() -> list[str]:
+    """Return what the package and its extras depend on, without the extra that another one includes."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = [each for extra in project["optional-dependencies"].values() for each in extra]
+    return [each for each in (*project["dependencies"], *extras) if each != "agrbench[parquet]"]
+
+
+def test_every_dependency_has_a_lower_bound_and_no_upper_one() -> None:
+    """`make lowest` tests the lower bounds; an upper one would keep agrbench out of others' environments."""
+    assert [each for each in needed() if not re.fullmatch(r"[a-z-]+>=[0-9.]+", each)] == []
+
+
+def test_every_dependency_is_pinned_for_those_who_install_by_make() -> None:
+    pinned = re.findall(r"^([a-z_-]+)==", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
+    assert {each.partition(">=")[0] for each in needed()} <= {name.replace("_", "-") for name in pinned}
