@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import socket
 import threading
 import time
 from collections.abc import Iterable
@@ -20,6 +19,7 @@ from pathlib import Path
 from types import TracebackType
 
 from agrbench.cells import Cell
+from agrbench.results import owners
 from agrbench.results.record import Record
 from agrbench.results.store import Store
 from agrbench.results.writing import CLAIM, still_there, temporary, writing
@@ -48,6 +48,10 @@ class Claims:
 
     def __enter__(self) -> Claims:
         self._thread.start()
+        for path in self._store.folder.rglob(f"*{CLAIM}"):  # on cells that may have their records already
+            with suppress(OSError):
+                if (look := _look(path)) is not None and _gone(look[0]):
+                    _clear(path, look)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -97,13 +101,17 @@ class Claims:
         return self._store.path(cell).with_suffix(CLAIM)
 
     def _create(self, path: Path) -> bool:
-        text = json.dumps(_owner() | {"token": secrets.token_hex(8)}).encode()
+        text = json.dumps(owners.owner() | {"token": secrets.token_hex(8)}).encode()
         try:
             descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
         except FileExistsError:
             return False
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(text)
+        try:
+            with os.fdopen(descriptor, "wb") as stream:
+                stream.write(text)
+        except OSError:  # an empty claim would say nothing, and others would wait for it
+            path.unlink()
+            raise
         self._mine[path] = text
         return True
 
@@ -167,43 +175,9 @@ def _stamp(path: Path) -> tuple[int, int] | None:
     return told.st_ino, told.st_mtime_ns
 
 
-def _owner() -> dict[str, object]:
-    return {"host": _machine(), "pid": os.getpid(), "started": _started(os.getpid())}
-
-
 def _gone(text: bytes) -> bool:
     """Return whether the owner of a claim ran on this machine, in this container, and ended."""
     try:
-        owner = json.loads(text)
-        here = owner["host"] == _machine() and owner["started"] is not None
-        return here and not _runs(int(owner["pid"]), owner["started"])
+        return owners.gone(json.loads(text))
     except (ArithmeticError, ValueError, TypeError, KeyError):
         return False  # not yet written, or not by this version: wait as for another machine
-
-
-def _runs(pid: int, started: str) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True  # another user's, of whom /proc may tell nothing
-    return _started(pid) == started
-
-
-def _machine() -> str:
-    """Name this machine, since it was started, and the container that process ids belong to."""
-    parts = [socket.gethostname()]
-    with suppress(OSError):
-        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip())
-        parts.append(os.readlink("/proc/self/ns/pid"))  # noqa: PTH115
-    return " ".join(parts)
-
-
-def _started(pid: int) -> str | None:
-    """Return when a process was started, in ticks since the machine was; `None` if it ended or nobody can tell."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-    except OSError:
-        return None
-    return None if fields[0] in "ZX" else fields[19]

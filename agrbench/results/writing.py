@@ -10,11 +10,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from agrbench.errors import AgrbenchError
+from agrbench.results import owners
 
 PART = ".part"  # how a temporary name ends
 CLAIM = ".claim"  # how the name of a claim ends; see `claims`
 STALE = 6 * 3600.0  # seconds after which a temporary file or a claim was left by a process that died
-_OURS = re.compile(r"\.agrbench-[0-9a-f]{16}\.part|seed-\d+-[0-9a-f]{10}(-\d+\.part|\.claim)")
+_OURS = re.compile(
+    r"\.agrbench-(?:([0-9a-f]{8}-\d+-\d+)-)?[0-9a-f]{16}\.part|seed-\d+-[0-9a-f]{10}(?:-\d+\.part|\.claim)"
+)
 
 
 class Unwritable(AgrbenchError):
@@ -38,8 +41,8 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def temporary(folder: Path) -> Path:
-    """Return a path for a temporary file that no other process, here or on another machine, uses."""
-    return folder / f".agrbench-{secrets.token_hex(8)}{PART}"
+    """Return a path for a temporary file that no other process, here or elsewhere, uses; it names this one."""
+    return folder / f".agrbench-{owners.tag()}-{secrets.token_hex(8)}{PART}"
 
 
 def write_new(path: Path, text: str) -> None:
@@ -99,10 +102,10 @@ def prepare(folder: Path) -> None:
 
 
 def _sweep(folder: Path, before: float) -> None:
-    """Remove temporary files and claims that were last changed before a time."""
+    """Remove temporary files and claims that were last changed before a time, and temporary files of dead processes."""
     for name, _, files in os.walk(folder):
-        for file in filter(_OURS.fullmatch, files):
-            path = Path(name, file)
+        for ours in filter(None, map(_OURS.fullmatch, files)):
+            path, writer = Path(name, ours[0]), ours[1]
             with suppress(OSError):
-                if path.lstat().st_mtime < before:
+                if path.lstat().st_mtime < before or (writer and owners.gone_by(writer)):
                     path.unlink()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -117,6 +118,31 @@ def test_the_claim_of_a_dead_process_that_nobody_has_waited_for_is_taken_over_at
     with Claims(Store(tmp_path), [CELL]) as claims:
         assert claims.take(CELL)
     holder.communicate()
+
+
+def test_the_claim_of_a_dead_process_goes_even_if_its_record_is_there_and_that_of_a_living_one_stays(
+    tmp_path: Path,
+) -> None:
+    holder = hold(tmp_path)
+    Store(tmp_path).write(finished(CELL, [0.1, 0.5, 0.5]))
+    with Claims(Store(tmp_path), []):
+        assert claimed(tmp_path).exists()
+    kill(holder)
+    with Claims(Store(tmp_path), []):
+        assert not claimed(tmp_path).exists()
+
+
+def test_a_claim_that_the_disk_has_no_room_for_leaves_no_file(tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with Claims(Store(tmp_path), [CELL]) as claims:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+        try:
+            with pytest.raises(Unwritable):
+                claims.take(CELL)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        assert not claimed(tmp_path).exists()
+        assert claims.take(CELL)
 
 
 def test_a_living_claim_is_kept_however_long_it_takes(tmp_path: Path) -> None:

@@ -136,6 +136,20 @@ def test_preparing_a_folder_removes_what_dead_processes_left_and_nothing_else(tm
     assert [record for _, record in collect([store.folder])] == [made()]
 
 
+LEAVE = (
+    "import sys, pathlib; from agrbench.results.writing import temporary; print(temporary(pathlib.Path(sys.argv[1])))"
+)
+
+
+def test_a_temporary_file_goes_as_soon_as_its_writer_is_dead(tmp_path: Path) -> None:
+    told = subprocess.run([sys.executable, "-c", LEAVE, str(tmp_path)], capture_output=True, text=True, check=True)
+    dead, living = Path(told.stdout.strip()), temporary(tmp_path)
+    dead.write_text("half a record")
+    living.write_text("half a record")
+    Store(tmp_path).prepare()
+    assert list(tmp_path.iterdir()) == [living]
+
+
 def test_a_folder_that_vanished_is_not_silently_made_again(tmp_path: Path) -> None:
     store = Store(tmp_path / "records")
     store.prepare()
