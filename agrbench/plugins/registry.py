@@ -232,7 +232,8 @@ class Registry:
         return self._modules[entry.path]
 
     def _add(self, name: str, path: Path, module: str | None) -> None:
-        kinds = [kind for kind in contract.KINDS if kind in exports(parse(path))]
+        exported = exports(parse(path))
+        kinds = [kind for kind in contract.KINDS if kind in exported]
         if not kinds:
             raise PluginError(
                 f"{path}: it exports no plugin; end it with one of "
