@@ -1,4 +1,4 @@
-"""Global state that all plugins of a process share: settings of torch, and random generators.
+"""Global state that all plugins of a process share: settings of torch, random generators, the working directory.
 
 A plugin that changes it would change the cells of others. It is put back after every call of a foreign plugin, and the
 plugin is named.
@@ -7,6 +7,7 @@ plugin is named.
 from __future__ import annotations
 
 import importlib
+import os
 import random
 import sys
 import warnings
@@ -87,8 +88,9 @@ _unguarded = False
 
 
 def _settings() -> list[Setting]:
-    """List the settings of the libraries that are imported."""
+    """List what plugins share: the working directory, and settings of the libraries that are imported."""
     found = [Setting("random's generator", random.getstate, random.setstate, True)]
+    found.append(Setting("the working directory", _working, os.chdir))
     if (numpy := sys.modules.get("numpy")) is not None:
         found.append(Setting("numpy's global generator", numpy.random.get_state, numpy.random.set_state, True))
         found.append(Setting("numpy's treatment of errors", numpy.geterr, lambda value: numpy.seterr(**value)))
@@ -107,6 +109,14 @@ def _of_torch(torch: Any) -> list[Setting]:
         Setting("torch's global generator", torch.get_rng_state, torch.set_rng_state, True),
         Setting("torch's precision", torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
     ]
+
+
+def _working() -> str:
+    """Return the working directory, `.` if it is gone."""
+    try:
+        return os.getcwd()  # noqa: PTH109
+    except OSError:
+        return "."
 
 
 def _equal(one: Any, other: Any) -> bool:

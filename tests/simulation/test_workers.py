@@ -43,6 +43,7 @@ LINGERS = """
     subprocess.Popen(["sleep", "1000"])
     if not os.fork():
         time.sleep(1000)
+    os.chdir("/")
     print("noise")
 """
 CHANGES = """
@@ -131,10 +132,11 @@ def test_hostile_plugins_cost_their_own_cells_are_named_and_leave_nothing_behind
     wanted = [word for name in (*made, "median", "krum") for word in ("-d", name)]
     limits = ("--cell-timeout", "12", "--cell-memory", "1")
     out = tmp_path / "out"
-    with running("grid", "-D", "digits", *wanted, "-a", "none", *plugins, *CELLS, *limits, "--out", out) as process:
+    words = ("-D", "digits", *wanted, "-a", "none", *plugins, *CELLS, *limits, "--out", os.path.relpath(out))
+    with running("grid", *words) as process:
         stdout, stderr = process.communicate(timeout=300)
         assert gone(process.pid)
-    assert process.returncode == 1
+    assert process.returncode == 1, stderr
     assert "Traceback" not in stderr
     assert "noise" not in stdout
     records = [json.loads(path.read_text()) for path in out.rglob("*.json")]
@@ -157,6 +159,7 @@ def test_hostile_plugins_cost_their_own_cells_are_named_and_leave_nothing_behind
     assert "wrote into what it was given" in reasons["writes"]
     assert "--cell-timeout 12" in reasons["spins"]
     assert "--cell-memory 1" in reasons["fills"]
+    assert "lingers.py changed the working directory" in stderr
     for what in ("default dtype", "number of threads", "global generator", "random's generator"):
         assert f"changes.py changed {what}" in stderr.replace("torch's ", "")
 
