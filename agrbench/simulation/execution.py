@@ -12,6 +12,7 @@ from agrbench.plugins.registry import Registry
 from agrbench.results.claims import Claims
 from agrbench.results.record import Record, failed
 from agrbench.results.store import Store
+from agrbench.results.writing import Unwritable
 from agrbench.simulation.workers import MOMENT, Limits, Worker, ready
 
 UNLIMITED = Limits()
@@ -148,11 +149,18 @@ class _Crew:
     def results(self) -> Iterator[tuple[int, Record]]:
         """Yield the records that there are now, and those of cells whose workers ended or exceeded a limit."""
         for place, worker in self.busy.items():
-            cell, record = worker.cell, worker.record()
+            cell = worker.cell
+            try:
+                record = worker.record()
+                why = worker.ended(self.limits) if record is None else None
+            except Unwritable as error:
+                if not self._kinds[place]:
+                    raise
+                record, why = None, str(error)  # a foreign plugin may have limited its own process
             if record is not None:
                 self._stillborn = 0
                 yield place, record
-            elif (why := worker.ended(self.limits)) is not None and cell is not None:
+            elif why is not None and cell is not None:
                 yield place, worker.record() or self._lost(place, cell, why)
 
     def _lost(self, place: int, cell: Cell, why: str) -> Record:

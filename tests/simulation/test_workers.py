@@ -35,6 +35,7 @@ DEFENSES = {
     "crashes": ("import os, signal", "os.kill(os.getpid(), signal.SIGSEGV)"),
     "writes": ("", "round.view.mul_(2.0).norm(dim=1) >= 0"),
     "spins": ("", "[None for _ in iter(int, 1) if _]"),
+    "no_room": ("import resource", "resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))"),
     "fills": ("", "bytearray(b'x') * (3 * 10**9) and [None for _ in iter(int, 1) if _]"),
 }
 LINGERS = """
@@ -159,6 +160,7 @@ def test_hostile_plugins_cost_their_own_cells_are_named_and_leave_nothing_behind
     assert "wrote into what it was given" in reasons["writes"]
     assert "--cell-timeout 12" in reasons["spins"]
     assert "--cell-memory 1" in reasons["fills"]
+    assert "File too large" in reasons["no_room"]
     assert "lingers.py changed the working directory" in stderr
     for what in ("default dtype", "number of threads", "global generator", "random's generator"):
         assert f"changes.py changed {what}" in stderr.replace("torch's ", "")
