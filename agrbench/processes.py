@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import signal
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
+MARK = "AGRBENCH_WORKER"  # the environment variable in which all that a worker starts carries its mark
 ENDINGS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 PR_SET_PDEATHSIG = 1  # from linux/prctl.h
 _interrupts = 0
@@ -38,3 +43,22 @@ def end_with_parent() -> None:
     """Let the system kill this process when its parent dies, where it can (Linux)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+@contextmanager
+def marking(mark: str) -> Iterator[None]:
+    """Let the processes that are started meanwhile, and all that they start, carry a mark."""
+    os.environ[MARK] = mark
+    try:
+        yield
+    finally:
+        del os.environ[MARK]
+
+
+def end_marked(mark: str) -> None:
+    """Kill the processes that carry a mark, even those that left their parents or groups, where /proc lists them."""
+    wanted = f"{MARK}={mark}".encode()
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if wanted in (entry / "environ").read_bytes().split(b"\0"):
+                os.kill(int(entry.name), signal.SIGKILL)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import secrets
 import signal
 import sys
 import threading
@@ -13,7 +14,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, resource_tracker
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from types import ModuleType
@@ -52,7 +53,10 @@ class Worker:
         self._process = get_context("spawn").Process(
             target=_serve, args=(there, os.getpid(), tuple(files), folder, alone), name="agrbench worker"
         )
-        self._process.start()
+        self._mark = secrets.token_hex(8)
+        resource_tracker.ensure_running()  # which all workers share, so it carries no mark
+        with processes.marking(self._mark):
+            self._process.start()
         there.close()
         self.cell: Cell | None = None
         self.finished = 0
@@ -101,6 +105,7 @@ class Worker:
             os.killpg(self._process.pid, signal.SIGKILL)  # type: ignore[arg-type]
         self._process.kill()
         self._process.join()
+        processes.end_marked(self._mark)
         self._here.close()
 
 

@@ -42,7 +42,9 @@ LINGERS = """
     atexit.register(time.sleep, 1000)
     threading.Thread(target=time.sleep, args=(1000,)).start()
     subprocess.Popen(["sleep", "1000"])
+    subprocess.Popen(["sleep", "1000"], start_new_session=True)
     if not os.fork():
+        os.setsid()
         time.sleep(1000)
     os.chdir("/")
     print("noise")
@@ -88,6 +90,16 @@ def in_session(session: int) -> list[int]:
     return found
 
 
+def started_with(variable: str) -> list[int]:
+    """List the living processes whose environment began with a variable, in whatever session they are."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if variable.encode() in (entry / "environ").read_bytes().split(b"\0"):
+                found.append(int(entry.name))
+    return found
+
+
 def gone(session: int, seconds: float = 10) -> bool:
     """Wait until no process of a session is left."""
     end = time.monotonic() + seconds
@@ -127,7 +139,10 @@ def running(*words: object, prepare: Callable[[], object] | None = None) -> Iter
         process.communicate()
 
 
-def test_hostile_plugins_cost_their_own_cells_are_named_and_leave_nothing_behind(tmp_path: Path) -> None:
+def test_hostile_plugins_cost_their_own_cells_are_named_and_leave_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AGRBENCH_TEST", str(tmp_path))
     made = hostile(tmp_path)
     plugins = [word for path in made.values() for word in ("--plugin", path)]
     wanted = [word for name in (*made, "median", "krum") for word in ("-d", name)]
@@ -137,6 +152,7 @@ def test_hostile_plugins_cost_their_own_cells_are_named_and_leave_nothing_behind
     with running("grid", *words) as process:
         stdout, stderr = process.communicate(timeout=300)
         assert gone(process.pid)
+        assert not started_with(f"AGRBENCH_TEST={tmp_path}")
     assert process.returncode == 1, stderr
     assert "Traceback" not in stderr
     assert "noise" not in stdout
