@@ -138,6 +138,8 @@ def check(record: Record) -> None:
     if _depth(record) > DEEPEST:
         raise ValueError("its values are nested too deeply")
     _check_types(record)
+    if not all(type(digest) is str for digest in record["source"].values()):
+        raise ValueError("its source holds more than digests")
     if record["status"] not in ("done", "failed", "skipped"):
         raise ValueError(f"status is {record['status']!r}")
     _check_time(record["time"])

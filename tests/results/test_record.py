@@ -82,6 +82,8 @@ def changed(path: str, value: object) -> Record:
         ("empty_steps", -1),
         ("classes", -10),
         ("groups", {"classes": {"rows": [10], "hits": [11]}}),
+        ("source.defense", ["a list"]),
+        ("source.attack", None),
     ],
 )
 def test_a_value_out_of_range_or_order_is_refused(path: str, value: object) -> None:
