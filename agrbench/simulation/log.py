@@ -41,6 +41,11 @@ class Log:
         other._began = time.perf_counter() - self._all_s
         return other
 
+    @property
+    def rounds(self) -> list[int]:
+        """List the measured rounds."""
+        return self._curves["rounds"]
+
     def stop(self) -> None:
         """Record the elapsed time."""
         self._all_s = time.perf_counter() - self._began

@@ -98,7 +98,7 @@ class Run:
 
     def play(self, last: int) -> None:
         """Continue until round `last` has been played, measuring on the way."""
-        if not self.played:
+        if not self.log.rounds:
             self.log.measured(0, self.measure(0))
         for number in range(self.played + 1, last + 1):
             outcome, spent = self.round(number)
