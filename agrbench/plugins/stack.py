@@ -100,4 +100,12 @@ def fault(path: Path, action: str, error: BaseException) -> PluginError:
     """Return the error that a plugin file raised something; raise it as it is if the user ends the program."""
     if isinstance(error, GeneratorExit) or (processes.interrupted() and not isinstance(error, Exception)):
         raise error
-    return PluginError(f"{path}: {action} raised {type(error).__name__}: {error}; mend the file and try again")
+    return PluginError(f"{path}: {action} raised {type(error).__name__}: {_text(error)}; mend the file and try again")
+
+
+def _text(error: BaseException) -> str:
+    """Return what an error says, which a plugin's own class may fail to."""
+    try:
+        return str(error)
+    except Exception:
+        return "no text, because its __str__ raises"

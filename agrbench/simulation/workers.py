@@ -161,6 +161,8 @@ def _serve(driver: Connection, parent: int, files: tuple[Path, ...], folder: Pat
             answer = work(cell, tree, folder, alone)
         except Unwritable as error:
             answer = error
+        except GeneratorExit:  # a plugin raised it, and it passes through everything that is left in order
+            os._exit(1)
         driver.send(answer)
 
 

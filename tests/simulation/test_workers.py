@@ -32,6 +32,8 @@ DEFENSES = {
     "exits_hard": ("import os", "os._exit(0)"),
     "interrupts": ("def stop(): raise KeyboardInterrupt", "stop()"),
     "ends": ("class End(BaseException): pass\ndef stop(): raise End", "stop()"),
+    "leaves": ("def stop(): raise GeneratorExit", "stop()"),
+    "mute": ("class Mute(Exception): __str__ = lambda self: 1 / 0\ndef stop(): raise Mute", "stop()"),
     "crashes": ("import os, signal", "os.kill(os.getpid(), signal.SIGSEGV)"),
     "writes": ("", "round.view.mul_(2.0).norm(dim=1) >= 0"),
     "spins": ("", "[None for _ in iter(int, 1) if _]"),
@@ -173,6 +175,7 @@ def test_hostile_plugins_cost_their_own_cells_are_named_and_leave_nothing_behind
     assert "requires raised SystemExit" in reasons["needs"]
     assert "ended with exit code 0" in reasons["exits_hard"]
     assert "SIGSEGV" in reasons["crashes"]
+    assert "weigh raised Mute" in reasons["mute"]
     assert "wrote into what it was given" in reasons["writes"]
     assert "--cell-timeout 12" in reasons["spins"]
     assert "--cell-memory 1" in reasons["fills"]
