@@ -28,7 +28,8 @@ from agrbench.simulation.grid import Plan
 from agrbench.simulation.workers import Limits
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
+    """Print a message on standard error, in one line; it may quote what a plugin or a record says."""
     click.echo(one_line(text), err=True)
 
 
@@ -49,7 +50,7 @@ class How:
     @property
     def say(self) -> Callable[[str], None]:
         """Return the function that prints a message on standard error, unless nothing is to be said."""
-        return _silent if self.quiet else _say
+        return _silent if self.quiet else say
 
 
 def run(plan: Plan, registry: Registry, store: Store, how: How) -> int:
@@ -61,10 +62,14 @@ def run(plan: Plan, registry: Registry, store: Store, how: How) -> int:
     announce(plan, registry, how.say)
     how = replace(how, jobs=chosen_jobs(plan.cells, how.jobs, how.quiet))
     failures = compute(plan, registry, store, how)
-    records = [kept for cell in plan.cells if (kept := store.read(cell)) is not None]
-    lost = len(plan.cells) - len(records)
+    read = {cell: store.read(cell) for cell in plan.cells}
+    records = [record for record in read.values() if record is not None]
+    lost = [store.path(cell) for cell, record in read.items() if record is None]
     if lost:
-        click.echo(f"Lost: {lost} records that were written are no longer in {store.folder}; run it again", err=True)
+        say(
+            f"Lost: {len(lost)} records that were written are no longer in {store.folder}, for example {lost[0]}; "
+            "run it again"
+        )
     groups = metrics.groups(records, partial(registry.spelled, "dataset"))
     if groups:
         click.echo(formats.write(tables(groups, "triad"), "plain"))
@@ -177,8 +182,8 @@ def chosen_jobs(cells: Sequence[Cell], jobs: int | None, quiet: bool = True) -> 
     each, here = max((cell.threads for cell in cells), default=1), cores()
     most = max(here // each, 1)
     if jobs is not None and jobs > most:
-        say = _silent if quiet else _say
-        say(f"--jobs {jobs} x {each} thread(s) would be more than the {here} core(s) here: {most} at once")
+        tell = _silent if quiet else say
+        tell(f"--jobs {jobs} x {each} thread(s) would be more than the {here} core(s) here: {most} at once")
     return min(jobs or most, most)
 
 
@@ -220,7 +225,6 @@ def report_failures(failures: Sequence[Record], store: Store, trace: bool) -> No
         by_reason.setdefault(record["reason"], []).append(record)
     for reason, records in by_reason.items():
         path: Path = store.path(Cell.from_json(records[0]["cell"]))
-        failed = f"Failed ({len(records)} cell{'s' * (len(records) > 1)}, for example {path}): {reason}"
-        click.echo(one_line(failed), err=True)
+        say(f"Failed ({len(records)} cell{'s' * (len(records) > 1)}, for example {path}): {reason}")
         if trace and records[0]["traceback"]:
             click.echo(printable(records[0]["traceback"], keep=LINES), err=True)

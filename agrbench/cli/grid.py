@@ -80,7 +80,7 @@ def run_grid(
         registry, store = Registry(plugins, forgiving=True), Store(out)
         wanted, errors = grid.sound(asked, registry)
         for error in errors:
-            click.echo(f"Left out: {error}", err=True)
+            execute.say(f"Left out: {error}")
         plan = grid.plan(grid.expand(wanted, registry), registry, store, keep_stale)
         how = execute.How(jobs, Limits(seconds, gigabytes), quiet, verbose, traceback)
         sys.exit(execute.run(plan, registry, store, how) or bool(errors))

@@ -34,6 +34,7 @@ DEFENSES = {
     "ends": ("class End(BaseException): pass\ndef stop(): raise End", "stop()"),
     "leaves": ("def stop(): raise GeneratorExit", "stop()"),
     "mute": ("class Mute(Exception): __str__ = lambda self: 1 / 0\ndef stop(): raise Mute", "stop()"),
+    "escapes": ("def stop(): raise ValueError('\\x1b[2J')", "stop()"),
     "crashes": ("import os, signal", "os.kill(os.getpid(), signal.SIGSEGV)"),
     "writes": ("", "round.view.mul_(2.0).norm(dim=1) >= 0"),
     "spins": ("", "[None for _ in iter(int, 1) if _]"),
@@ -158,6 +159,7 @@ def test_hostile_plugins_cost_their_own_cells_are_named_and_leave_nothing_behind
     assert process.returncode == 1, stderr
     assert "Traceback" not in stderr
     assert "noise" not in stdout
+    assert "\x1b" not in stderr
     records = [json.loads(path.read_text()) for path in out.rglob("*.json")]
     status = {record["cell"]["defense"]: record["status"] for record in records}
     fine = {"fedavg", "median", "krum", "lingers", "changes", "patches"}
