@@ -31,18 +31,34 @@ COUNTS = st.sampled_from([("1", 1), ("2", 2), ("0x2", 2), ("10", 10), ("1_0", 10
 SHARES = st.sampled_from([("0", 0.0), ("0.0", 0.0), ("0.9", 0.9), ("9e-1", 0.9), ("0.3", 0.3)])
 WORDS = st.sampled_from([("'anew'", "anew"), ('"anew"', "anew"), ("'after'", "after"), ('"after"', "after")])
 CUTS = st.sampled_from([("'batches'", "batches"), ('"batches"', "batches"), ("'size'", "size"), ('"size"', "size")])
+FLAGS = st.sampled_from([("True", True), ("False", False)])
+DECAYS = st.sampled_from(
+    [("'cosine'", "cosine"), ('"cosine"', "cosine"), ("{9: 1, 5: .5}", {5: 0.5, 9: 1.0}), ("{5:0.5}", {5: 0.5})]
+)
+EVERYTHING = st.sampled_from([("'all'", "all"), ('"all"', "all")])
 TRAINING = {
     "rate": (None, NUMBERS), "epochs": (1, COUNTS), "batches": (1, COUNTS), "poisoned": ("anew", WORDS),
-    "root": ("batches", CUTS),
+    "root": ("batches", CUTS), "clip": (None, NUMBERS), "decay": (None, DECAYS), "reset": (False, FLAGS),
+    "weight_decay": (0.0, SHARES),
 }  # fmt: skip
+MINE = {"malicious": (None, EVERYTHING)}
+AVERAGED = {"beta1": (0.9, SHARES), "beta2": (0.99, SHARES), "rate": (0.01, NUMBERS), "tau": (0.001, NUMBERS)}
 CHOICES: dict[str, dict[str, dict[str, tuple[Any, st.SearchStrategy[tuple[str, Any]]]]]] = {
-    "schedule": {"sgd": {**TRAINING, "momentum": (0.0, SHARES)}, "adam": TRAINING},
+    "schedule": {"sgd": {**TRAINING, "momentum": (0.0, SHARES), "dampening": (0.0, SHARES)}, "adam": TRAINING},
     "partition": {
-        "iid": {},
-        "dirichlet": {"alpha": (0.1, NUMBERS)},
-        "shards": {"labels": (2, COUNTS)},
+        "iid": MINE,
+        "dirichlet": {"alpha": (0.1, NUMBERS), **MINE},
+        "shards": {"labels": (2, COUNTS), **MINE},
         "natural": {},
-        "quantity": {"sigma": (1.0, NUMBERS)},
+        "quantity": {"sigma": (1.0, NUMBERS), **MINE},
+        "sorted": MINE,
+        "similarity": {"gamma": (0.5, SHARES), **MINE},
+    },
+    "server": {
+        "sgd": {"rate": (1.0, NUMBERS), "momentum": (0.0, SHARES)},
+        "adagrad": {"rate": (0.1, NUMBERS), "beta1": (0.0, SHARES), "tau": (0.001, NUMBERS)},
+        "adam": AVERAGED,
+        "yogi": AVERAGED,
     },
     "malicious": {"bernoulli": {"share": (0.3, SHARES)}},
 }
