@@ -70,3 +70,10 @@ def test_links_lead_to_files_of_the_project(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_every_page_is_reached_from_the_readme(page: Path) -> None:
     assert page.name == "README.md" or name(page) in (ROOT / "README.md").read_text()
+
+
+def test_every_test_that_the_page_on_reliability_names_exists() -> None:
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (ROOT / "docs" / "reliability.md").read_text())
+    assert named
+    for file, test in named:
+        assert f"def {test}(" in (ROOT / file).read_text(), (file, test)
