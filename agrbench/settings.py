@@ -191,14 +191,16 @@ def canonical(setting: str, text: object) -> str:
 
 
 def spelled(setting: str, value: object) -> str:
-    """Write the value of any setting as titles show it: a spec has all its hyperparameters, also those left out.
+    """Write the value of any setting as titles show it: a spec has its hyperparameters, also those that were left out.
 
-    Only those without a value, `None`, are left out.
+    Those that are switched off and were not written, such as a momentum of 0, are left out.
     """
     if setting not in CHOICES or not isinstance(value, str):
         return str(value)
     term = read(setting, value)
-    return str(Term(term.name, {name: each for name, each in term.arguments.items() if each is not None}, term.values))
+    options = CHOICES[setting][term.name]
+    off = {name for name, each in term.arguments.items() if not each and each == options[name].default}
+    return str(Term(term.name, {name: each for name, each in term.arguments.items() if name not in off}, term.values))
 
 
 def own_rate(schedule: str) -> float | None:

@@ -293,7 +293,7 @@ def test_a_crash_while_writing_leaves_every_file_as_it_was_or_whole(
 ) -> None:
     assert published(None, board).exit_code == 0
     before = files(board)
-    mine = fill(tmp_path / "mine", everything(1))
+    mine = fill(tmp_path / "mine", everything(2))
     steps = iter(range(1, 100))
 
     def die(real: Any) -> Any:
@@ -331,7 +331,7 @@ def test_the_page_cannot_be_written_where_it_is_a_folder(board: Path) -> None:
 
 
 def test_a_sealed_record_is_published_whole(board: Path, tmp_path: Path) -> None:
-    record = sealed(made("krum", "lie", 1), REGISTRY)
+    record = sealed(made("krum", "lie", 2), REGISTRY)
     record["environment"] |= {"cpu_capability": "AVX512", "MKL_CBWR": "COMPATIBLE"}
     record = sealed(record, REGISTRY)
     assert published(fill(tmp_path / "mine", [record]), board).exit_code == 0

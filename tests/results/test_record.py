@@ -202,6 +202,7 @@ def test_a_record_says_every_setting_that_its_numbers_need() -> None:
     told, own = sealed(made(), REGISTRY)["resolved"], REGISTRY.dataset("digits").record
     assert told == {
         "clients": 50, "malicious": 15, "attackers": 15, "byzantine": 15, "participants": 50, "rounds": 20, "start": 10,
+        "stop": None, "every": 1, "server": "sgd",
         "rate": own.rate, "schedule": "sgd", "model": own.model,
         "partition": "iid", "sample": None, "root": "train", "threads": 1, "device": "cpu",
     }  # fmt: skip
