@@ -38,7 +38,7 @@ MEAN = "Defense(lambda round: torch.ones(len(round.view)) / 10, amplifier=None)"
         (["--start", "0"], "start is 0; write a round from 1"),
         (["--start", "20", "--stop", "10"], "stop is 10; write a round from 20, the first"),
         (["--server", "adamw"], "server is 'adamw'; write adam"),
-        (["--malicious", "ids(3,50)"], "numbers of clients from 0 to 49"),
+        (["--malicious", "ids(3,50)"], "ids(3,50); write numbers of clients from 0 to"),
         (["--rounds", "0"], "rounds is 0; write 1 or more"),
         (["-d", "centered_clipping(tau=-1)"], "which no number of clients meets; write other values"),
         (["-d", "bucketing(size=0)+krum"], "bucketing(size=0) requires size >= 1, which no number of clients meets"),

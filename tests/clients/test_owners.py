@@ -86,7 +86,7 @@ def test_the_order_and_repetition_of_names_make_no_difference() -> None:
         ({"malicious": "owners()"}, "write names of owners, such as 'north'"),
         ({"malicious": "owners(0.5)"}, "write names of owners, such as 'north'"),
         ({"malicious": "owners('north')", "partition": "iid"}, "partition is iid; write natural"),
-        ({"malicious": "owners('a','b','c','d','e')"}, "write at most 4 owners"),
+        ({"malicious": "owners('a','b','c','d','e')"}, "write at most 4 of 5 clients"),
         ({"clients": 6}, "have 5 owners, not 6; write --clients 5 or fewer"),
     ],
 )
