@@ -16,7 +16,7 @@ from agrbench.errors import AgrbenchError, PluginError
 from agrbench.machine import cores
 from agrbench.plugins.registry import Registry
 from agrbench.progress import progress
-from agrbench.results import formats, metrics
+from agrbench.results import formats, metrics, stability
 from agrbench.results.breaking import Search
 from agrbench.results.record import Record, skipped
 from agrbench.results.store import Store
@@ -73,6 +73,8 @@ def run(plan: Plan, registry: Registry, store: Store, how: How) -> int:
     groups = metrics.groups(records, partial(registry.spelled, "dataset"))
     if groups:
         click.echo(formats.write(tables(groups, "triad"), "plain"))
+    for warning in filter(None, map(stability.warning, groups)):
+        how.say(f"Warning: {warning}")
     report_failures(failures, store, how.trace)
     how.say(f"Records: {store.folder}")
     how.say(f"Next: agrbench table {store.folder} --metric loss, or agrbench show {store.path(plan.cells[-1])}")

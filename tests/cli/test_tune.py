@@ -12,13 +12,21 @@ from tests.helpers import plugins
 
 def test_the_command_prints_every_rate_and_marks_the_best() -> None:
     done = CliRunner().invoke(
-        main, ["tune", "digits", "--clients", "5", "--rounds", "10", "--rate", "0.001", "--rate", "0.5"]
+        main, ["tune", "digits", "--clients", "5", "--rounds", "10", "--rate", "0.001", "--rate", "0.5", "--seeds", "2"]
     )
     assert done.exit_code == 0
-    assert "Learning rates: digits, 5 clients, 10 rounds, seed 0\n" in done.stdout
+    assert "Learning rates: digits, 5 clients, 10 rounds, 2 seeds\n" in done.stdout
     lines = [line.split() for line in done.stdout.splitlines()]
     assert [line[0] for line in lines if line and line[0][0] == "0"] == ["0.001", "0.5"]
     assert next(line for line in lines if line[:1] == ["0.5"])[1] == "*"
+
+
+def test_where_no_rate_is_stable_none_is_marked_and_the_exit_code_is_1() -> None:
+    words = "tune digits --clients 5 --rounds 40 --start 10 --rate 5 --seeds 1"
+    done = CliRunner().invoke(main, words.split(" "))
+    assert done.exit_code == 1
+    assert "No rate is stable; try lower ones." in done.stdout
+    assert "*" not in done.stdout
 
 
 def test_an_unknown_dataset_is_refused() -> None:
@@ -69,6 +77,8 @@ def test_what_was_tried_is_printed_when_a_later_rate_fails(tmp_path: Path) -> No
         "0.1",
         "--rate",
         "0.5",
+        "--seeds",
+        "1",
     ]
     done = CliRunner().invoke(main, words)
     assert done.exit_code == 2

@@ -214,6 +214,22 @@ def test_a_collapsed_model_is_marked_and_the_mark_explained() -> None:
     assert "†" not in str(table(everything()))
 
 
+def test_a_loss_between_two_unstable_runs_is_marked_and_the_mark_explained() -> None:
+    """The run without attack or defense of seed 1 loses 2.5 points between evaluations, and krum's loses 3."""
+    shaken = [each for each in everything() if (each["cell"]["defense"], each["cell"]["attack"]) != ("fedavg", "none")]
+    shaken += [made("fedavg", "none", seed, accuracy=[0.1, 0.9, 0.9 - 0.025 * seed]) for seed in range(2)]
+    records = without(shaken, "krum", "label_flip", 1)
+    records.append(made("krum", "label_flip", 1, accuracy=[0.1, 0.87, 0.84]))
+    losses = table(records, "loss")
+    marked = {(each["defense"], each["attack"]) for each in losses.data if each["unstable"]}
+    assert ("krum", "label_flip") in marked
+    assert row(losses, "label_flip")["krum"].lines[0].endswith("‡")
+    assert any("‡ unstable" in note for note in losses.notes)
+    assert row(table(records), "krum‡")["worst loss"].lines
+    assert not any(each["unstable"] for each in table(records, "final").data)
+    assert not any(each["unstable"] for each in table(everything(), "loss").data)
+
+
 # What is incomplete
 
 

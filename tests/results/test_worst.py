@@ -38,7 +38,7 @@ from tests.helpers.triad import without
 REGISTRY = Registry()
 KEYS = [
     "dataset", "settings", "unit", "defense", "attack", "loss", "low", "high", "interval", "seeds", "values", "regret",
-    "regret_low", "regret_high", "regret_p", "on_fedavg", "collapsed",
+    "regret_low", "regret_high", "regret_p", "on_fedavg", "collapsed", "unstable",
 ]  # fmt: skip
 REFERENCE = (80, 90, 70)  # accuracy in percent of the unattacked, undefended run, a number a seed
 POINTS = {  # what is lost against it, a number a seed

@@ -24,6 +24,7 @@ from agrbench.results.metrics import Group
 from agrbench.results.record import Record
 from agrbench.results.store import PACKED
 from agrbench.results.tables import triad, worst
+from agrbench.results.tables.notes import mark
 from agrbench.results.tables.ranking import about, unranked
 from agrbench.results.text import code, markdown
 
@@ -52,7 +53,8 @@ it was made: `agrbench show FILE` prints its settings, curves and environment, a
 * **Server**: its time a round over fedavg's, while other runs ran beside.
 * **Certificate**: how many properties hold, plugin by plugin of a stack; the others are waived, for the reasons in
   [certificates.md](certificates.md).
-* `fedavg` is the baseline and has no rank; † marks a model that ends under twice chance accuracy.
+* `fedavg` is the baseline and has no rank; † marks a model that ends under twice chance
+  accuracy, ‡ a loss that is noise in part, because training is unstable without attack or defense.
 """
 
 
@@ -121,7 +123,7 @@ def _row(
     numbers = [triads[name] for name in ("fidelity_loss", "server_ratio")]
     return (
         NONE if row["regret"] is None else str(rank),
-        f"{code(defense)}{'†' if row['collapsed'] else ''}",
+        f"{code(defense)}{mark(row)}",
         with_interval(row["loss"], row["low"], row["high"]),
         code(row["attack"]),
         points.get(defense, NONE),

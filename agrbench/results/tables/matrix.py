@@ -11,11 +11,13 @@ from agrbench.cells import UNATTACKED, UNDEFENDED
 from agrbench.results import metrics, statistics
 from agrbench.results.formats import NONE, Entry, Table, bracketed
 from agrbench.results.metrics import Group
+from agrbench.results.stability import unstable
 from agrbench.results.statistics import FEW, Sample
-from agrbench.results.tables.notes import labels, marks, missing, no_best, title
+from agrbench.results.tables.notes import labels, mark, marks, missing, no_best, title
 from agrbench.results.tables.ranking import Ranking, about, best, unranked
 
 SECONDS = "seconds"
+DIFFERENCES = ("loss", "fidelity")  # metrics that compare with the run without attack or defense
 
 
 @dataclass(frozen=True)
@@ -55,9 +57,8 @@ def table(group: Group, name: str) -> Table:
             line.append(_entry(view, metric, flat, ranking.ranks(defense) and _cost(metric, samples[defense]) == top))
             data += [flat] if samples[defense].values else []
         rows.append(tuple(line))
-    collapsed = any(row["collapsed"] for row in data)
     notes = [
-        *about(rankings, [row["interval"] for row in data]), *unranked(rankings), *marks(collapsed, group, marked),
+        *about(rankings, [row["interval"] for row in data]), *unranked(rankings), *marks(data, group, marked),
         *no_best("under", outdone), *missing(group, rankings),
     ]  # fmt: skip
     if not rows:
@@ -176,7 +177,7 @@ def _values(row: Mapping[str, Any], metric: Metric) -> list[str]:
     def number(value: float) -> str:
         return f"{metric.scale * value:.{metric.digits}f}"
 
-    lines = [number(row["mean"]) + "†" * row["collapsed"]]
+    lines = [number(row["mean"]) + mark(row)]
     if row["low"] is not None:
         lines.append(bracketed(metric.scale * row["low"], metric.scale * row["high"], f".{metric.digits}f"))
     if 1 < len(row["values"]) < FEW:
@@ -195,6 +196,7 @@ def _flat(group: Group, name: str, defense: str, attack: str, sample: Sample) ->
         "seeds": list(sample.seeds),
         "values": list(sample.values),
         "collapsed": metrics.collapsed(group, defense, attack),
+        "unstable": name in DIFFERENCES and unstable(group, defense, attack),
     }
     if name == "loss":
         row |= {

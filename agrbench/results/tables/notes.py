@@ -8,6 +8,7 @@ from typing import Any
 
 from agrbench.cells import PROTOCOL, UNATTACKED, UNDEFENDED, Cell
 from agrbench.results.metrics import NEAR, Group
+from agrbench.results.stability import FALL
 from agrbench.results.tables.ranking import Ranking, listed
 from agrbench.settings import own_rate, spelled
 
@@ -62,11 +63,22 @@ def beyond(settings: Mapping[str, Any]) -> str:
     )
 
 
-def marks(collapsed: bool, group: Group, best: bool) -> list[str]:
+def mark(row: Mapping[str, Any]) -> str:
+    """Write the marks of a flat row."""
+    return ("†" if row["collapsed"] else "") + ("‡" if row["unstable"] else "")
+
+
+def marks(rows: Iterable[Mapping[str, Any]], group: Group, best: bool) -> list[str]:
     """Explain the marks that a table has."""
-    line = "under twice" if group.classes >= 1 / NEAR else f"within {100 * NEAR:.0f} points of"
-    marked = ["Best defense marked (fedavg is the baseline and is not ranked)."] if best else []
-    return [*marked, f"† collapsed: a model ends {line} chance accuracy."] if collapsed else marked
+    rows, line = list(rows), "under twice" if group.classes >= 1 / NEAR else f"within {100 * NEAR:.0f} points of"
+    explained = {
+        "Best defense marked (fedavg is the baseline and is not ranked).": best,
+        f"† collapsed: a model ends {line} chance accuracy.": any(row["collapsed"] for row in rows),
+        "‡ unstable: the run without attack or defense loses more than "
+        f"{FALL:.0f} points between two evaluations, and so does the run compared with it: the loss is noise in part.":
+        any(row["unstable"] for row in rows),
+    }  # fmt: skip
+    return [note for note, holds in explained.items() if holds]
 
 
 def no_best(word: str, where: Sequence[str]) -> list[str]:

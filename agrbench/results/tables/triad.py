@@ -9,8 +9,9 @@ from agrbench.cells import UNATTACKED, UNDEFENDED
 from agrbench.results import metrics, statistics
 from agrbench.results.formats import NONE, Entry, Table, with_interval
 from agrbench.results.metrics import Group
+from agrbench.results.stability import unstable
 from agrbench.results.statistics import Sample
-from agrbench.results.tables.notes import labels, marks, missing, no_best, title
+from agrbench.results.tables.notes import labels, mark, marks, missing, no_best, title
 from agrbench.results.tables.ranking import Ranking, about, best, unranked
 
 NUMBERS = {  # the columns with a best value; where fedavg's may be better, what the note calls them
@@ -34,7 +35,7 @@ def table(group: Group) -> Table:
 
     shown = tuple(
         (
-            Entry((row["defense"] + ("†" if row["collapsed"] else ""),)),
+            Entry((row["defense"] + mark(row),)),
             entry(row, "worst_loss", 1, "worst_attack"),
             entry(row, "mean_loss", 1),
             entry(row, "worst_success", 1),
@@ -53,7 +54,7 @@ def table(group: Group) -> Table:
         "Amplified minus base: mean loss, with its interval over paired seeds and p adjusted over this table (Holm).",
         *about({"": ranking}, [row["gain_interval"] for row in rows]),
         *unranked({"": ranking}),
-        *marks(any(row["collapsed"] for row in rows), group, any(top is not None for top in tops.values())),
+        *marks(rows, group, any(top is not None for top in tops.values())),
         *no_best("in", outdone),
         *missing(group, {"": ranking}),
     ]
@@ -97,6 +98,7 @@ def _row(group: Group, defense: str) -> dict[str, Any]:
         "server_ms": 1000 * server if server else None,
         "server_ratio": server / undefended if server and undefended else None,
         "collapsed": any(metrics.collapsed(group, defense, attack) for attack in (UNATTACKED, *group.attacks)),
+        "unstable": any(unstable(group, defense, attack) for attack in (UNATTACKED, *group.attacks)),
         "seeds": list(seeds),
         "gain": None,
         "gain_low": None,

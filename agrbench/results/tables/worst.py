@@ -9,8 +9,9 @@ from agrbench.cells import UNATTACKED, UNDEFENDED
 from agrbench.results import metrics, statistics
 from agrbench.results.formats import NONE, Entry, Table, with_interval
 from agrbench.results.metrics import Group
+from agrbench.results.stability import unstable
 from agrbench.results.statistics import Sample
-from agrbench.results.tables.notes import labels, marks, missing, no_best, title
+from agrbench.results.tables.notes import labels, mark, marks, missing, no_best, title
 from agrbench.results.tables.ranking import Ranking, about, best, unranked
 
 SUITE = "worst"
@@ -32,7 +33,7 @@ def table(group: Group, demanded: Sequence[str] = ()) -> Table:
     top = best((row["loss"] for row in ranked), floor)
     shown = tuple(
         (
-            Entry((row["defense"] + ("†" if row["collapsed"] else ""),)),
+            Entry((row["defense"] + mark(row),)),
             Entry((row["attack"],)),
             Entry(
                 (with_interval(row["loss"], row["low"], row["high"]),),
@@ -50,7 +51,7 @@ def table(group: Group, demanded: Sequence[str] = ()) -> Table:
         *weaker(group, demanded),
         *about({"": found}, [row["interval"] for row in rows]),
         *unranked({"": found}),
-        *marks(any(row["collapsed"] for row in rows), group, top is not None),
+        *marks(rows, group, top is not None),
         *(no_best("in", ["the worst case"]) if ranked and top is None else []),
         *missing(group, {"": found}, unattacked=(UNDEFENDED,)),
     ]
@@ -86,6 +87,7 @@ def _row(group: Group, defense: str) -> dict[str, Any] | None:
         "regret_p": None,
         "on_fedavg": 100 * undefended.mean if undefended.seeds == loss.seeds else None,
         "collapsed": any(metrics.collapsed(group, defense, under) for under in (UNATTACKED, *group.attacks)),
+        "unstable": any(unstable(group, defense, under) for under in (UNATTACKED, *group.attacks)),
     }
 
 
