@@ -1,5 +1,7 @@
 """Fang's attack on Krum: go as far against the honest mean as Krum accepts (Fang et al., USENIX Security 2020)."""
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
@@ -11,7 +13,7 @@ from agrbench.server.scores import neighbourhood
 LEAST = 1e-5
 
 
-def fang_krum(insider: Insider) -> Tensor:
+def fang_krum(insider: Insider, *, direction: Literal["honest", "all"] = "honest") -> Tensor:
     """Send `-lambda s`, `s` the sign of the honest mean, with `lambda` halved from its bound until Krum picks it.
 
     The bound is the least sum of distances of an honest client to its `n - m - 2` nearest, over `(n - 2m - 1) sqrt(d)`,
@@ -20,9 +22,12 @@ def fang_krum(insider: Insider) -> Tensor:
 
     Knowledge: all honest updates; it assumes that the defense is Krum with bound `m`. Space: updates. Sign: against the
     honest mean. Goal: untargeted.
+
+    Variant: `direction="all"` takes the sign of the mean of all clients' clean updates, the colluders' own included,
+    as public copies of the authors' code do.
     """
     rows, m, n = insider.honest.double(), insider.malicious, insider.clients
-    away, root = -rows.mean(0).sign(), rows.shape[1] ** 0.5
+    away, root = -_heading(insider, direction), rows.shape[1] ** 0.5
     neighbours = min(max(n - m - 2, 1), len(rows) - 1)
     between = Geometry(lambda: rows).distances
     nearest = neighbourhood(between, neighbours, power=1).min()
@@ -31,6 +36,11 @@ def fang_krum(insider: Insider) -> Tensor:
         size = size / 2
     sent: Tensor = size * away
     return sent.expand(m, -1)
+
+
+def _heading(insider: Insider, direction: str) -> Tensor:
+    rows = insider.honest.double()
+    return (rows if direction == "honest" else torch.cat([rows, insider.clean.double()])).mean(0).sign()
 
 
 def _picked(between: Tensor, beside: Tensor, m: int) -> bool:
@@ -45,5 +55,5 @@ def _picked(between: Tensor, beside: Tensor, m: int) -> bool:
 
 attack = Attack(
     forge=fang_krum,
-    within=lambda rows, insider: rows.sign() * insider.honest.double().mean(0).sign() <= 0,
+    within=lambda rows, insider, *, direction="honest": rows.sign() * _heading(insider, direction) <= 0,
 )

@@ -1,5 +1,8 @@
 """Neurotoxin: hide a backdoor where honest clients move the model least (Zhang et al., ICML 2022)."""
 
+from typing import Literal
+
+import torch
 from torch import Generator, Tensor
 
 from agrbench.clients.insider import Attacker, Insider
@@ -19,7 +22,7 @@ def poison(shard: Examples, rng: Generator, attacker: Attacker, *, share: float 
     return stamp_share(shard, share, stamp(shard, target), rng)
 
 
-def neurotoxin(insider: Insider, *, top: float = 0.05) -> Tensor:
+def neurotoxin(insider: Insider, *, top: float = 0.05, mask: Literal["step", "clean"] = "step") -> Tensor:
     """Send the poisoned update with 0 in the share `top` of coordinates where `|last global step|` was largest.
 
     The update is projected once per round; the paper projects every local step. The default of `top` is from memory of
@@ -27,20 +30,25 @@ def neurotoxin(insider: Insider, *, top: float = 0.05) -> Tensor:
 
     Knowledge: own data, the last step. Space: data and updates. Sign: that of the poisoned update. Goal: targeted, to
     have triggered inputs classified as `target`.
+
+    Variant: `mask="clean"` spares, for each client, the coordinates where its own clean update was largest, as the
+    authors' code does with gradients on clean data; it uses `clean`.
     """
     if not 0 <= top < 1:
         raise AgrbenchError(f"top is {top}; write a share from 0 to below 1")
-    last = insider.previous.abs()
-    order = last.sort(descending=True, stable=True).indices
-    largest = order[: round(top * len(last)) if last.any() else 0]
-    return insider.poisoned.index_fill(1, largest, 0.0)
+    moved = insider.previous[None] if mask == "step" else insider.clean
+    order = moved.abs().sort(dim=1, descending=True, stable=True).indices
+    largest = order[:, : round(top * moved.shape[1])]
+    masked = insider.poisoned.scatter(1, largest.expand(len(insider.poisoned), -1), 0.0)
+    return torch.where(moved.any(1, keepdim=True), masked, insider.poisoned)
 
 
 attack = Attack(
     poison=poison,
     forge=neurotoxin,
     trigger=trigger,
-    within=lambda rows, insider, *, top=0.05: (
-        (rows[:, insider.previous.abs() > 0] == 0).sum(1) >= int(top * rows.shape[1]) * bool(insider.previous.all())
+    within=lambda rows, insider, *, top=0.05, mask="step": (
+        mask != "step"
+        or (rows[:, insider.previous.abs() > 0] == 0).sum(1) >= int(top * rows.shape[1]) * bool(insider.previous.all())
     ),
 )

@@ -18,7 +18,8 @@ def bulyan(round: Round) -> Callable[[Tensor], Tensor]:
     """Select `n - 2f` rows by Krum, rescored after each; per column, average their `n - 4f` values nearest the median.
 
     A score is a sum over `max(remaining - f - 2, 1)` other rows. Ties go to the row nearest to the coordinate-wise
-    median of the remaining rows, then to the first client.
+    median of the remaining rows, then to the first client. There always are ties if `f` is 1 or 2: the last rows are
+    scored by one neighbour, and two rows that are nearest to each other have the same distance to it.
     """
     n, f = round.n, round.byzantine
     remaining, selected = torch.arange(n, device=round.device), []

@@ -54,11 +54,13 @@ class Strip(NamedTuple):
 class Grids:
     """A flat vector's coordinates, laid out as grids that are cut into patches.
 
-    `order` lists the coordinates grid by grid (`None`: in stored order). Coordinates in no grid belong to no patch.
+    `order` lists the coordinates grid by grid (`None`: in stored order). Coordinates in no grid belong to no patch; of
+    these, restored views are 0 at the `dropped` ones and keep the others.
     """
 
     shapes: tuple[tuple[int, int], ...]
     order: Tensor | None
+    dropped: Tensor | None = None
 
     @classmethod
     def folded(cls, layout: Layout, shuffle: Generator | None = None) -> Grids:
@@ -74,10 +76,11 @@ class Grids:
     def released(cls, layout: Layout, kernel: int) -> Grids:
         """Lay out the whole vector, as torch stores it, at the width of the first hidden layer (released code).
 
-        Leftover entries that fill no whole patch, usually including the output bias, belong to no patch.
+        The output bias is set aside, and restored views keep it. Leftover entries that fill no whole patch are dropped.
         """
-        width = layout.layers[0].columns
-        rows = layout.parameters // width // kernel * kernel
+        width, last = layout.layers[0].columns, layout.layers[-1]
+        folded = layout.parameters - last.bias * last.columns
+        rows = folded // width // kernel * kernel
         columns = width // kernel * kernel
         if not rows or not columns:
             raise AgrbenchError(f"amp(fold='released') with kernel={kernel} leaves no patch in a width of {width}")
@@ -88,8 +91,10 @@ class Grids:
             if not layer.transposed:
                 stored[:weights] = stored[:weights].view(-1, layer.columns).T.flatten()
             pieces.append(stored)
-        grid = torch.cat(pieces)[: rows * width].view(rows, width)[:, :columns]
-        return cls(((rows, columns),), grid.flatten())
+        stored = torch.cat(pieces)
+        grid, edge = torch.split(stored[: rows * width].view(rows, width), [columns, width - columns], dim=1)
+        dropped = torch.cat([edge.flatten(), stored[rows * width : folded]])
+        return cls(((rows, columns),), grid.flatten(), dropped)
 
     def pooled(self, kernel: int) -> tuple[tuple[int, int], ...]:
         """Return each grid's shape, counted in patches."""
@@ -109,7 +114,8 @@ class Grids:
 
     def to(self, device: torch.device) -> Grids:
         """Move the order to a device."""
-        return self if self.order is None else Grids(self.shapes, self.order.to(device))
+        order, dropped = (each if each is None else each.to(device) for each in (self.order, self.dropped))
+        return Grids(self.shapes, order, dropped)
 
     def strips(self, kernel: int, size: int) -> list[Strip]:
         """Cut the grids into strips, whole rows of patches with about `size` entries."""
@@ -175,12 +181,14 @@ def pool_by_strips(rows: Tensor, grids: Grids, kernel: int, reduce: Pool = maxim
 def restore(rows: Tensor, grids: Grids, kernel: int, choose: Pool = maximum, out: Tensor | None = None) -> Tensor:
     """Keep the chosen entry of each patch in place, the first on ties, and zero the others; the shape stays.
 
-    Coordinates in no patch keep their values.
+    Coordinates in no patch keep their values, but for those that the grids drop.
     """
     restored = torch.empty_like(rows) if out is None else out
     grids = grids.to(rows.device)
     if grids.order is not None:
         restored.copy_(rows)
+    if grids.dropped is not None:
+        restored.index_fill_(1, grids.dropped, 0.0)
 
     keep_freed()
     for strip, laid, there in grids.blocks(rows, kernel, BLOCK, partial(grids.lay, restored)):

@@ -72,10 +72,11 @@ def at_unit_norm(kept: Tensor, norms: Tensor) -> Tensor:
 def judged(round: Round, impact: str) -> tuple[Tensor, Tensor]:
     """Measure the rows of the view on trusted data: loss and accuracy, each `(rows,)`.
 
-    With `impact="alone"`, each is applied to the global model by itself. Otherwise each is left out of the mean of all,
-    and both are negated: the higher the loss without a row, the less harm it did (Fang et al., USENIX Security 2020).
+    With `impact="leave_one_out"`, each is left out of the mean of all, and both are negated: the higher the loss
+    without a row, the less harm it did (Fang et al., USENIX Security 2020). Otherwise each is applied to the global
+    model by itself.
     """
-    if impact == "alone":
+    if impact != "leave_one_out":
         return round.server.evaluate(round.view)
     others = (round.view.sum(0) - round.view) / max(round.n - 1, 1)
     loss, accuracy = round.server.evaluate(others)
@@ -87,11 +88,18 @@ def lowest_loss(loss: Tensor, byzantine: int) -> Tensor:
     return smallest(loss, len(loss) - byzantine)
 
 
-def highest_accuracy(loss: Tensor, accuracy: Tensor, byzantine: int) -> Tensor:
-    """Mark the `n - f` rows of highest accuracy, ties by loss, then by row (Fang's ERR)."""
-    by_loss = loss.argsort(stable=True)
-    ranked = by_loss[accuracy[by_loss].argsort(descending=True, stable=True)]
-    return torch.zeros_like(loss, dtype=torch.bool).index_fill(0, ranked[: len(loss) - byzantine], True)
+def highest_accuracy(loss: Tensor | None, accuracy: Tensor, byzantine: int) -> Tensor:
+    """Mark the `n - f` rows of highest accuracy, ties by loss, then by row (Fang's ERR).
+
+    Without `loss`, ties are left to `torch.topk`, whose choice depends on the order of all rows.
+    """
+    count = len(accuracy) - byzantine
+    if loss is None:
+        ranked = accuracy.float().topk(count).indices
+    else:
+        by_loss = loss.argsort(stable=True)
+        ranked = by_loss[accuracy[by_loss].argsort(descending=True, stable=True)]
+    return torch.zeros_like(accuracy, dtype=torch.bool).index_fill(0, ranked[:count], True)
 
 
 def _neighbours(neighbours: int | None, n: int) -> int:

@@ -302,8 +302,8 @@ def test_label_map_is_one_of_two() -> None:
         record("label_flip(map='rotate')")
 
 
-@pytest.mark.trap("none", "gradient_ascent")
-@pytest.mark.parametrize("attack", ["gradient_ascent", "min_max", "none"])
+@pytest.mark.trap("none")
+@pytest.mark.parametrize("attack", ["min_max", "none"])
 def test_attack_on_updates_leaves_the_data_alone(attack: str) -> None:
     assert record(attack).poison is None
 

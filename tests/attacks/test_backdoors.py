@@ -237,6 +237,20 @@ def test_neurotoxin_spares_what_the_last_step_moved_most(
     assert (rows == expected).all()
 
 
+@pytest.mark.peer("neurotoxin", of="the authors' code, restated")
+@given(oracles.updates(), st.data(), st.sampled_from([0.0, 0.05, 0.3, 0.99]), FORMS)
+def test_neurotoxin_may_spare_what_each_clients_own_clean_update_moved_most(
+    poisoned: Array, data: st.DataObject, top: float, form: Form
+) -> None:
+    clean = data.draw(oracles.updates((len(poisoned),) * 2, (poisoned.shape[1],) * 2), label="clean")
+    spec = f"neurotoxin(top={top},mask='clean')"
+    rows = forge(spec, normal(2, poisoned.shape[1]), len(poisoned), form, poisoned=poisoned, clean=clean)
+    expected = poisoned.copy()
+    for row, own in zip(expected, clean, strict=True):
+        row[slow.neurotoxin_masked(own, top)] = 0
+    assert (rows == expected).all()
+
+
 @pytest.mark.trap("neurotoxin")
 @pytest.mark.parametrize(
     ("previous", "top", "spared"),

@@ -300,6 +300,38 @@ def test_pool_of_a_simulated_attacker_holds_the_labels_of_all_clients() -> None:
     assert wrong == set(range(10))
 
 
+# ---------------------------------------------------------------- ascent, whose attackers train on wrong labels too
+
+ADAM = "adam(rate=0.01,epochs=2,batches=2,poisoned='after')"
+
+
+def test_released_ascent_sends_minus_the_clean_update_and_trains_on_labels_of_all() -> None:
+    clean = np.array([[1.0, -2.0]])
+    rows = agrbench.forge("gradient_ascent(version='released')", np.ones((3, 2)), 1, clean=clean, poisoned=9 * clean)
+    assert rows.tolist() == (-clean).tolist()
+    shard = Examples(torch.zeros(6, 2), torch.zeros(6, dtype=torch.long), 3)
+    wrong = poison("gradient_ascent(version='released')", shard, torch.tensor([1, 1, 2, 2, 1, 2, 1]))
+    assert torch.equal(wrong.features, shard.features)
+    assert set(wrong.labels.tolist()) == {1, 2}
+
+
+@pytest.mark.peer("gradient_ascent", of="AgrAmplifier's code, restated")
+def test_released_ascent_leaves_its_wrong_steps_in_the_state_of_adam() -> None:
+    """The first attacked round sends the same; then the attackers' own optimizers differ. Plain sgd has no state."""
+    settings: dict[str, Any] = {"clients": 4, "malicious": 1, "rounds": 3, "start": 1}
+    for schedule, differ in ((ADAM, True), ("sgd(rate=0.1)", False)):
+        curves = []
+        for attack in ("gradient_ascent", "gradient_ascent(version='released')"):
+            run = Run(Cell("digits", "fedavg", attack, schedule=schedule, **settings), registry())
+            models = []
+            for number in (1, 2, 3):
+                run.round(number)
+                models.append(run.state.model.clone())
+            curves.append(models)
+        assert torch.equal(curves[0][0], curves[1][0])
+        assert torch.equal(curves[0][2], curves[1][2]) == (not differ)
+
+
 # ---------------------------------------------------------------- the scaling attack on triggered data alone
 
 TRIGGERED = "scaling(data='triggered')"

@@ -1,5 +1,6 @@
 """The attacks that forge updates, each against its oracle and the constraint that makes it what it is."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -240,6 +241,20 @@ def test_fang_krum_halves_lambda_from_its_bound_until_krum_picks_it(honest: Arra
     for earlier in tries[:halvings]:
         assert earlier.forged >= earlier.honest * (1 - 1e-9) - room
         assert earlier.size >= 1e-5
+
+
+@pytest.mark.peer("fang_krum", of="public copies of the authors' code, restated")
+@given(oracles.updates(), st.integers(1, 4), FORMS)
+def test_fang_krum_of_all_goes_against_the_mean_of_all_clean_updates(honest: Array, malicious: int, form: Form) -> None:
+    clean = -3 * honest.mean(axis=0) + normal(malicious, honest.shape[1])
+    clean = clean.astype(np.float32).astype(np.float64)
+    rows = forge("fang_krum(direction='all')", honest, malicious, form, clean=clean)
+    assume(honest.any())  # the bound is a length of honest rows
+    total = np.array([math.fsum(column) for column in np.concatenate([honest, clean]).T])
+    scale = np.abs(np.concatenate([honest, clean])).sum(axis=0)
+    clear = np.abs(total) > 1e-12 * scale
+    assert (np.sign(rows)[:, clear] == -np.sign(total)[clear]).all()
+    assert (np.abs(rows[:, clear]) == np.abs(rows).max()).all()
 
 
 @pytest.mark.trap("krum")

@@ -148,6 +148,14 @@ def test_median_is_the_middle_of_every_coordinate(rows: Array, form: tuple[str, 
     assert (np.abs(step_of(rows, "median", 0, form) - oracles.median(rows)) <= room).all()
 
 
+@pytest.mark.peer("median", of="torch.median")
+@given(oracles.updates(), FORMS)
+def test_lower_median_is_the_middle_of_every_coordinate_or_the_lower_of_two(rows: Array, form: tuple[str, str]) -> None:
+    step = step_of(rows, "median(even='lower')", 0, form)
+    assert (step == oracles.lower_median(rows)).all()
+    assert (step == torch.from_numpy(rows).median(dim=0).values.numpy()).all()
+
+
 @pytest.mark.trap("median")
 @given(st.data(), FORMS)
 def test_median_does_not_depend_on_the_bound(data: st.DataObject, form: tuple[str, str]) -> None:
@@ -521,6 +529,19 @@ def test_err_breaks_ties_by_loss_and_then_by_row() -> None:
     by_row = Evaluation([0.5] * 5, [0.5] * 5)
     assert chosen_by(rows, "fang_err", 2, evaluate=by_row) == [0, 1, 2]
     assert chosen_by(rows, "fang_lrr", 2, evaluate=by_row) == [0, 1, 2]
+
+
+@pytest.mark.peer("fang", "fang_err", of="AgrAmplifier's code, restated")
+@given(st.lists(st.integers(0, 3), min_size=3, max_size=60), st.data())
+def test_released_err_leaves_ties_of_accuracy_to_torch_topk(right: list[int], data: st.DataObject) -> None:
+    n, f = len(right), draw_bound(data, "fang", len(right))
+    losses = [float(loss) for loss in np.random.default_rng(n).permutation(n)]
+    measured = Evaluation(losses, [count / 3 for count in right])
+    err = sorted(torch.tensor(measured.accuracies).topk(n - f).indices.tolist())
+    lrr = [i for i in range(n) if losses[i] < n - f]
+    assert chosen_by(np.eye(n), "fang_err(impact='released')", f, evaluate=measured) == err
+    both = [i for i in err if i in lrr]
+    assert chosen_by(np.eye(n), "fang(impact='released')", f, evaluate=measured) == both
 
 
 @pytest.mark.trap("fang")

@@ -212,6 +212,13 @@ def rfa(verdict: Verdict, seen: Seen, steps: int) -> None:
     assert oracles.distance(ours @ moved, theirs @ moved) <= room
 
 
+def rfa_from_zero(verdict: Verdict, seen: Seen, steps: int, nu: float) -> None:
+    ours, theirs = weighed(verdict), slow.rfa_from_zero(seen.view, steps, nu)
+    size = max(map(oracles.norm, seen.view))
+    # As for RFA, a further step measures roots of differences, of which half of the digits remain.
+    assert oracles.distance(ours @ seen.view, theirs @ seen.view) <= max(1e-6, 10 * seen.slack) * size
+
+
 def clipped(verdict: Verdict, seen: Seen, tau: float | str = "median", steps: int = 1) -> None:
     weights = numbers_of(verdict)
     expected, share, passed = slow.clipped_towards(seen.view, seen.previous, tau, steps)
@@ -263,6 +270,8 @@ RULES: dict[str, tuple[Callable[[int], int], Check]] = {
     "geometric_median(steps=1)": (half, partial(rfa, steps=1)),
     "geometric_median(steps=3)": (half, partial(rfa, steps=3)),
     "geometric_median(steps=8)": (half, partial(rfa, steps=8)),
+    "geometric_median(steps=3,nu=0.1)": (half, partial(rfa_from_zero, steps=3, nu=0.1)),
+    "geometric_median(steps=8,nu=0.1)": (half, partial(rfa_from_zero, steps=8, nu=0.1)),
     "centered_clipping": (half, clipped),
     "centered_clipping(tau=0.5)": (half, partial(clipped, tau=0.5)),
     "centered_clipping(steps=3)": (half, partial(clipped, steps=3)),
@@ -437,6 +446,8 @@ def test_exact_smea_refuses_more_subsets_than_it_can_list_and_greedy_smea_does_n
         "centered_clipping(tau='mean')",
         "centered_clipping(steps=0)",
         "geometric_median(steps=0)",
+        "geometric_median(steps=3,nu=0.0)",
+        "geometric_median(nu=0.1)",
         "dnc(coordinates=0)",
         "dnc(iterations=0)",
         "dnc(removed=-1)",
@@ -494,7 +505,8 @@ def test_bound_of_zero_is_the_mean(spec: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "spec", [spec for spec in RULES if "tau=10" not in spec and spec != "geometric_median(steps=1)"]
+    "spec",
+    [spec for spec in RULES if "tau=10" not in spec and "nu=" not in spec and spec != "geometric_median(steps=1)"],
 )
 @pytest.mark.parametrize("amplified", ["", "amp+"])
 def test_no_rule_silently_does_nothing(spec: str, amplified: str) -> None:
@@ -922,6 +934,13 @@ def test_geometric_median_starts_from_the_mean_and_not_from_zero() -> None:
     assert weights == pytest.approx(pulls / pulls.sum(), rel=1e-9)
     from_zero = 1 / rows[:, 0]
     assert np.abs(from_zero / from_zero.sum() - weights).max() > 0.03
+
+
+@pytest.mark.trap("geometric_median")
+def test_geometric_median_with_a_radius_starts_from_zero_and_counts_smaller_distances_as_the_radius() -> None:
+    rows = line(0.25, 2, 4)
+    weights = numbers_of(judged(rows, "geometric_median(steps=1,nu=0.5)", 1)[0])
+    assert weights == pytest.approx(np.array([2, 0.5, 0.25]) / 2.75, rel=1e-12)
 
 
 @pytest.mark.trap("geometric_median")

@@ -312,14 +312,16 @@ def sybil_rounds(draw: st.DrawFn, width: int) -> list[Array]:
 
 
 @pytest.mark.oracle("foolsgold")
+@pytest.mark.parametrize("combine", ["mean", "sum"])
 @pytest.mark.parametrize("amplified", [False, True])
 @given(st.data(), st.sampled_from(["float32", "float64"]))
 def test_foolsgold_weighs_by_cosines_of_histories_round_after_round(
-    amplified: bool, data: st.DataObject, dtype: str
+    amplified: bool, combine: str, data: st.DataObject, dtype: str
 ) -> None:
     shapes = data.draw(oracles.layouts(), label="layout")
     width, kernel = oracles.parameters(shapes), data.draw(st.integers(1, 3), label="kernel")
-    course = Course(f"amp(kernel={kernel})+foolsgold" if amplified else "foolsgold", width, shapes, dtype)
+    rule = f"foolsgold(combine={combine!r})"
+    course = Course(f"amp(kernel={kernel})+{rule}" if amplified else rule, width, shapes, dtype)
     fool = slow.FoolsGold()
     for rows in data.draw(sybil_rounds(width), label="rounds"):
         if data.draw(st.integers(0, 4)) == 0:
@@ -334,7 +336,7 @@ def test_foolsgold_weighs_by_cosines_of_histories_round_after_round(
         if max(alphas) < 0.01:
             continue  # all are sybils of one another, to rounding, and rescaling would blow that up
         expected = np.zeros(len(rows))
-        expected[heard] = fool.weights(alphas)
+        expected[heard] = fool.weights(alphas, combine)
         # A cosine is off by twice the slack; the logit is at most 4.3 times as steep where it is not clipped.
         room = 40 * SLACK[dtype] / max(alphas)
         assert np.abs(outcome.weights.double().numpy() - expected).max() <= room
@@ -350,6 +352,12 @@ def test_foolsgold_silences_sybils_and_hears_the_rest() -> None:
 def test_foolsgold_divides_by_the_sum_of_alpha_and_keeps_norms() -> None:
     rows = 100 * np.eye(4)  # neither normalised rows, nor alphas of 1 each, nor a share of a half
     assert step_of(rows, "foolsgold").tolist() == [25.0, 25.0, 25.0, 25.0]
+
+
+@pytest.mark.trap("foolsgold")
+def test_foolsgold_as_a_sum_adds_up_what_it_trusts() -> None:
+    rows = np.array([[1.0, 0, 0], [2, 0, 0], [0, 1, 0], [0, 0, 1]])
+    assert step_of(rows, "foolsgold(combine='sum')").tolist() == [0, 1, 1]
 
 
 @pytest.mark.trap("foolsgold")

@@ -273,6 +273,15 @@ def test_peers_geometric_median_is_three_steps_from_zero_with_an_absolute_radius
     assert same(theirs, byzfl.GeometricMedian()(tensors), rows, "float32", 4096)
 
 
+@pytest.mark.peer("geometric_median", of="byzfl.GeometricMedian")
+@given(oracles.updates((3, 12)))
+def test_our_variant_equals_the_peers_geometric_median(byzfl: Any, rows: Array) -> None:
+    ours = agrbench.aggregate(rows, "geometric_median(steps=3,nu=0.1)", 1)
+    # Further steps measure roots of differences, of which half of the digits remain.
+    room = 1e-6 * np.abs(rows).max() * math.sqrt(rows.shape[1])
+    assert np.abs(ours - byzfl.GeometricMedian()(rows)).max() <= room
+
+
 def test_peers_geometric_median_depends_on_the_unit_and_on_the_origin(byzfl: Any) -> None:
     rows, median = line(0, 0, 1), byzfl.GeometricMedian()
     # Within 0.1 of each other all weigh the same: the mean. Ours is where two of three rows lie, in any unit.

@@ -242,6 +242,11 @@ def median(rows: Array) -> Array:
     return np.array(out)
 
 
+def lower_median(rows: Array) -> Array:
+    """The middle value of each coordinate, the lower of two, as `torch.median` has it."""
+    return np.array([sorted(map(float, column))[(len(rows) - 1) // 2] for column in rows.T])
+
+
 def trimmed_mean(rows: Array, f: int) -> Array:
     """The mean of each coordinate without its `f` largest and its `f` smallest values (Yin et al., ICML 2018)."""
     n = len(rows)

@@ -93,9 +93,15 @@ def in_torch_order(shapes: Sequence[Shape]) -> list[int]:
     return order
 
 
-def released_patches(shapes: Sequence[Shape], kernel: int) -> Patches:
-    """Fold the whole stored vector at the width of the first layer and list the whole patches alone."""
+def before_the_output_bias(shapes: Sequence[Shape]) -> list[int]:
+    """List the coordinates as torch stores them, without the bias of the last layer."""
     order = in_torch_order(shapes)
+    return order[: len(order) - size(shapes[-1])] if is_bias(shapes, len(shapes) - 1) else order
+
+
+def released_patches(shapes: Sequence[Shape], kernel: int) -> Patches:
+    """Fold the stored vector, without the output bias, at the first layer's width; list the whole patches alone."""
+    order = before_the_output_bias(shapes)
     width = len(folded(shapes)[0][0])
     matrix = [order[start : start + width] for start in range(0, len(order) - width + 1, width)]
     full = []
@@ -150,6 +156,20 @@ def restored(rows: Sequence[Row], patches: Patches, choose: Choose = largest) ->
                 if place != best:
                     kept[coordinate] = 0.0
         view.append(kept)
+    return view
+
+
+def released_restored(
+    rows: Sequence[Row], shapes: Sequence[Shape], kernel: int, choose: Choose = largest
+) -> list[list[float]]:
+    """Keep each whole patch's chosen value and the output bias in place, and write 0 everywhere else."""
+    patches = released_patches(shapes, kernel)
+    whole = {coordinate for patch in patches for coordinate in patch}
+    edge = [coordinate for coordinate in before_the_output_bias(shapes) if coordinate not in whole]
+    view = restored(rows, patches, choose)
+    for kept in view:
+        for coordinate in edge:
+            kept[coordinate] = 0.0
     return view
 
 

@@ -265,6 +265,16 @@ def rfa(view: Array, steps: int) -> Array:
     return weights
 
 
+def rfa_from_zero(view: Array, steps: int, nu: float) -> Array:
+    """The weights at the end of smoothed Weiszfeld steps from 0, as Karimireddy et al. (ICML 2021) run them."""
+    centre, weights = np.zeros(view.shape[1]), np.zeros(len(view))
+    for _ in range(steps):
+        pulls = np.array([1 / max(distance(row, centre), nu) for row in view])
+        weights = pulls / pulls.sum()
+        centre = weights @ view
+    return weights
+
+
 def total_distance(view: Array, point: Array, shares: Iterable[float] | None = None) -> float:
     """The sum of the distances to the rows, each times its share (1 by default)."""
     shares = [1.0] * len(view) if shares is None else shares

@@ -88,14 +88,14 @@ class FoolsGold:
         return alphas
 
     @staticmethod
-    def weights(alphas: Sequence[float]) -> Array:
-        """Rescale by the largest, take the logit, clip, and divide by the sum."""
+    def weights(alphas: Sequence[float], combine: str = "mean") -> Array:
+        """Rescale by the largest, take the logit and clip; for a mean, divide by the sum."""
         largest, out = max(alphas), []
         for alpha in alphas:
             a = alpha / largest if largest > 0 else 0.0
             logit = 0.0 if a <= 0 else 1.0 if a >= 1 else math.log(a / (1 - a)) + 0.5
             out.append(min(max(logit, 0.0), 1.0))
-        total = math.fsum(out)
+        total = math.fsum(out) if combine == "mean" else 1.0
         return np.array([value / total if total > 0 else 0.0 for value in out])
 
 
