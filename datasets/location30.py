@@ -29,7 +29,7 @@ def load() -> tuple[Examples, Examples]:
 dataset = Dataset(
     load,
     model="mlp(512)",
-    rate=0.3,
+    rate=2.0,
     root_size=300,
     source=Source("none stated", (ARCHIVE,)),
 )
