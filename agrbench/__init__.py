@@ -7,6 +7,7 @@ Measure how Byzantine-robust aggregation rules keep accuracy, with and without a
     agrbench.aggregate(updates, "trimmed_mean", byzantine=3)
     agrbench.forge("min_max", honest, malicious=15)
     agrbench.run(agrbench.Cell("digits", "amp+cosden", "label_flip", seed=0, rounds=100))
+    agrbench.load("results").frame()
 
 `import agrbench` imports no torch.
 """
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from agrbench.errors import AgrbenchError
     from agrbench.layout import Layout
     from agrbench.plugins import Verdict
+    from agrbench.results.tidy import Result, Results, load
     from agrbench.server.rounds import Gradients
     from agrbench.serving import Server
 
@@ -30,11 +32,14 @@ __all__ = [
     "Cell",
     "Gradients",
     "Layout",
+    "Result",
+    "Results",
     "Server",
     "Verdict",
     "aggregate",
     "amplify",
     "forge",
+    "load",
     "run",
     "weigh",
 ]
@@ -44,8 +49,11 @@ _HOMES = {
     "Cell": "agrbench.cells",
     "Gradients": "agrbench.server.rounds",
     "Layout": "agrbench.layout",
+    "Result": "agrbench.results.tidy",
+    "Results": "agrbench.results.tidy",
     "Server": "agrbench.serving",
     "Verdict": "agrbench.plugins",
+    "load": "agrbench.results.tidy",
 }
 
 

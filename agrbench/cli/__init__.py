@@ -18,6 +18,7 @@ from agrbench.cli.breaking_point import find_breaking_points
 from agrbench.cli.check import check_plugin
 from agrbench.cli.compare import compare_measurements
 from agrbench.cli.data import data_group
+from agrbench.cli.export import export_records
 from agrbench.cli.grid import run_grid
 from agrbench.cli.leaderboard import leaderboard_group
 from agrbench.cli.list import list_plugins
@@ -78,6 +79,6 @@ def main() -> None:
 
 for command in (
     list_plugins, run_grid, find_breaking_points, bench_defenses, check_plugin, write_plugin, tune_rate, show_table,
-    compare_measurements, show_record, pack_records, leaderboard_group, data_group,
+    compare_measurements, show_record, pack_records, export_records, leaderboard_group, data_group,
 ):  # fmt: skip
     main.add_command(command)
