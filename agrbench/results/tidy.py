@@ -115,11 +115,9 @@ def _identity(record: Record) -> dict[str, Any]:
     told = record.get("resolved") or {}
     known = {name: told.get(name, value) if value is None else value for name, value in settings.items()}
     amplified = {"base": base, "amplified": base != cell.defense}
-    mixed = {name: str(known[name] or "") for name in ("malicious", "sample")}  # numbers in some cells, specs in others
+    known |= {"malicious": str(cell.count), "sample": "" if cell.sample is None else str(cell.sample)}
     counts = {"attackers": cell.attackers, "participants": cell.participants}
-    return (
-        names | amplified | known | mixed | counts | rate | {"protocol": record["protocol"], "status": record["status"]}
-    )
+    return names | amplified | known | counts | rate | {"protocol": record["protocol"], "status": record["status"]}
 
 
 def _summary(record: Record, first: int) -> dict[str, Any]:

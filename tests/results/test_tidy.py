@@ -23,9 +23,9 @@ TRUST = {"malicious_share": [None, None, 0.25, 0.75, 0.5], "precision": [None] *
 
 
 def records() -> list[dict[str, object]]:
-    """Return a run that is attacked from round 20 on, one with a sample and a spec of who is malicious, and a failure."""
+    """Return a run that is attacked from round 20 on, one whose clients are sampled, and a failure."""
     attacked = Cell("digits", "amp+krum", "scaling", 1, rounds=40, start=20, clients=30, rate=0.25)
-    sampled = Cell("digits", "fedavg", "none", 0, rounds=40, sample=10, malicious="bernoulli(share=0.2)")
+    sampled = Cell("digits", "fedavg", "none", 0, rounds=40, sample=10, malicious=0)
     return [
         finished(attacked, CURVE, success=[None, None, 0.5, 0.75, 1.0], success_untriggered=[None, None, 0, 0, 0],
                  trust=TRUST, rejected=3),
@@ -45,7 +45,7 @@ def test_a_row_for_each_cell_names_every_setting_and_sums_up_the_run() -> None:
     assert first["mean_success"] == pytest.approx(0.75)
     assert first["malicious_share"] == pytest.approx(0.5)
     assert first["rejected"] == 3
-    assert (second["malicious"], second["sample"], second["participants"]) == ("bernoulli(share=0.2)", "10", 10)
+    assert (second["malicious"], second["sample"], second["participants"]) == ("0", "10", 10)
     assert (third["status"], third["reason"], third["accuracy"]) == ("failed", "out of memory", None)
     assert list(first) == list(second) == list(third)
 
