@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from agrbench.data.examples import Examples
 
 ROWS = "rows"
+EXAMPLE = 100  # rows, in messages
 ROOT = 10  # the server's root set has at most one in so many of the rows that are kept
 
 
@@ -37,7 +38,9 @@ def cut(record: P, term: Term) -> P:
     rows = term.arguments[ROWS]
     assert isinstance(record, Dataset)
     if type(rows) is not int or rows < 1:
-        raise SpecError(f"{term}: rows is {rows!r}; write a whole number of examples from 1, such as rows=2000")
+        raise SpecError(
+            f"{term}: rows is {rows!r}; write a whole number of examples from 1, such as {term.name}({ROWS}={EXAMPLE})"
+        )
 
     @functools.wraps(record.load)
     def load(*clients: Any) -> tuple[Examples, Examples]:

@@ -101,19 +101,11 @@ class Claims:
         return self._store.path(cell).with_suffix(CLAIM)
 
     def _create(self, path: Path) -> bool:
+        """Create a claim together with what it says; return false if there is one."""
         text = json.dumps(owners.owner() | {"token": secrets.token_hex(8)}).encode()
-        try:
-            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
-        except FileExistsError:
-            return False
-        try:
-            with os.fdopen(descriptor, "wb") as stream:
-                stream.write(text)
-        except OSError:  # an empty claim would say nothing, and others would wait for it
-            path.unlink()
-            raise
-        self._mine[path] = text
-        return True
+        if created := _create(path, text):
+            self._mine[path] = text
+        return created
 
     def _remove(self, path: Path) -> None:
         """Remove a claim, unless another process has taken it over."""
@@ -138,6 +130,37 @@ class Claims:
             self._seen[path] = look, time.monotonic()
             return False
         return time.monotonic() - since > self._abandoned
+
+
+def _create(path: Path, text: bytes) -> bool:
+    """Create a file that is never seen without its text, not even if this process is killed; false if there is one."""
+    part = temporary(path.parent)
+    try:
+        _write_new(part, text)
+        try:
+            os.link(part, path)
+        except FileExistsError:  # over a network, this may answer a request that was sent twice
+            look = _look(path)
+            return look is not None and look[0] == text
+        except OSError:  # the file system has no links
+            _write_new(path, text)
+        return True
+    except FileExistsError:
+        return False
+    finally:
+        with suppress(OSError):
+            part.unlink()
+
+
+def _write_new(path: Path, text: bytes) -> None:
+    """Write a new file; none is left if the system refuses."""
+    with path.open("xb") as stream:
+        try:
+            stream.write(text)
+            stream.flush()
+        except OSError:
+            path.unlink()
+            raise
 
 
 def _clear(path: Path, look: Look) -> bool:
