@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from agrbench.clients.insider import Insider
 from agrbench.errors import AgrbenchError
 from agrbench.layout import Layout
 from agrbench.server.amplifier import Patches
@@ -66,6 +67,30 @@ def within(rows: Tensor, p: Tensor) -> Tensor:
     b, a = reduce(torch.add, by_columns(block, rows))
     gamma: Tensor = ((-b + (b * b + q * (furthest.square() - a).clamp(min=0)).sqrt()) / q).min()
     return gamma
+
+
+def strongest(insider: Insider, start: Tensor, p: Tensor, evaluations: int = 20) -> float:
+    """Return the `gamma` whose row `start + gamma p`, if all send it, moves the step furthest from the honest mean.
+
+    `start` and `p` are `(parameters,)` in float64. `gamma` begins at 0 and is raised from the best one so far, first by
+    10. The increment doubles while every increment does more damage, and then shrinks by 0.8 after each evaluation.
+    """
+    mean, row = insider.honest.double().mean(0), torch.empty_like(start)
+
+    def damage(gamma: float) -> float:
+        step = insider.respond(torch.add(start, p, alpha=gamma, out=row).expand(insider.malicious, -1))
+        return float(torch.linalg.vector_norm(step.double() - mean))
+
+    best, more, factor = 0.0, 10.0, 2.0
+    most = damage(best)
+    for _ in range(evaluations - 1):
+        now = damage(best + more)
+        if now > most:
+            best, most = best + more, now
+        else:
+            factor = 0.8
+        more *= factor
+    return best
 
 
 def unseen(rows: Tensor, layout: Layout | None, kernel: int) -> tuple[Tensor, Tensor]:

@@ -63,7 +63,7 @@ class Replay:
         """Return the cells, of which one draws its clients anew in each round, so that they come and go."""
         known = registry.of(self.plugins)
         if self.attack:
-            rounds = REHEARSED if known.attack(self.attack).record.rehearses else self.rounds
+            rounds = REHEARSED if known.attack(self.attack).record.queries else self.rounds
             everyone, some = (UNDEFENDED, self.attack, rounds), (SEEN, self.attack, rounds)
             return self._cell(*everyone), self._cell(*some, paused=MORE)
         third = self.rounds // 3

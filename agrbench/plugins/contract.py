@@ -86,19 +86,25 @@ class Attack:
     counts the malicious clients from 0, and `attacker.labels` holds the labels of all clients). `forge(insider)`
     returns the `(malicious, parameters)` rows that they send. `trigger(examples)`, for targeted attacks, returns
     stamped copies labelled with the target class. `rehearses` means that `forge` calls `insider.respond` many times a
-    round; a defense too slow for that waives `"rehearsed"`, and the two are never combined. `within(rows, insider)`
-    returns whether forged rows satisfy the constraint that the attack declares, such as a distance (`None`: no
-    constraint). `claim(sizes)` takes the malicious clients' numbers of examples, `(malicious,)` in float64, and returns
-    those that they claim to have (`None`: the true ones).
+    round, or is a function of hyperparameters that returns whether it does; a defense too slow for that waives
+    `"rehearsed"`, and the two are never combined. `within(rows, insider)` returns whether forged rows satisfy the
+    constraint that the attack declares, such as a distance (`None`: no constraint). `claim(sizes)` takes the malicious
+    clients' numbers of examples, `(malicious,)` in float64, and returns those that they claim to have (`None`: the true
+    ones).
     """
 
     poison: Callable[..., Examples] | None = None
     forge: Callable[..., Tensor] | None = None
     trigger: Callable[..., Examples] | None = None
-    rehearses: bool = False
+    rehearses: bool | Callable[..., bool] = False
     claim: Callable[..., Tensor] | None = None
     within: Callable[..., Tensor | bool] | None = None
     waives: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def queries(self) -> bool:
+        """Return whether `forge` queries the stack many times a round, with the hyperparameters that are bound."""
+        return self.rehearses() if callable(self.rehearses) else self.rehearses
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ class Stack:
 
     def meet(self, attack: Loaded[Attack]) -> None:
         """Raise `Inapplicable`, with the reason, if the attack rehearses and the defense is too slow for that."""
-        if attack.record.rehearses and "rehearsed" in self.defense.record.waives:
+        if attack.record.queries and "rehearsed" in self.defense.record.waives:
             reason = self.defense.record.waives["rehearsed"]
             raise Inapplicable(f"{attack.name} does not rehearse {self.defense.name}: {reason}")
 

@@ -101,7 +101,7 @@ def _parts(run: Run, cells: Sequence[Cell], registry: Registry, until: float) ->
     servers = [("server", replace(run.cell, defense=defense)) for defense in stacks]
     forgers = [("forge", replace(run.cell, attack=attack)) for attack in attacks]
     turns = [each for pair in zip_longest(servers, forgers) for each in pair if each is not None]
-    for part, cell in sorted(turns, key=lambda turn: registry.attack(turn[1].attack).record.rehearses):
+    for part, cell in sorted(turns, key=lambda turn: registry.attack(turn[1].attack).record.queries):
         if time.monotonic() > until:
             return
         try:

@@ -265,3 +265,19 @@ def worst(visits: Sequence[Visit]) -> Visit | None:
         if not math.isnan(visit.damage) and (best is None or visit.damage > best.damage):
             best = visit
     return best
+
+
+# ---------------------------------------------------------------- a factor that is searched
+
+
+def searched_factors(damage: Callable[[float], float], evaluations: int) -> list[tuple[float, float]]:
+    """Every factor tried and its damage: 0, then so much above the best so far (ByzFL 0.0.11's `Optimal_` attacks)."""
+    tried = [(0.0, damage(0.0))]
+    increment, expanding = 10.0, True
+    while len(tried) < evaluations:
+        best = max(tried, key=lambda pair: pair[1])  # the first of equals
+        factor = best[0] + increment
+        tried.append((factor, damage(factor)))
+        expanding = expanding and tried[-1][1] > best[1]
+        increment *= 2 if expanding else 0.8
+    return tried
