@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 MARK = "AGRBENCH_WORKER"  # the environment variable in which all that a worker starts carries its mark
 ENDINGS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
@@ -43,6 +44,28 @@ def end_with_parent() -> None:
     """Let the system kill this process when its parent dies, where it can (Linux)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+@contextmanager
+def born_quietly() -> Iterator[None]:
+    """Start processes meanwhile that end without a traceback if this one dies before it has told them what to do."""
+    from multiprocessing import spawn  # slow to import
+
+    command_line = spawn.get_command_line
+
+    def guarded(**given: Any) -> list[str]:
+        words: list[str] = command_line(**given)
+        if "-c" in words:  # not in a frozen program
+            place = words.index("-c") + 1
+            cut_off = "(EOFError, OSError, pickle.UnpicklingError)"
+            words[place] = f"import pickle\ntry:\n {words[place]}\nexcept {cut_off}:\n raise SystemExit(1)"
+        return words
+
+    spawn.get_command_line = guarded
+    try:
+        yield
+    finally:
+        spawn.get_command_line = command_line
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from typing import Any
 
 import click
 
+from agrbench import processes
 from agrbench.cells import Cell
 from agrbench.cli import execute
 from agrbench.data.columns import listed
@@ -82,7 +83,8 @@ def _answers(asked: Asked) -> Generator[Any, None, None]:
     until = time.monotonic() + PATIENCE
     here, there = get_context("spawn").Pipe()
     process = get_context("spawn").Process(target=_serve, args=(there, os.getpid(), asked, until), daemon=True)
-    process.start()
+    with processes.born_quietly():
+        process.start()
     there.close()
     try:
         while here.poll(max(until - time.monotonic(), 0.0)) and (answer := here.recv()) is not None:

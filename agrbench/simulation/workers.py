@@ -55,7 +55,7 @@ class Worker:
         )
         self._mark = secrets.token_hex(8)
         resource_tracker.ensure_running()  # which all workers share, so it carries no mark
-        with processes.marking(self._mark):
+        with processes.marking(self._mark), processes.born_quietly():
             self._process.start()
         there.close()
         self.cell: Cell | None = None
