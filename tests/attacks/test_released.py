@@ -315,6 +315,14 @@ def test_released_ascent_sends_minus_the_clean_update_and_trains_on_labels_of_al
     assert set(wrong.labels.tolist()) == {1, 2}
 
 
+@pytest.mark.trap("gradient_ascent")
+def test_only_released_ascent_trains_on_wrong_labels() -> None:
+    clean = np.array([[1.0, -2.0]])
+    assert agrbench.forge("gradient_ascent", np.ones((3, 2)), 1, clean=clean).tolist() == (-clean).tolist()
+    with pytest.raises(AgrbenchError, match="pass poisoned="):
+        agrbench.forge("gradient_ascent(version='released')", np.ones((3, 2)), 1, clean=clean)
+
+
 @pytest.mark.peer("gradient_ascent", of="AgrAmplifier's code, restated")
 def test_released_ascent_leaves_its_wrong_steps_in_the_state_of_adam() -> None:
     """The first attacked round sends the same; then the attackers' own optimizers differ. Plain sgd has no state."""
