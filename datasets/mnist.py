@@ -1,14 +1,8 @@
 """MNIST: 70,000 images of handwritten digits, 28x28 (LeCun et al., Proceedings of the IEEE, 1998)."""
 
-from math import prod
-from pathlib import Path
-
-import numpy
-import torch
-from numpy.typing import NDArray
-
 from agrbench.data.examples import Examples
-from agrbench.data.files import corrupt, fetch, unzipped
+from agrbench.data.files import fetch
+from agrbench.data.idx import examples, gzipped
 from agrbench.plugins import Dataset, File, Source
 
 SUMS = {
@@ -21,34 +15,12 @@ FILES = tuple(
     File(f"mnist/{name}", f"https://ossci-datasets.s3.amazonaws.com/mnist/{name}", total)
     for name, total in SUMS.items()
 )
-LIMIT = 1 << 26  # bytes: more than 60,000 images
 
 
 def load() -> tuple[Examples, Examples]:
     """Return the 60,000 training and 10,000 test images `(rows, 1, 28, 28)` as published: ink is 1, paper is 0."""
-    paths = [fetch(file) for file in FILES]
-    return read(*paths[:2]), read(*paths[2:])
-
-
-def read(images: Path, labels: Path) -> Examples:
-    """Read a file of images and the file of their labels."""
-    pixels, digits = idx(images), idx(labels)
-    if pixels.shape[1:] != (28, 28):
-        raise corrupt(images, f"it holds {pixels.shape}, not rows of 28 x 28")
-    if digits.shape != pixels.shape[:1] or (digits > 9).any():
-        raise corrupt(labels, f"it does not hold a digit for each of the {len(pixels)} images")
-    features = torch.from_numpy(pixels[:, None] / numpy.float32(255))
-    return Examples(features, torch.from_numpy(digits.astype(numpy.int64)), 10)
-
-
-def idx(path: Path) -> NDArray[numpy.uint8]:
-    """Read a byte array in idx format: 0, 0, 8 and the number of dimensions; each size in four bytes; the values."""
-    content = unzipped(path, LIMIT)
-    start = 4 + 4 * content[3] if content[:3] == b"\0\0\x08" and len(content) > 3 else 0
-    shape = [int.from_bytes(content[place : place + 4]) for place in range(4, start, 4)]
-    if not shape or len(content) != start + prod(shape):
-        raise corrupt(path, "it is no whole idx file of bytes")
-    return numpy.frombuffer(content, numpy.uint8, offset=start).reshape(shape)
+    images, labels, test_images, test_labels = (gzipped(fetch(file)) for file in FILES)
+    return examples(images, labels), examples(test_images, test_labels)
 
 
 dataset = Dataset(

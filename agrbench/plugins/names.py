@@ -64,6 +64,8 @@ SYNONYMS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "dataset": {
         "cifar10": ("cifar",),
         "digits": ("optdigits",),
+        "emnist": ("extended mnist",),
+        "fashion_mnist": ("fashion", "fmnist", "zalando"),
         "femnist": ("leaf",),
         "synthetic": ("toy", "blobs", "gaussians"),
         "table": ("csv", "parquet", "npz", "own", "custom"),

@@ -26,6 +26,8 @@ def model_of(record: Dataset) -> models.Builder:
     ("name", "shape", "classes", "widths"),
     [
         ("mnist", (1, 28, 28), 10, [512, 10]),
+        ("fashion_mnist", (1, 28, 28), 10, [512, 10]),
+        ("emnist", (1, 28, 28), 47, [512, 47]),
         ("femnist", (1, 28, 28), 62, [512, 62]),
         ("purchase100", (600,), 100, [1024, 100]),
         ("texas100", (6169,), 100, [1024, 100]),
@@ -47,14 +49,15 @@ def test_the_list_tells_present_absent_and_damaged_datasets_apart(writers: Path,
     other = purchase(writers / purchase100.ARCHIVE.path, *bits(3, 600))
     done = agrbench("data", "list")
     shown = {words[0]: words[1:] for text in done.stdout.splitlines() if (words := text.split())}
-    assert shown["digits"] == ["1,437", "360", "1", "x", "8", "x", "8", "10", "174", "to", "183", "0.822"]
+    assert shown["digits"] == ["1,437", "360", "1x8x8", "10", "174", "to", "183", "0.822"]
     assert shown["synthetic"] == ["2,000", "500", "20", "10", "250", "to", "250", "0.503"]
-    assert shown["femnist"][:8] == ["7", "2", "1", "x", "28", "x", "28", "62"]
-    for name in ("mnist", "purchase100", "location30", "texas100"):
+    assert shown["femnist"][:4] == ["7", "2", "1x28x28", "62"]
+    for name in ("mnist", "fashion_mnist", "emnist", "purchase100", "location30", "texas100"):
         assert shown[name] == ["-"] * 6
     assert f"CC BY-SA 3.0; damaged: {paths[3]}: its sha256 is" in done.stdout
     assert f"none stated; damaged: {other}: its git blob id is" in done.stdout
     assert "absent: location30/dataset_location.tgz; write `agrbench data get location30`" in done.stdout
+    assert "absent: emnist/gzip.zip; write `agrbench data get emnist`" in done.stdout
     assert "absent: texas100/dataset_texas.tgz; write `agrbench data get texas100`" in done.stdout
     assert not done.stderr
 

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agrbench.data import files
+from agrbench.data import idx as reading
 from agrbench.errors import DataError
 from agrbench.plugins.registry import Registry
 from tests.helpers.datasets import Halves, copied
@@ -87,7 +88,7 @@ def test_an_idx_file_is_read_as_it_was_written(
     path = tmp_path_factory.mktemp("idx") / "a.gz"
     values = random.randbytes(int(torch.tensor(sizes).prod()))
     path.write_bytes(gzip.compress(idx(*sizes, values=values)))
-    read = mnist.idx(path)
+    read = reading.array(reading.gzipped(path))
     assert list(read.shape) == sizes
     assert read.tobytes() == values
 
@@ -111,7 +112,7 @@ def test_what_is_no_idx_file_is_refused_by_name(content: bytes, tmp_path: Path) 
     path = tmp_path / "a.gz"
     path.write_bytes(gzip.compress(content))
     with pytest.raises(DataError, match="no whole idx file") as refused:
-        mnist.idx(path)
+        reading.array(reading.gzipped(path))
     assert str(path) in str(refused.value)
 
 
@@ -132,5 +133,5 @@ def test_images_and_labels_that_do_not_fit_are_refused_by_name(
     for name, content in (("images", images), ("labels", labels)):
         (tmp_path / name).write_bytes(gzip.compress(content))
     with pytest.raises(DataError) as refused:
-        mnist.read(tmp_path / "images", tmp_path / "labels")
+        reading.examples(reading.gzipped(tmp_path / "images"), reading.gzipped(tmp_path / "labels"))
     assert str(refused.value).startswith(str(tmp_path / named))

@@ -1,14 +1,18 @@
 """Files in the forms in which datasets are published."""
 
+import gzip
 import io
 import json
 import shutil
 import tarfile
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from agrbench.data.examples import Examples
 
@@ -42,6 +46,21 @@ def copied(published: Sequence[Path], folder: Path) -> list[Path]:
     for path, copy in zip(published, paths, strict=True):
         shutil.copyfile(path, copy)
     return paths
+
+
+def idx(values: NDArray[np.uint8]) -> bytes:
+    """Return the gzipped IDX file of an array of bytes."""
+    sizes = b"".join(size.to_bytes(4) for size in values.shape)
+    return gzip.compress(bytes([0, 0, 8, values.ndim]) + sizes + values.tobytes())
+
+
+def zipped(path: Path, members: Mapping[str, bytes]) -> Path:
+    """Write a zip archive."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(path, "w") as opened:
+        for name, content in members.items():
+            opened.writestr(name, content)
+    return path
 
 
 # ---------------------------------------------------------------- PURCHASE100 and TEXAS100

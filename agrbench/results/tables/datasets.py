@@ -9,7 +9,7 @@ from agrbench.plugins.registry import Registry
 from agrbench.progress import progress
 from agrbench.results.formats import NONE, Entry, Table
 
-HEADERS = ("dataset", "train", "test", "features", "classes", "rows a class", "cosine")
+HEADERS = ("dataset", "train", "test", "shape", "classes", "rows a class", "cosine")
 NOTE = "cosine: intra-label, Equation 4 of the AgrAmplifier paper; it and rows a class: training and test rows together"
 
 
@@ -34,7 +34,7 @@ def _cells(summary: Summary | None) -> tuple[str, ...]:
     return (
         f"{summary.train:,}",
         f"{summary.test:,}",
-        " x ".join(map(str, summary.shape)),
+        "x".join(map(str, summary.shape)),
         str(summary.classes),
         f"{summary.fewest:,} to {summary.most:,}",
         f"{summary.cosine:.3f}",
