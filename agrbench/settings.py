@@ -93,13 +93,14 @@ DECAYS = {
     "beta2": Option(0.99, FRACTION, number(0, 1, closed=True)),
 }
 TAU = {"tau": _positive(1e-3)}
+CNNS = ("mcmahan", "karimireddy", "byzfl")  # whose cnn; agrbench/clients/models.py builds them
 CHOICES: Mapping[str, Mapping[str, Mapping[str, Option]]] = {
     "schedule": {
         name: {**TRAINING, **optimizer.options} for name, optimizer in OPTIMIZERS.items()
     },
     "model": {
         "mlp": {VALUES: Option((), "hidden widths, whole numbers from 1", lambda each: all(map(_count, each)), "512")},
-        "cnn": {},
+        "cnn": {"of": Option("mcmahan", "'mcmahan', 'karimireddy' or 'byzfl'", lambda of: of in CNNS)},
         "resnet": {VALUES: Option((), "one depth, 6 n + 2 such as 20", _depth, "20")},
     },
     "partition": {

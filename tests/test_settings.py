@@ -156,7 +156,10 @@ def test_a_cell_writes_its_settings_in_their_one_form() -> None:
     assert Cell("digits", "krum", "none", schedule="sgd(momentum=0,epochs=1)").settings == {}
 
 
-@pytest.mark.parametrize("text", ["mlp", "mlp(512)", "mlp(512,1024)", "cnn", "resnet(20)", "resnet(8)", "resnet(110)"])
+@pytest.mark.parametrize(
+    "text",
+    ["mlp", "mlp(512)", "mlp(512,1024)", "cnn", "cnn(of='byzfl')", "resnet(20)", "resnet(8)", "resnet(110)"],
+)
 def test_every_published_model_has_one_form(text: str) -> None:
     assert settings.canonical("model", text) == text
     assert settings.canonical("model", f" {text.replace(',', ' , ')} ") == text
@@ -312,6 +315,7 @@ MISTAKES: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     *(({"model": f"resnet({value})"}, ("resnet", "6")) for value in ("21", "2", "0", "-4", "20,20", "")),
     ({"model": "resnet"}, ("resnet", "6")),
     ({"model": "cnn(3)"}, ("cnn",)),
+    ({"model": "cnn(of='lenet')"}, ("lenet", "'mcmahan', 'karimireddy' or 'byzfl'")),
     # what is no such spec at all
     ({"partition": "dirichlet(0.1)"}, ("dirichlet(0.1)", "alpha")),
     ({"partition": "shards(2)"}, ("shards(2)", "labels")),
