@@ -1,4 +1,4 @@
-"""What a table is, and how tables are written: as text, Markdown, LaTeX, CSV or JSON."""
+"""What a table is, and how tables are written: as text, Markdown, HTML, LaTeX, CSV or JSON."""
 
 from __future__ import annotations
 
@@ -38,6 +38,10 @@ class Table:
     rows: tuple[tuple[Entry, ...], ...]
     notes: tuple[str, ...]
     data: tuple[Mapping[str, Any], ...]
+
+    def _repr_html_(self) -> str:
+        """Show the table in a notebook."""
+        return _html(self)
 
 
 def with_interval(value: float, low: float | None, high: float | None, form: str = ".1f") -> str:
@@ -119,6 +123,20 @@ def markdown_table(title: str, headers: Sequence[str], rows: Sequence[Sequence[s
     return "\n\n".join([f"**{title}**", body, "  \n".join(notes)])
 
 
+def _html(table: Table) -> str:
+    """Write a table as a fragment of HTML."""
+
+    def write_entry(entry: Entry) -> str:
+        written = "<br>".join(map(text.html, entry.lines))
+        return f"<strong>{written}</strong>" if entry.best else written
+
+    rows = [[write_entry(entry) for entry in row] for row in table.rows]
+    headers = ["<br>".join(map(text.html, header.split("\n"))) for header in table.headers]
+    body = tabulate(rows, headers=headers, tablefmt="unsafehtml", disable_numparse=True)
+    notes = "<br>\n".join(text.html(line) for note in table.notes for line in note.split("\n"))
+    return f"<p><strong>{text.html(table.title)}</strong></p>\n{body}\n<p>{notes}</p>"
+
+
 def _latex(table: Table) -> str:
     """Write a table for the package booktabs, with a caption and a label; its notes follow as comments."""
     headers = [text.latex(header) for header in table.headers]
@@ -189,6 +207,7 @@ def _each(write_one: Callable[[Table], str]) -> Callable[[Sequence[Table]], str]
 
 
 FORMATS: Mapping[str, Callable[[Sequence[Table]], str]] = {
-    "plain": _each(_plain), "github": _each(_github), "csv": _csv, "latex": _each(_latex), "json": _json,
+    "plain": _each(_plain), "github": _each(_github), "html": _each(_html), "csv": _csv, "latex": _each(_latex),
+    "json": _json,
 }  # fmt: skip
 """How tables can be written; add a format here."""

@@ -1,13 +1,13 @@
-"""Text that others wrote, made safe to print: on a terminal, and in Markdown, LaTeX, CSV and JSON."""
+"""Text that others wrote, made safe to print: on a terminal, and in Markdown, HTML, LaTeX, CSV and JSON."""
 
 from __future__ import annotations
 
 import codecs
-import html
 import io
 import re
 import sys
 import unicodedata
+from html import escape
 from typing import Any
 
 LINES = "\n"  # a message may have several lines; whatever else it quotes is made printable
@@ -62,13 +62,18 @@ def markdown(text: str) -> str:
     return escaped.replace("](", r"]\(").replace("![", r"!\[")
 
 
+def html(text: str) -> str:
+    """Write a text as one line of HTML that shows it."""
+    return escape(one_line(text))
+
+
 def code(text: str) -> str:
     """Write a text as code in a Markdown table."""
     text = one_line(text)
     if not set(text) & set("`\\|"):
         return f"`{text}`"
     entities = {ord(each): f"&#{ord(each)};" for each in r"`\|*_[]"}
-    return f"<code>{html.escape(text).translate(entities)}</code>"
+    return f"<code>{escape(text).translate(entities)}</code>"
 
 
 def latex(text: str) -> str:

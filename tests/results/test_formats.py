@@ -15,6 +15,7 @@ import subprocess
 import sys
 import termios
 from collections.abc import Callable, Sequence
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -160,7 +161,33 @@ def test_notes_are_cut_to_the_width_of_a_terminal(columns: int, environment: dic
     assert " ".join(cut) == " ".join(made.notes)
 
 
-@pytest.mark.parametrize("form", ["github", "latex", "csv", "json"])
+@pytest.mark.parametrize("said", EVIL, ids=ascii)
+def test_a_browser_shows_text_and_obeys_none(said: str) -> None:
+    """The cells of a table in HTML hold the same text as the table, and no element but those that we write."""
+    written = formats.write([holding(said)], "html")
+    reader = Elements()
+    reader.feed(written)
+    assert set(reader.tags) <= {"p", "strong", "br", "table", "thead", "tbody", "tr", "th", "td"}
+    assert texts.one_line(said).strip() in "".join(reader.said)
+    assert holding(said)._repr_html_() == written
+
+
+class Elements(HTMLParser):
+    """Collect the tags and the text of a document."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.said: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+
+    def handle_data(self, data: str) -> None:
+        self.said.append(data)
+
+
+@pytest.mark.parametrize("form", ["github", "html", "latex", "csv", "json"])
 def test_other_formats_are_the_same_on_a_terminal_and_in_a_file(form: str, tmp_path: Path) -> None:
     words = [AGRBENCH, "table", str(fill(tmp_path / "records", everything())), "--format", form]
     written = subprocess.run(words, capture_output=True, text=True, check=True).stdout
