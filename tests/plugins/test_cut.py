@@ -121,7 +121,15 @@ def test_rows_that_are_no_number_of_examples_are_refused(rows: str) -> None:
 @pytest.mark.parametrize(
     ("spec", "said"),
     [
-        ("digits(rows=0)", "digits(rows=0): rows is 0; write a whole number of examples from 1, such as rows=2000"),
+        (
+            "digits(rows=0)",
+            "digits(rows=0): rows is 0; write a whole number of examples from 1, such as digits(rows=100)",
+        ),
+        (
+            "digits(rows=two)",
+            "digits(rows=two): two is no number, True, False, None or quoted text; write digits(rows=100)",
+        ),
+        ("digits(row=5)", "digits has no hyperparameter 'row'; did you mean rows? write digits(rows=100)"),
         ("digits(rows=1438)", "rows is 1438 and there are 1437 training examples; write rows=1437 or less"),
         ("digits(row=5)", "digits has no hyperparameter 'row'; did you mean rows?"),
     ],
