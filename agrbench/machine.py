@@ -82,6 +82,15 @@ def _ticks() -> tuple[int, int]:
     return counts[3] + counts[4], sum(counts)
 
 
+def age() -> float:
+    """Return for how many seconds this process has run, 0 where /proc does not tell."""
+    try:
+        began = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - began
+    except (OSError, AttributeError):
+        return 0.0
+
+
 def cores() -> int:
     """Count the cores that this process may use."""
     affinity: Callable[[int], set[int]] | None = getattr(os, "sched_getaffinity", None)

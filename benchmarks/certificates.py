@@ -2,7 +2,7 @@
 
     AGRBENCH_DATA=... python benchmarks/certificates.py [EXAMPLES]
 
-takes about ten minutes of one core, and uses all. What tests cover is read from their marks (`oracle`,
+uses all cores, and some minutes of them. What tests cover is read from their marks (`oracle`,
 `trap`, `peer`), which stand in the test files; nothing here is typed by hand.
 """
 

@@ -8,22 +8,24 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-from agrbench import machine, threads
+from agrbench import machine, processes, threads
 from agrbench.bench import byzfl, report
 from agrbench.bench.report import Cost, Ratios, Report, Skip
 from agrbench.bench.workload import Size, Workload
 from agrbench.cells import UNDEFENDED
 from agrbench.errors import AgrbenchError, Inapplicable, PluginError
+from agrbench.plugins.ambient import foreign
 from agrbench.plugins.registry import Registry
 from agrbench.plugins.stack import Stack
 from agrbench.progress import Tick, duration
 
 SHORT = 5e-3  # seconds that a sample must last: shorter rounds are played several times
+T = TypeVar("T")
 Clock = Callable[[], float]
 Side = Callable[[], float]
 """Take one sample and return the seconds per round."""
@@ -116,7 +118,7 @@ class Bench:
         self._afford(likely or 0.0, self.plan.patience)
         samples = self._samples(spec, stack)
         mean, own, *other = ([sample[place] for sample in samples] for place in range(len(samples[0])))
-        peak, least = self._peak(stack), self.least
+        peak, least = self._patiently(stack, lambda: self._peak(stack)), self.least
         return Cost(
             spec, *self.size, self.plan.dtype, statistics.median(own), Ratios.of(own, mean), peak,
             None if peak is None or least is None else peak / least, Ratios.of(other[0], own) if other else None,
@@ -124,7 +126,8 @@ class Bench:
 
     def _samples(self, spec: str, stack: Stack) -> list[tuple[float, ...]]:
         """Sample fedavg, the defense and, if it has one, its peer, `repeat` times."""
-        sides = [self.baseline, self._side(self._rounds(stack), self.plan.patience)]
+        own = self._patiently(stack, lambda: self._side(self._rounds(stack), self.plan.patience))
+        sides = [self.baseline, lambda: self._patiently(stack, own)]
         columns = [stage.name.partition("(")[0] for stage in stack.stages if stage.record.columns is not None]
         rule = byzfl.rule(self.plan.peer, spec, self.size.byzantine, columns) if self.plan.peer else None
         if rule is not None:
@@ -167,6 +170,14 @@ class Bench:
             raise Inapplicable(
                 f"it would take about {duration(spent)} here; write --patience {math.ceil(1.5 * spent)} to wait for it"
             )
+
+    def _patiently(self, stack: Stack, work: Callable[[], T]) -> T:
+        """Return what some work with a stack returns, but interrupt it after `patience` seconds."""
+        late = f"a round takes longer than --patience {self.plan.patience:g}; write more seconds to wait for it"
+        paths = [path for path in (*(stage.path for stage in stack.stages), stack.defense.path) if foreign(path)]
+        error = PluginError(f"{paths[0]}: {late}") if paths else Inapplicable(late)
+        with processes.within(self.plan.patience, error):
+            return work()
 
     def _peak(self, stack: Stack) -> int | None:
         """Measure the peak memory of the updates, a new judge and its first round together."""

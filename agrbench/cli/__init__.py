@@ -43,6 +43,7 @@ class Commands(click.Group):
         run = partial(super().main, args, *more, **given)
         if args is not None:
             return run()
+        processes.begun(machine.age())
         guard()
         processes.interruptible()
         return supervised(run) if plugin_files() and hasattr(os, "fork") else run()

@@ -30,7 +30,7 @@ from agrbench.simulation import grid, workers
 from agrbench.simulation.costs import Costs, Fault, Measured
 from agrbench.simulation.grid import Grid, Plan
 
-PATIENCE = 15.0  # seconds until measuring ends; a busy machine takes the others to start and to end
+PATIENCE = 15.0  # seconds from the program's start until measuring ends; a busy machine takes the others to end
 PARTS = {"train": "training setups", "server": "stacks", "forge": "attacks"}
 
 
@@ -80,7 +80,7 @@ def preview(asked: Asked, jobs: int | None, quiet: bool, verbose: bool) -> None:
 
 def _answers(asked: Asked) -> Generator[Any, None, None]:
     """Yield the plan and what is measured, as a process tells them, until it is done or time is up."""
-    until = time.monotonic() + PATIENCE
+    until = processes.since() + PATIENCE  # a busy machine takes seconds to import what has been imported by now
     here, there = get_context("spawn").Pipe()
     process = get_context("spawn").Process(target=_serve, args=(there, os.getpid(), asked, until), daemon=True)
     with processes.born_quietly():

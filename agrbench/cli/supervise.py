@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from agrbench import processes
+from agrbench.plugins.importing import SECONDS, in_progress
 
 PATIENCE = 2.0  # seconds that the program may take to end by itself once its work is done
 MOMENT = 0.2  # seconds between looks at whether it still runs
@@ -45,7 +46,8 @@ def supervised(run: Callable[[], Any]) -> Any:
 
 
 def _told(reading: int, child: int) -> int | None:
-    """Wait for the exit code that the child tells; `None` if it ends without."""
+    """Wait for the exit code that the child tells; `None` if it ends without, or by us for importing for too long."""
+    file, since = "", time.monotonic()
     while True:
         ended = os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
         if select.select([reading], [], [], 0 if ended else MOMENT)[0]:
@@ -53,11 +55,16 @@ def _told(reading: int, child: int) -> int | None:
             return told[0] if told else None
         if ended:
             return None
+        if in_progress() != file:
+            file, since = in_progress(), time.monotonic()
+        if file and time.monotonic() - since > SECONDS + PATIENCE:  # it could not interrupt itself
+            os.kill(child, signal.SIGKILL)
 
 
 def _run(run: Callable[[], Any], writing: int) -> None:
     """Run the command; once its output is flushed, tell its exit code."""
     processes.end_with_parent()
+    _keep_standard_output()
     code: object = 0
     try:
         run()
@@ -68,6 +75,14 @@ def _run(run: Callable[[], Any], writing: int) -> None:
         sys.stderr.flush()
     os.write(writing, bytes([code if isinstance(code, int) else 1]))
     sys.exit(code)  # type: ignore[arg-type]
+
+
+def _keep_standard_output() -> None:
+    """Let only `sys.stdout` write to standard output: descriptor 1, which plugins may write to, is standard error."""
+    own = os.dup(1)
+    os.dup2(2, 1)
+    before = sys.stdout
+    sys.stdout = os.fdopen(own, "w", encoding=before.encoding, errors=before.errors, closefd=False)
 
 
 def _pass_on(child: int) -> None:
@@ -91,11 +106,11 @@ def _wait_for(child: int, seconds: float) -> None:
 def _say_how_it_ended(child: int) -> int:
     """Say how the child ended in the middle of its work, and return the exit code for it."""
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    files = ", ".join(plugin_files())
     how = f"with exit code {code}" if code >= 0 else f"by {signal.Signals(-code).name}"
-    click.echo(
-        f"Error: the program was ended {how} in the middle of its work, perhaps by a plugin ({files}); "
-        f"what was computed is kept",
-        err=True,
-    )
-    return 128 - code if code < 0 else 1
+    if file := in_progress():
+        why = f" (for want of memory, or because it took longer than {SECONDS:g} s)" if code == -signal.SIGKILL else ""
+        where = f"while it imported {file}{why}; mend the file and try again"
+    else:
+        where = f"in the middle of its work, perhaps by a plugin ({', '.join(plugin_files())})"
+    click.echo(f"Error: the program was ended {how} {where}; what was computed is kept", err=True)
+    return 128 - code if code < 0 and not file else 1

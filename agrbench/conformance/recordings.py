@@ -23,7 +23,7 @@ from agrbench.plugins import registry
 from agrbench.plugins.registry import Registry
 from agrbench.simulation.prefixes import Tree
 from agrbench.simulation.traces import Trace, trace, traced
-from agrbench.simulation.workers import Limits, Worker, as_program, ready
+from agrbench.simulation.workers import Worker, as_program, ready
 
 ROUNDS, FEWEST = 60, 20  # of the longest cell: more than fifty of them attacked; and for a quick look
 START = 10
@@ -159,7 +159,7 @@ class Recording:
         assert cell is not None
         while (answer := worker.record()) is None:
             ready([worker])
-            if (why := worker.ended(Limits())) is not None and (answer := worker.record()) is None:
+            if (why := worker.ended()) is not None and (answer := worker.record()) is None:
                 return Trace(cell, False, (), {}, why)
         found: Trace = pickle.loads(answer)
         return found
@@ -187,7 +187,7 @@ _idle: dict[Registry, Worker] = {}
 def _worker(known: Registry, replay: Replay) -> Worker:
     """Return a worker that looks like one of `agrbench grid`; as there, foreign plugins share one with no others."""
     worker = _idle.pop(known, None)
-    if worker is not None and worker.ended(Limits()) is None:
+    if worker is not None and worker.ended() is None:
         return worker
     words = [f"--plugin={file}" for file in known.files]
     words += ["-D", DATASET, "-d", replay.stack or UNDEFENDED, "-a", replay.attack or BLATANT]

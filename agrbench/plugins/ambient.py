@@ -6,7 +6,6 @@ plugin is named.
 
 from __future__ import annotations
 
-import importlib
 import os
 import random
 import sys
@@ -53,15 +52,6 @@ def unguarded() -> Iterator[None]:
         yield
     finally:
         _unguarded = before
-
-
-@contextmanager
-def imported(path: Path) -> Iterator[None]:
-    """Import a plugin file as `apart` runs it, but let generators move, which importing some libraries does."""
-    if foreign(path):
-        importlib.import_module("torch")  # so that its settings are known before the file changes them
-    with redirect_stdout(sys.stderr), kept(path, generators=False) if foreign(path) else nullcontext():
-        yield
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from agrbench.errors import SpecError
 from agrbench.plugins import contract
 from agrbench.plugins.contract import Dataset, P, Plugin
+from agrbench.plugins.source import PluginSource
 from agrbench.specs import Term
 
 if TYPE_CHECKING:
@@ -25,6 +26,13 @@ ROOT = 10  # the server's root set has at most one in so many of the rows that a
 def is_for_harness(record: Plugin, name: str) -> bool:
     """Return whether a hyperparameter is `rows` of a dataset that declares no such hyperparameter itself."""
     return name == ROWS and isinstance(record, Dataset) and name not in contract.hyperparameters(record)
+
+
+def how_to_write(entry: PluginSource, argument: str) -> str:
+    """Return an example of `rows`, which no dataset's signature shows, or else the signature."""
+    if (entry.kind, argument) == ("dataset", ROWS) and ROWS not in entry.parameters:
+        return f"write {entry.name}({ROWS}={EXAMPLE})"
+    return f"the signature is {entry.signature}"
 
 
 def cut(record: P, term: Term) -> P:

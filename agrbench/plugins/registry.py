@@ -24,12 +24,12 @@ from agrbench import specs
 from agrbench.data.files import content
 from agrbench.errors import AgrbenchError, PluginError, SpecError
 from agrbench.plugins import contract, names, siblings
-from agrbench.plugins.ambient import imported
-from agrbench.plugins.cut import ROWS, cut, is_for_harness
+from agrbench.plugins.cut import ROWS, cut, how_to_write, is_for_harness
+from agrbench.plugins.importing import imported
 from agrbench.plugins.loading import load
 from agrbench.plugins.parsing import exports, parse
 from agrbench.plugins.source import PluginSource
-from agrbench.plugins.stack import Loaded, Stack, blame, fault
+from agrbench.plugins.stack import Loaded, Stack, blame
 from agrbench.settings import own_rate
 from agrbench.specs import Term
 
@@ -194,7 +194,8 @@ class Registry:
         except specs.IllTyped as error:
             for known in (kind, "stage"):
                 if (known, error.name) in self._entries:
-                    raise SpecError(f"{error}; the signature is {self.entry(known, error.name).signature}") from error
+                    entry = self.entry(known, error.name)
+                    raise SpecError(f"{error}; {how_to_write(entry, error.argument)}") from error
             raise
         except SpecError:
             for name, broken in self.broken.items():
@@ -224,11 +225,8 @@ class Registry:
 
     def _module(self, entry: PluginSource) -> ModuleType:
         if entry.path not in self._modules:
-            try:
-                with imported(entry.path):
-                    self._modules[entry.path] = load(entry.name, entry.path, entry.module)
-            except BaseException as error:
-                raise fault(entry.path, "importing it", error) from error
+            with imported(entry.path):
+                self._modules[entry.path] = load(entry.name, entry.path, entry.module)
         return self._modules[entry.path]
 
     def _add(self, name: str, path: Path, module: str | None) -> None:
@@ -282,7 +280,9 @@ def _unknown(entry: PluginSource, name: str) -> SpecError:
     known = [*entry.parameters, *([ROWS] if entry.kind == "dataset" else [])]
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
-    return SpecError(f"{entry.name} has no hyperparameter {name!r}; {hint}the signature is {entry.signature}")
+    return SpecError(
+        f"{entry.name} has no hyperparameter {name!r}; {hint}{how_to_write(entry, near[0] if near else name)}"
+    )
 
 
 def _installed(point: importlib.metadata.EntryPoint) -> tuple[Path, str]:

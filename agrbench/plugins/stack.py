@@ -15,6 +15,7 @@ from agrbench.plugins.ambient import apart
 from agrbench.plugins.contract import Plugin
 
 R = TypeVar("R", bound=Plugin)
+SECONDS = 10.0  # that `requires` may take for one cell
 TRIED = (*range(1, 64), *(1 << power for power in range(6, 21)))  # numbers of clients at which a rule may be defined
 
 
@@ -67,7 +68,8 @@ class Stack:
 
 
 def _require(part: Loaded[Stage] | Loaded[Defense], n: int, f: int) -> None:
-    with blame(part, "requires"):
+    late = PluginError(f"{part.path}: requires took longer than {SECONDS:g} s; mend the file and try again")
+    with processes.within(SECONDS, late), blame(part, "requires"):
         defined = part.record.requires(n, f)
         possible = defined or any(part.record.requires(many, few) for many in TRIED for few in (0, 1))
     if not possible:
@@ -100,7 +102,8 @@ def fault(path: Path, action: str, error: BaseException) -> PluginError:
     """Return the error that a plugin file raised something; raise it as it is if the user ends the program."""
     if isinstance(error, GeneratorExit) or (processes.interrupted() and not isinstance(error, Exception)):
         raise error
-    return PluginError(f"{path}: {action} raised {type(error).__name__}: {_text(error)}; mend the file and try again")
+    text = f": {said}" if (said := _text(error)) else ""
+    return PluginError(f"{path}: {action} raised {type(error).__name__}{text}; mend the file and try again")
 
 
 def _text(error: BaseException) -> str:

@@ -13,7 +13,7 @@ from agrbench.results.claims import Claims
 from agrbench.results.record import Record, failed
 from agrbench.results.store import Store
 from agrbench.results.writing import Unwritable
-from agrbench.simulation.workers import MOMENT, Limits, Worker, ready
+from agrbench.simulation.workers import MOMENT, Limits, Worker, end_left_behind, ready
 
 UNLIMITED = Limits()
 LOOK = 2.0  # seconds between looks at what other grids have written
@@ -57,6 +57,7 @@ def execute(
     Raises:
         AgrbenchError: processes end as soon as they begin, so nothing can be computed.
     """
+    end_left_behind()
     crew = _Crew(registry, store, min(jobs, len(cells)), limits)
     with Claims(store, cells) as claims:
         queue = _Queue(Turns(sorted(cells, key=crew.foreign)), claims)
@@ -152,23 +153,24 @@ class _Crew:
             cell = worker.cell
             try:
                 record = worker.record()
-                why = worker.ended(self.limits) if record is None else None
+                exceeded = worker.exceeded(self.limits) if record is None else None
+                why = exceeded or worker.ended() if record is None else None
             except Unwritable as error:
                 if not self._kinds[place]:
                     raise
-                record, why = None, str(error)  # a foreign plugin may have limited its own process
+                record, exceeded, why = None, None, str(error)  # a foreign plugin may have limited its own process
             if record is not None:
                 self._stillborn = 0
                 yield place, record
             elif why is not None and cell is not None:
-                yield place, worker.record() or self._lost(place, cell, why)
+                yield place, worker.record() or self._lost(place, cell, why, at_work=exceeded is not None)
 
-    def _lost(self, place: int, cell: Cell, why: str) -> Record:
-        """Record that a cell failed because its worker is gone, and free its place."""
+    def _lost(self, place: int, cell: Cell, why: str, at_work: bool) -> Record:
+        """Record that a cell failed because its worker is gone or, `at_work`, over a limit; free its place."""
         worker = self.workers.pop(place)
         worker.kill()
         whose = self._kinds[place]
-        self._stillborn = 0 if whose or worker.finished else self._stillborn + 1
+        self._stillborn = 0 if whose or worker.finished or at_work else self._stillborn + 1
         record = failed(cell, self.registry, f"{why} (it uses {', '.join(whose)})" if whose else why)
         self.store.write(record)
         if self._stillborn == STILLBORN:

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from agrbench import machine, processes
 from agrbench.cells import Cell
 from agrbench.plugins.registry import Registry
+from agrbench.results import owners
 from agrbench.results.text import warn_on_stderr
 from agrbench.results.writing import Unwritable
 from agrbench.simulation.computing import attempt
@@ -53,7 +54,7 @@ class Worker:
         self._process = get_context("spawn").Process(
             target=_serve, args=(there, os.getpid(), tuple(files), folder, alone), name="agrbench worker"
         )
-        self._mark = secrets.token_hex(8)
+        self._mark = f"{owners.tag()}-{secrets.token_hex(8)}"
         resource_tracker.ensure_running()  # which all workers share, so it carries no mark
         with processes.marking(self._mark), processes.born_quietly():
             self._process.start()
@@ -86,12 +87,16 @@ class Worker:
                 self._began = time.monotonic()
         return None
 
-    def ended(self, limits: Limits) -> str | None:
-        """Return why the cell will never be computed: the process ended or exceeds a limit; `None` if neither."""
+    def exceeded(self, limits: Limits) -> str | None:
+        """Return which limit the cell exceeds; `None` if none."""
         if limits.seconds is not None and time.monotonic() - self._began > limits.seconds:
             return f"it took longer than --cell-timeout {limits.seconds:g}"
         if limits.gigabytes is not None and machine.resident(self._process.pid) > limits.gigabytes * 1e9:
             return f"it took more memory than --cell-memory {limits.gigabytes:g}"
+        return None
+
+    def ended(self) -> str | None:
+        """Return how the process ended; `None` if it has not."""
         if self._process.is_alive():
             return None
         self._process.join()
@@ -105,8 +110,13 @@ class Worker:
             os.killpg(self._process.pid, signal.SIGKILL)  # type: ignore[arg-type]
         self._process.kill()
         self._process.join()
-        processes.end_marked(self._mark)
+        processes.end_marked(lambda mark: mark == self._mark)
         self._here.close()
+
+
+def end_left_behind() -> None:
+    """End what the plugins of programs that were killed started and moved out of reach."""
+    processes.end_marked(lambda mark: owners.gone_by(mark.rpartition("-")[0]))
 
 
 @contextmanager

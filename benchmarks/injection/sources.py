@@ -129,6 +129,8 @@ HEADS = {
     "import_prints": rule("", WORKS, head="print('NOISE')"),
     "import_patches": rule("", WORKS, head="torch.Tensor.argsort = lambda *_, **__: 1 / 0"),
     "import_threads": rule("", WORKS, head="threading.Thread(target=time.sleep, args=(1000,)).start()"),
+    "import_writes": rule("", WORKS, head="os.write(1, b'NOISE')\nos.system('echo NOISE')"),
+    "import_spins": rule("", head="while True: pass"),
     "syntax": Source("def weigh(round:\n", FAILS),
     "bytes": Source(b"\x00\xff\xfe\x80" * 100, FAILS),
     "empty": Source("", FAILS),
@@ -161,6 +163,12 @@ ALONE = {
     ),
     "deletes_claims": rule("[path.unlink() for path in Path('records').rglob('*.claim')]", WORKS),
     "import_exits_hard": rule("", head="os._exit(0)"),
+    "import_cannot_be_interrupted": rule(
+        "", head="signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})\nwhile True: pass"
+    ),
+    "requires_spins": Source(
+        str(RULES["spins"].text).replace("Defense(weigh)", "Defense(weigh, requires=lambda n, f: weigh(n))"), FAILS
+    ),
     "krum": rule(""),
     "data_labels": loaded("", "torch.arange(400) % 2 + 7"),
     "data_nan": loaded("x[:] = math.nan"),

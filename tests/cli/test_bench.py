@@ -36,6 +36,15 @@ def test_a_broken_plugin_is_named_and_the_others_are_measured(tmp_path: Path) ->
     assert str(file) in skip["reason"]
 
 
+def test_a_rule_that_loops_is_named_and_the_others_are_measured(tmp_path: Path) -> None:
+    file = plugins.rule(tmp_path, "loops", "def weigh(round):\n    while True: pass\n")
+    words = ("--plugin", file, "-d", "loops", "-d", "median", "--format", "json", "--patience", "2")
+    found = json.loads(run(*SMALL, *words, ok=1).stdout)
+    assert [row["defense"] for row in found["rows"]] == ["fedavg", "median", "amp+median"]
+    (skip,) = found["skipped"]
+    assert f"{file}: a round takes longer than --patience 2" in skip["reason"]
+
+
 def test_json_is_one_object_of_the_documented_form() -> None:
     done = run(*SMALL, "-d", "krum", "-d", "bulyan", "--clients", "8,12", "--format", "json")
     found = json.loads(done.stdout)

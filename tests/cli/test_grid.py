@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from agrbench import processes
 from agrbench.cells import Cell
 from agrbench.cli import estimate
 from agrbench.results.record import curves
@@ -285,6 +286,14 @@ def test_a_dry_run_answers_whatever_a_plugin_does(
                   "--dry-run")  # fmt: skip
     assert said in done.stdout + done.stderr
     assert "3 cells: 3 to compute" in done.stdout or "could not be planned" in done.stdout
+
+
+def test_the_time_in_which_a_program_started_counts_as_time_of_the_dry_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "_began", time.monotonic() - 20)
+    done = invoke("grid", "-d", "krum", *SMALL, "--out", tmp_path / "out", "--dry-run")
+    assert done.stdout == "No estimate: the grid could not be planned within 15 s\n"
 
 
 def test_a_dry_run_names_what_it_could_not_measure() -> None:

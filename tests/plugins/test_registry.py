@@ -7,6 +7,7 @@ import dataclasses
 import importlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import warnings
@@ -20,7 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agrbench.errors import AgrbenchError, PluginError, SpecError
-from agrbench.plugins import contract
+from agrbench.plugins import contract, importing
 from agrbench.plugins.registry import Registry
 from tests.helpers.plugins import RULE
 from tests.helpers.project import ROOT
@@ -392,6 +393,22 @@ def test_a_file_that_raises_when_imported_is_listed_and_refused_by_path_when_ask
     with pytest.raises(PluginError, match="importing it raised") as refused:
         registry.stack("mine")
     assert str(path) in str(refused.value)
+
+
+def test_a_file_that_loops_when_imported_is_refused_by_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path, "loops.py", f"{RULE}\nwhile True:\n    try:\n        1 / 0\n    except Exception: pass\n")
+    monkeypatch.setattr(importing, "SECONDS", 0.2)
+    before = signal.getsignal(signal.SIGALRM)
+    signal.setitimer(signal.ITIMER_REAL, 100)
+    try:
+        with pytest.raises(PluginError) as refused:
+            Registry([path]).stack("loops")
+        left, _ = signal.getitimer(signal.ITIMER_REAL)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    assert str(refused.value).startswith(f"{path}: importing it took longer than 0.2 s")
+    assert 0 < left < 100, "the timer that ran before goes on"
+    assert signal.getsignal(signal.SIGALRM) is before
 
 
 def test_other_plugins_load_beside_a_broken_one(tmp_path: Path) -> None:

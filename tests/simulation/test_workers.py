@@ -8,6 +8,7 @@ import os
 import resource
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,16 +16,20 @@ from typing import Any
 
 import pytest
 
+from agrbench import processes
 from agrbench.cells import Cell
 from agrbench.plugins.registry import Registry
+from agrbench.results import owners
 from agrbench.results.store import Store
 from agrbench.simulation.execution import execute
 from agrbench.simulation.run import simulate
-from agrbench.simulation.workers import Limits, Worker
+from agrbench.simulation.workers import Limits, Worker, end_left_behind
 from tests.helpers.commands import AGRBENCH
 
 CELLS = ("--clients", "6", "--malicious", "1", "--rounds", "10", "--start", "10", "--seeds", "1", "--only-base")
 LONG = ("grid", "-D", "digits", "-d", "fang", "-a", "adaptive", "--clients", "20", "--rounds", "2000", "--seeds", "4")
+
+BENCH = ("--clients", "8", "--parameters", "600", "--repeat", "1", "--threads", "1")
 
 KEEP = "round.norms >= 0"
 DEFENSES = {
@@ -198,6 +203,23 @@ def test_workers_end_with_their_driver(tmp_path: Path, number: signal.Signals, p
         assert "Traceback" not in process.communicate()[1]
 
 
+def test_what_a_killed_program_left_behind_is_ended_and_what_a_living_one_runs_is_not() -> None:
+    dead = subprocess.run(
+        [sys.executable, "-c", "from agrbench.results import owners; print(owners.tag())"],
+        check=True, text=True, stdout=subprocess.PIPE,
+    ).stdout.strip()  # fmt: skip
+    marks = (f"{dead}-0", f"{owners.tag()}-0", "of another version", f"{dead.partition('-')[0]}-a-b-c")
+    left = [subprocess.Popen(["sleep", "1000"], env=os.environ | {processes.MARK: mark}) for mark in marks]
+    try:
+        end_left_behind()
+        assert left[0].wait(10) == -signal.SIGKILL
+        assert [each.poll() for each in left[1:]] == [None] * 3
+    finally:
+        for each in left:
+            each.kill()
+            each.wait()
+
+
 def test_a_second_interruption_prints_no_traceback(tmp_path: Path) -> None:
     with running(*LONG, "--out", tmp_path / "out") as process:
         at_work(process, 3)
@@ -219,6 +241,35 @@ def test_a_program_that_a_plugin_ends_by_force_says_so(tmp_path: Path) -> None:
     assert process.returncode == 1
     assert not stdout
     assert f"ended with exit code 0 in the middle of its work, perhaps by a plugin ({path})" in stderr
+
+
+def test_a_file_that_ends_the_program_when_it_is_imported_is_named(tmp_path: Path) -> None:
+    fine, path = defense(tmp_path, "fine", "", ""), defense(tmp_path, "gone", "import os\nos._exit(0)", "")
+    plugins = ("--plugin", fine, "-d", "fine", "--plugin", path, "-d", "gone")
+    with running("grid", "-D", "synthetic", "-a", "none", *plugins, *CELLS, "--out", tmp_path / "out") as process:
+        stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert not stdout
+    assert f"ended with exit code 0 while it imported {path}; mend the file" in stderr
+    assert str(fine) not in stderr
+
+
+def test_what_a_file_writes_to_descriptor_1_is_not_the_result(tmp_path: Path) -> None:
+    path = defense(
+        tmp_path, "noisy", "import os\nos.write(1, b'noise')\nos.system('echo noise')", "os.write(1, b'noise')"
+    )
+    with running("bench", "--plugin", path, "-d", "noisy", *BENCH, "--format", "json") as process:
+        stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 0, stderr
+    assert "noise" in stderr
+    assert json.loads(stdout)["rows"]
+
+
+def test_cells_that_exceed_their_limit_do_not_end_the_grid(tmp_path: Path) -> None:
+    cells = [Cell("synthetic", "median", "none", seed, clients=6, rounds=20000) for seed in range(3)]
+    found = list(execute(cells, Registry(), Store(tmp_path), 2, Limits(seconds=0.01)))
+    assert [record["status"] for record in found] == ["failed"] * 3
+    assert {record["reason"] for record in found} == {"it took longer than --cell-timeout 0.01"}
 
 
 def test_a_program_does_not_wait_for_what_a_plugin_leaves_running(tmp_path: Path) -> None:
@@ -261,12 +312,12 @@ def test_limits_are_those_of_one_cell(tmp_path: Path) -> None:
     worker = Worker((), tmp_path, True)
     try:
         worker.start(Cell("digits", "median", "none", clients=5, rounds=10))
-        assert worker.ended(Limits()) is None
-        assert worker.ended(Limits(seconds=0.0)) is None, "its process has not begun"
+        assert worker.exceeded(Limits()) is None
+        assert worker.exceeded(Limits(seconds=0.0)) is None, "its process has not begun"
         end = time.monotonic() + 60
         exceeded = None
         while (record := worker.record()) is None and time.monotonic() < end:
-            exceeded = exceeded or worker.ended(Limits(seconds=0.0))
+            exceeded = exceeded or worker.exceeded(Limits(seconds=0.0))
         assert exceeded == "it took longer than --cell-timeout 0"
         assert record is not None
         assert record["status"] == "done"
