@@ -145,42 +145,6 @@ def test_a_claim_that_the_disk_has_no_room_for_leaves_no_file(tmp_path: Path) ->
         assert claims.take(CELL)
 
 
-def test_a_process_that_is_killed_while_it_writes_a_claim_leaves_none(tmp_path: Path) -> None:
-    """The system kills a process that writes into a file of the greatest length."""
-    killed = (
-        "import resource, signal\n"
-        "signal.signal(signal.SIGXFSZ, signal.SIG_DFL)\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\n"
-    )
-    done = subprocess.run([sys.executable, "-c", killed + HOLD, str(tmp_path), "1"], check=False)
-    assert done.returncode == -signal.SIGXFSZ
-    with Claims(Store(tmp_path), [CELL]) as claims:
-        assert claims.take(CELL)
-    Store(tmp_path).prepare()
-    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
-
-
-@pytest.mark.parametrize("error", [PermissionError, FileExistsError])
-def test_where_links_fail_or_answer_twice_one_of_two_claimants_wins(
-    error: type[OSError], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A file system without links refuses them; one over a network may answer that the link it made exists."""
-    link = os.link
-
-    def answer(source: Path, target: Path) -> None:
-        if error is FileExistsError:
-            link(source, target)
-        raise error
-
-    monkeypatch.setattr(os, "link", answer)
-    with Claims(Store(tmp_path), [CELL]) as first, Claims(Store(tmp_path), [CELL]) as second:
-        assert first.take(CELL)
-        assert not second.take(CELL)
-        first.release(CELL)
-        assert second.take(CELL)
-    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
-
-
 def test_a_living_claim_is_kept_however_long_it_takes(tmp_path: Path) -> None:
     holder = hold(tmp_path)
     with Claims(Store(tmp_path), [CELL], abandoned=0.5) as claims:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -10,13 +14,16 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agrbench import processes
 from agrbench.cells import Cell
 from agrbench.cli import main
 from agrbench.machine import cores
 from agrbench.plugins.registry import Registry
+from agrbench.results import owners
 from agrbench.results.store import Store
 from agrbench.simulation.execution import Turns, execute
 from agrbench.simulation.run import simulate
+from agrbench.simulation.workers import Limits, end_left_behind
 
 KILLER = '''"""Kill the process that computes it."""
 import os
@@ -111,3 +118,27 @@ def test_more_threads_than_cores_are_refused_before_anything_is_computed(tmp_pat
         f"threads is {cores() + 1} and there are {cores()} cores here; write --threads {cores()} or less" in done.stderr
     )
     assert not (tmp_path / "results").exists()
+
+
+def test_what_a_killed_program_left_behind_is_ended_and_what_a_living_one_runs_is_not() -> None:
+    dead = subprocess.run(
+        [sys.executable, "-c", "from agrbench.results import owners; print(owners.tag())"],
+        check=True, text=True, stdout=subprocess.PIPE,
+    ).stdout.strip()  # fmt: skip
+    marks = (f"{dead}-0", f"{owners.tag()}-0", "of another version", f"{dead.partition('-')[0]}-a-b-c")
+    left = [subprocess.Popen(["sleep", "1000"], env=os.environ | {processes.MARK: mark}) for mark in marks]
+    try:
+        end_left_behind()
+        assert left[0].wait(10) == -signal.SIGKILL
+        assert [each.poll() for each in left[1:]] == [None] * 3
+    finally:
+        for each in left:
+            each.kill()
+            each.wait()
+
+
+def test_cells_that_exceed_their_limit_do_not_end_the_grid(tmp_path: Path) -> None:
+    cells = [Cell("synthetic", "median", "none", seed, clients=6, rounds=20000) for seed in range(3)]
+    found = list(execute(cells, Registry(), Store(tmp_path), 2, Limits(seconds=0.01)))
+    assert [record["status"] for record in found] == ["failed"] * 3
+    assert {record["reason"] for record in found} == {"it took longer than --cell-timeout 0.01"}

@@ -8,7 +8,6 @@ import os
 import resource
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,14 +15,12 @@ from typing import Any
 
 import pytest
 
-from agrbench import processes
 from agrbench.cells import Cell
 from agrbench.plugins.registry import Registry
-from agrbench.results import owners
 from agrbench.results.store import Store
 from agrbench.simulation.execution import execute
 from agrbench.simulation.run import simulate
-from agrbench.simulation.workers import Limits, Worker, end_left_behind
+from agrbench.simulation.workers import Limits, Worker
 from tests.helpers.commands import AGRBENCH
 
 CELLS = ("--clients", "6", "--malicious", "1", "--rounds", "10", "--start", "10", "--seeds", "1", "--only-base")
@@ -203,23 +200,6 @@ def test_workers_end_with_their_driver(tmp_path: Path, number: signal.Signals, p
         assert "Traceback" not in process.communicate()[1]
 
 
-def test_what_a_killed_program_left_behind_is_ended_and_what_a_living_one_runs_is_not() -> None:
-    dead = subprocess.run(
-        [sys.executable, "-c", "from agrbench.results import owners; print(owners.tag())"],
-        check=True, text=True, stdout=subprocess.PIPE,
-    ).stdout.strip()  # fmt: skip
-    marks = (f"{dead}-0", f"{owners.tag()}-0", "of another version", f"{dead.partition('-')[0]}-a-b-c")
-    left = [subprocess.Popen(["sleep", "1000"], env=os.environ | {processes.MARK: mark}) for mark in marks]
-    try:
-        end_left_behind()
-        assert left[0].wait(10) == -signal.SIGKILL
-        assert [each.poll() for each in left[1:]] == [None] * 3
-    finally:
-        for each in left:
-            each.kill()
-            each.wait()
-
-
 def test_a_second_interruption_prints_no_traceback(tmp_path: Path) -> None:
     with running(*LONG, "--out", tmp_path / "out") as process:
         at_work(process, 3)
@@ -263,13 +243,6 @@ def test_what_a_file_writes_to_descriptor_1_is_not_the_result(tmp_path: Path) ->
     assert process.returncode == 0, stderr
     assert "noise" in stderr
     assert json.loads(stdout)["rows"]
-
-
-def test_cells_that_exceed_their_limit_do_not_end_the_grid(tmp_path: Path) -> None:
-    cells = [Cell("synthetic", "median", "none", seed, clients=6, rounds=20000) for seed in range(3)]
-    found = list(execute(cells, Registry(), Store(tmp_path), 2, Limits(seconds=0.01)))
-    assert [record["status"] for record in found] == ["failed"] * 3
-    assert {record["reason"] for record in found} == {"it took longer than --cell-timeout 0.01"}
 
 
 def test_a_program_does_not_wait_for_what_a_plugin_leaves_running(tmp_path: Path) -> None:
