@@ -24,7 +24,7 @@ def geometric_median(
     Variants: `steps=3` is RFA as published (Pillutla et al., IEEE TSP 2022, Algorithm 2); the authors' code takes 4 by
     default. Starting from the mean, each step weighs rows by `s_i / max(|g_i - v|, nu)`, with `v` the last weighted
     mean and `nu` 1e-6 of the median `|g_i - v|`. It stops early after a step no longer than `nu`, or when more than
-    half of the rows equal `v`. If `nu` is given, the steps start from `v = 0` instead, and all are taken:
+    half of the rows equal `v`. If `nu` is given, the steps start from zero instead, and all are taken:
     `steps=8,nu=0.1` is the code of Karimireddy et al. (ICML 2021, ICLR 2022) on gradients, and `steps=3,nu=0.1` is
     byzfl 0.0.11. Such a `nu` depends on the unit: one step at rate 0.01 turns 0.1 on gradients into 0.001 on updates.
 

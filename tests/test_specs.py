@@ -20,7 +20,7 @@ NAMES = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,10}", fullmatch=True).filter(lam
 ATOMS = st.one_of(
     st.none(),
     st.booleans(),
-    st.integers(),
+    st.integers(-(10**40), 10**40),  # Python writes none of over 4,300 digits
     st.floats(allow_nan=False, allow_infinity=False),
     st.text(max_size=8),
     st.binary(max_size=8),
