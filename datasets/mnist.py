@@ -1,8 +1,7 @@
 """MNIST: 70,000 images of handwritten digits, 28x28 (LeCun et al., Proceedings of the IEEE, 1998)."""
 
 from agrbench.data.examples import Examples
-from agrbench.data.files import fetch
-from agrbench.data.idx import examples, gzipped
+from agrbench.data.idx import halves
 from agrbench.plugins import Dataset, File, Source
 
 SUMS = {
@@ -19,8 +18,7 @@ FILES = tuple(
 
 def load() -> tuple[Examples, Examples]:
     """Return the 60,000 training and 10,000 test images `(rows, 1, 28, 28)` as published: ink is 1, paper is 0."""
-    images, labels, test_images, test_labels = (gzipped(fetch(file)) for file in FILES)
-    return examples(images, labels), examples(test_images, test_labels)
+    return halves(FILES)
 
 
 dataset = Dataset(

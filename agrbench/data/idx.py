@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import zipfile
 import zlib
+from collections.abc import Sequence
 from math import prod
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +15,8 @@ import torch
 from numpy.typing import NDArray
 
 from agrbench.data.examples import Examples
-from agrbench.data.files import corrupt, unzipped
+from agrbench.data.files import corrupt, fetch, unzipped
+from agrbench.data.sources import File
 
 LIMIT = 1 << 30  # bytes: more than the 697,932 images of EMNIST's largest split
 
@@ -24,6 +26,18 @@ class Content(NamedTuple):
 
     path: Path
     bytes: bytes
+
+
+def halves(files: Sequence[File]) -> tuple[Examples, Examples]:
+    """Return the training and test images of a dataset published in MNIST's four files, fetched unless they are there.
+
+    `files` are the training images, their labels, the test images and their labels, each a gzip file.
+
+    Raises:
+        DataError: a file is unavailable, damaged or too large.
+    """
+    images, labels, test_images, test_labels = (gzipped(fetch(file)) for file in files)
+    return examples(images, labels), examples(test_images, test_labels)
 
 
 def gzipped(path: Path) -> Content:

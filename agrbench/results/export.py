@@ -12,7 +12,7 @@ from typing import Any
 from agrbench.errors import AgrbenchError
 from agrbench.results.record import plain
 from agrbench.results.text import cell, whole
-from agrbench.results.writing import temporary, writing
+from agrbench.results.writing import write_whole, writing
 
 Rows = list[Mapping[str, Any]]
 
@@ -27,13 +27,8 @@ def save(rows: Iterable[Mapping[str, Any]], form: str, path: Path) -> int:
     if not found:
         raise AgrbenchError("there is no finished record; run `agrbench grid` first, or name another folder")
     content = FORMATS[form](found)
-    part = temporary(path.parent)
     with writing(path):
-        try:
-            part.write_bytes(content)
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+        write_whole(path, content)
     return len(found)
 
 

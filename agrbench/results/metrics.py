@@ -214,7 +214,7 @@ def error(group: Group) -> Sample:
     first = group.cell.first
     return _each(
         group, UNDEFENDED, UNATTACKED,
-        lambda record: _mean([1 - a for t, a in zip(record["rounds"], record["accuracy"], strict=True) if t >= first]),
+        lambda record: known_mean(1 - a for t, a in zip(record["rounds"], record["accuracy"], strict=True) if t >= first),
     )  # fmt: skip
 
 
@@ -244,7 +244,7 @@ def run_seconds(group: Group, defense: str, attack: str) -> Sample:
 
 def trust(group: Group, defense: str, attack: str, rate: str) -> Sample:
     """Return one rate of the record's `trust`: its mean over the evaluated rounds that have it."""
-    return _each(group, defense, attack, lambda record: _mean(record["trust"][rate]))
+    return _each(group, defense, attack, lambda record: known_mean(record["trust"][rate]))
 
 
 def collapsed(group: Group, defense: str, attack: str) -> bool:
@@ -282,7 +282,7 @@ def _accuracy_gap(group: Group, reference: tuple[str, str], measured: tuple[str,
 
 
 def _mean_curve(group: Group, defense: str, attack: str, curve: str) -> Sample:
-    return _each(group, defense, attack, lambda record: _mean(record[curve] or []))
+    return _each(group, defense, attack, lambda record: known_mean(record[curve] or []))
 
 
 def _each(group: Group, defense: str, attack: str, read: Callable[[Record], float | None]) -> Sample:
@@ -291,6 +291,7 @@ def _each(group: Group, defense: str, attack: str, read: Callable[[Record], floa
     return Sample(tuple(seed for seed, _ in known), tuple(value for _, value in known))
 
 
-def _mean(values: Sequence[float | None]) -> float | None:
+def known_mean(values: Iterable[float | None]) -> float | None:
+    """Return the mean of the values that are known; `None` if none is."""
     known = [value for value in values if value is not None]
     return statistics.fmean(known) if known else None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import statistics
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from agrbench.cells import UNATTACKED, Cell
 from agrbench.errors import AgrbenchError
 from agrbench.results import store
-from agrbench.results.metrics import base_of
+from agrbench.results.metrics import base_of, known_mean
 from agrbench.results.record import Record
 
 if TYPE_CHECKING:
@@ -125,10 +124,10 @@ def _summary(record: Record, first: int) -> dict[str, Any]:
     late = [place for place, number in enumerate(record["rounds"]) if number >= first]
     last = {name: record[name][-1] if record[name] else None for name in CURVES}
     means = {
-        f"mean_{name}": _mean([record[name][place] for place in late] if record[name] else [])
+        f"mean_{name}": known_mean([record[name][place] for place in late] if record[name] else [])
         for name in ("accuracy", "success")
     }
-    trust = {rate: _mean(record["trust"][rate]) for rate in RATES}
+    trust = {rate: known_mean(record["trust"][rate]) for rate in RATES}
     counts = {name: record[name] for name in COUNTS}
     costs = {**record["time"], "peak_bytes": record["peak_bytes"]}
     return {"reason": record["reason"], "classes": record["classes"], **last, **means, **trust, **counts, **costs}
@@ -144,8 +143,3 @@ def _evaluations(record: Record, first: int) -> Iterator[dict[str, Any]]:
         curve = {name: values[place] for name, values in curves.items()}
         trust = {name: values[place] if place < len(values) else None for name, values in rates.items()}
         yield begun | curve | trust
-
-
-def _mean(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return statistics.fmean(known) if known else None

@@ -45,27 +45,27 @@ def temporary(folder: Path) -> Path:
     return folder / f".agrbench-{owners.tag()}-{secrets.token_hex(8)}{PART}"
 
 
-def write_new(path: Path, text: str) -> None:
-    """Write a text into a new file and flush it to disk.
+def write_new(path: Path, content: str | bytes) -> None:
+    """Write a text, or bytes, into a new file and flush it to disk.
 
     Raises:
         OSError: there is such a file, or the system refused to write.
     """
-    with path.open("x", encoding="utf-8") as stream:
-        stream.write(text)
+    with path.open("xb") as stream:
+        stream.write(content.encode() if isinstance(content, str) else content)
         stream.flush()
         os.fsync(stream.fileno())
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a text under a temporary name, flush it to disk and rename it.
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a text, or bytes, under a temporary name, flush it to disk and rename it.
 
     Raises:
         OSError: the system refused to write; the file is as it was before.
     """
     part = temporary(path.parent)
     try:
-        write_new(part, text)
+        write_new(part, content)
         part.replace(path)
     except BaseException:
         with suppress(OSError):
