@@ -214,7 +214,9 @@ def error(group: Group) -> Sample:
     first = group.cell.first
     return _each(
         group, UNDEFENDED, UNATTACKED,
-        lambda record: known_mean(1 - a for t, a in zip(record["rounds"], record["accuracy"], strict=True) if t >= first),
+        lambda record: known_mean(
+            1 - a for t, a in zip(record["rounds"], record["accuracy"], strict=True) if t >= first
+        ),
     )  # fmt: skip
 
 
