@@ -41,6 +41,13 @@ def test_mnist_has_its_published_shape_and_class_counts(digits: Halves) -> None:
         assert (float(half.features.min()), float(half.features.max())) == (0.0, 1.0)
 
 
+def test_standardized_training_pixels_have_mean_0_and_deviation_1(published: list[Path]) -> None:
+    train, test = Registry().dataset("mnist(standardized=True)").record.load()
+    assert abs(train.features.mean()) < 1e-3 and abs(train.features.std() - 1) < 1e-3
+    plain = Registry().dataset("mnist").record.load()[1]
+    torch.testing.assert_close(test.features * 0.3081 + 0.1307, plain.features)
+
+
 @pytest.mark.oracle("mnist")
 def test_every_pixel_of_mnist_is_the_published_byte_over_255(digits: Halves, published: list[Path]) -> None:
     for half, path in zip(digits, published[::2], strict=True):
