@@ -30,6 +30,7 @@ from agrbench.cli.streams import guard
 from agrbench.cli.supervise import plugin_files, supervised
 from agrbench.cli.table import show_table
 from agrbench.cli.tune import tune_rate
+from agrbench.cli.validate import validate_suite
 from agrbench.errors import AgrbenchError
 from agrbench.results.text import LINES, printable, tolerate, warn_on_stderr
 
@@ -80,6 +81,7 @@ def main() -> None:
 
 for command in (
     list_plugins, run_grid, find_breaking_points, bench_defenses, check_plugin, write_plugin, tune_rate, show_table,
-    compare_measurements, show_record, pack_records, export_records, leaderboard_group, data_group,
+    compare_measurements, show_record, pack_records, export_records, validate_suite, leaderboard_group,
+    data_group,
 ):  # fmt: skip
     main.add_command(command)

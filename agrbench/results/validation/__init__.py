@@ -1,0 +1,1 @@
+"""Numbers that others published, and whether ours agree with them (docs/validation.md)."""
