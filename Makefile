@@ -1,6 +1,7 @@
 # make grid   run the benchmark (ARGS= passes options through)
 # make test   lint, types and tests
 # make gate   run the suite baseline and compare it with leaderboard/baseline.jsonl: exits with 1 where something got worse
+# make site   build the documentation into build/site
 # make lowest   the tests in VERSIONS, with the lowest versions that pyproject.toml admits, under PYTHON
 # make newest   the same with the newest; both make an environment of their own in build/
 # make baseline   recompute leaderboard/baseline.jsonl, after an intended change for the worse
@@ -10,7 +11,7 @@ BIN := .venv/bin
 VERSIONS ?= tests/cli/test_main.py tests/cli/test_list.py tests/cli/test_data.py tests/data tests/datasets/test_datasets.py \
     tests/results/test_formats.py tests/results/test_statistics.py tests/server tests/plugins/test_registry.py
 
-.PHONY: grid test lint gate baseline lowest newest clean
+.PHONY: grid test lint site gate baseline lowest newest clean
 
 grid: .venv/.installed
 	@$(BIN)/agrbench grid $(ARGS)
@@ -23,6 +24,9 @@ lint: .venv/.installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/mypy
+
+site: .venv/.installed-test
+	$(BIN)/mkdocs build
 
 # Start from an empty folder: a change of the harness makes no record stale.
 gate: .venv/.installed

@@ -3,8 +3,8 @@
 A hyperparameter is a keyword-only argument of any function of the record; a spec such as `krum(neighbours=7)`
 binds it in every function whose signature names it. Nothing here imports torch, so records are cheap to name.
 
-The fields in `CLAIMS` say what a plugin promises, for `agrbench check`. They change no computed value and no digest;
-some waivers also make the grid skip a combination.
+The fields in `CLAIMS` say what a plugin promises, for `agrbench check`, and who sent it. They change no computed value
+and no digest; some waivers also make the grid skip a combination.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Memory = dict[str, Any]
 ByColumn = Callable[["Tensor"], "Tensor"]
 """A function that weighs a block of columns of the view: `(rows, b) -> (rows, b)`."""
 
-CLAIMS = ("waives", "within", "bound", "proof")
+CLAIMS = ("waives", "within", "bound", "proof", "author")
 
 
 def always(n: int, f: int) -> bool:
@@ -90,7 +90,7 @@ class Attack:
     `"rehearsed"`, and the two are never combined. `within(rows, insider)` returns whether forged rows satisfy the
     constraint that the attack declares, such as a distance (`None`: no constraint). `claim(sizes)` takes the malicious
     clients' numbers of examples, `(malicious,)` in float64, and returns those that they claim to have (`None`: the true
-    ones).
+    ones). `author` is whom the leaderboard names beside rows that the attack lowers.
     """
 
     poison: Callable[..., Examples] | None = None
@@ -100,6 +100,7 @@ class Attack:
     claim: Callable[..., Tensor] | None = None
     within: Callable[..., Tensor | bool] | None = None
     waives: Mapping[str, str] = field(default_factory=dict)
+    author: str = ""
 
     @property
     def queries(self) -> bool:

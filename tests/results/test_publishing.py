@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 
 from agrbench.cells import Cell
 from agrbench.cli import main
+from agrbench.plugins.registry import Registry
 from agrbench.results.leaderboard import page as leaderboard
 from agrbench.results.record import Record, failed, sealed, skipped
 from agrbench.results.store import Store, collect, write_packed
@@ -28,11 +29,12 @@ ENVIRONMENT = {
 }  # fmt: skip
 
 
-def made(defense: str, attack: str, seed: int = 0, **settings: Any) -> Record:
+def made(defense: str, attack: str, seed: int = 0, *, registry: Registry = REGISTRY, **settings: Any) -> Record:
     cell = Cell("digits", defense, attack, seed, **{"clients": 20, "rounds": 20, **settings})
     level = {"fedavg": 0.5, "krum": 0.8, "median": 0.7}.get(defense, 0.6) + (0.2 if attack == "none" else 0)
     return finished(
-        cell, [0.1, level, level], training={"rate": 0.5, "parameters": 650}, environment=dict(ENVIRONMENT),
+        cell, [0.1, level, level - 0.3 * (attack == "sharper")], registry=registry,
+        training={"rate": 0.5, "parameters": 650}, environment=dict(ENVIRONMENT),
         time={"server_s": 0.001, "round_s": 0.5, "alone": True},
     )  # fmt: skip
 
@@ -148,6 +150,28 @@ def test_a_run_without_results_under_a_seed_of_its_own_unranks_nobody(status: st
     assert ranked(text(board)) == ["krum", "median", "cosden"]
 
 
+SHARPER = '''
+"""Sharper: the clean updates, a hundred times reversed."""
+
+from agrbench.plugins import Attack
+
+attack = Attack(forge=lambda insider: -100 * insider.clean, author="Jane | <b>Doe")
+'''
+
+
+def test_a_stronger_attack_on_one_row_is_shown_with_its_author_and_unranks_nobody(board: Path, tmp_path: Path) -> None:
+    plugin = tmp_path / "sharper.py"
+    plugin.write_text(SHARPER)
+    mine = [made("krum", "sharper", seed, registry=Registry([str(plugin)])) for seed in (0, 1)]
+    assert published(fill(tmp_path / "mine", mine), board, "--plugin", plugin).exit_code == 0
+    # Accuracies of 0.8 and 0.5 once the attack has begun, where fedavg without attack has 0.7 and 0.7: 5 points less.
+    shown = r"Strongest known attack on `krum`: `sharper` by Jane \| &lt;b>Doe, a loss of 5.0 over 2 seeds."
+    assert shown in text(board)
+    assert ranked(text(board)) == ["krum", "median", "cosden"]
+    assert published(None, board).exit_code == 0  # without the plugin, the page still names the attack
+    assert "Strongest known attack on `krum`: `sharper`, a loss of 5.0 over 2 seeds." in text(board)
+
+
 @pytest.mark.parametrize(
     ("more", "said"),
     [
@@ -202,7 +226,7 @@ def test_a_finished_run_of_a_cell_that_the_plugins_skip_is_refused(board: Path, 
     [({"rounds": 10**12}, "not measured from round 0"), ({"clients": 10**12}, "at most 1000000 are published")],
     ids=["rounds", "clients"],
 )
-def test_a_huge_number_takes_no_memory(settings: dict[str, int], said: str, board: Path, tmp_path: Path) -> None:
+def test_a_huge_number_takes_no_memory(settings: dict[str, Any], said: str, board: Path, tmp_path: Path) -> None:
     lay(tmp_path / "mine", made("krum", "lie", **settings))
     done = published(tmp_path / "mine", board)
     assert done.exit_code == 1

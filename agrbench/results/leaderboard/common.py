@@ -1,13 +1,16 @@
-"""What is compared on the page: the attacks that most defenses have, whatever one contributor adds."""
+"""What is compared on the page: the attacks that most defenses have, and which others hurt a defense more."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
+from agrbench import specs
 from agrbench.cells import UNATTACKED, UNDEFENDED
+from agrbench.plugins.registry import Registry
+from agrbench.results import metrics
 from agrbench.results.metrics import Group, order
-from agrbench.results.text import code
+from agrbench.results.text import code, markdown
 from agrbench.specs import natural
 
 
@@ -31,6 +34,24 @@ def common(group: Group) -> tuple[Group, list[str]]:
     names = ", ".join(map(code, sorted({name for attack in rare for name in holders[attack]}, key=order)))
     listed = ", ".join(map(code, rare[:6])) + (" and more" if len(rare) > 6 else "")
     return fewer, [f"Left out, because few defenses have it: attack {listed} of {names}."]
+
+
+def stronger(every: Group, compared: Group, registry: Registry) -> Iterator[str]:
+    """Name each defense that loses more under an attack that few defenses have, and that attack with its author."""
+    rare = [attack for attack in every.attacks if attack not in compared.attacks]
+    for defense in every.defenses if rare else ():
+        losses = {attack: metrics.loss(every, defense, attack) for attack in every.attacks}
+        means = {attack: loss.mean for attack, loss in losses.items() if loss.values}
+        worst = max(means, key=means.__getitem__, default=None)
+        if worst in rare and defense != UNDEFENDED:
+            here = specs.parse(worst)[-1].name in registry.names("attack")
+            author = registry.attack(worst).record.author if here else ""
+            by = f" by {markdown(author)}" if author else ""
+            count = len(losses[worst].seeds)
+            yield (
+                f"Strongest known attack on {code(defense)}: {code(worst)}{by}, a loss of {100 * means[worst]:.1f} "
+                f"over {count} seed{'s' * (count > 1)}."
+            )
 
 
 def usual(holders: Mapping[object, set[str]]) -> set[object]:

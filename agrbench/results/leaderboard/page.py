@@ -18,7 +18,7 @@ from agrbench.plugins.registry import Registry
 from agrbench.results import formats, metrics, store
 from agrbench.results.breaking import Search
 from agrbench.results.formats import with_interval
-from agrbench.results.leaderboard.common import common, usual
+from agrbench.results.leaderboard.common import common, stronger, usual
 from agrbench.results.leaderboard.publish import PAGE, RECORDS
 from agrbench.results.metrics import Group
 from agrbench.results.record import Record
@@ -76,14 +76,18 @@ def page(board: Path, registry: Registry, demanded: Sequence[str], staged: Mappi
         records = (record for _, record in store.readable([files[packed]]))
         groups = metrics.groups(records, functools.partial(registry.spelled, "dataset"))
         parts.append(f"## {markdown(packed.stem)}\n")
-        parts += [_section(group, demanded, points, certified) for group in groups if group.attacks]
+        parts += [_section(group, demanded, points, certified, registry) for group in groups if group.attacks]
     return "\n".join(parts)
 
 
 def _section(
-    group: Group, demanded: Sequence[str], points: Mapping[str, Mapping[str, str]], certified: Mapping[str, str]
+    every: Group,
+    demanded: Sequence[str],
+    points: Mapping[str, Mapping[str, str]],
+    certified: Mapping[str, str],
+    registry: Registry,
 ) -> str:
-    group, left_out = common(group)
+    group, left_out = common(every)
     ranked = worst.table(group)
     triads = {row["defense"]: row for row in triad.table(group).data}
     known = group.cell.bound == group.cell.assumed  # as in the searches for breaking points
@@ -97,6 +101,7 @@ def _section(
         *map(markdown, unranked(ranking)),
         *_unranked(group, {row["defense"] for row in ranked.data}),
         *left_out,
+        *stronger(every, group, registry),
     ]
     title = markdown(ranked.title.partition(": ")[2])
     return formats.markdown_table(title, HEADERS, rows, notes) + "\n"
