@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import html
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import chain
@@ -95,6 +96,16 @@ class Certificate:
     def violated(self) -> bool:
         """Return whether any property is violated."""
         return any(finding.verdict == "violated" for finding in self.findings)
+
+    def _repr_html_(self) -> str:
+        """Show the certificate in a notebook: each property, its verdict, and what it says or why it is waived."""
+        rows = [(each.property.name, each.verdict, each.why or each.property.says) for each in self.findings]
+        rows += [(name, "waived", reason) for name, reason in self.elsewhere.items()]
+        lines = ["".join(f"<td>{html.escape(text)}</td>" for text in row) for row in rows]
+        body = "\n".join(f"<tr>{line}</tr>" for line in lines)
+        title = html.escape(f"{self.subject.kind} {self.subject.spec}")
+        head = "<tr><th>property</th><th>verdict</th><th></th></tr>"
+        return f"<p><strong>{title}</strong></p>\n<table>\n{head}\n{body}\n</table>"
 
 
 def claims(named: str | Path, plugins: tuple[str, ...] = ()) -> list[Claim]:

@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 
 from agrbench.conformance import Scene, Violation, attacks, certificates, claims, coefficients
+from agrbench.conformance.certificates import Certificate, Finding
+from agrbench.conformance.properties import DEFENSE
 from agrbench.conformance.search import search
 from agrbench.conformance.strategies import Draws, bound
 from agrbench.conformance.subjects import Subject, subjects
@@ -250,3 +252,12 @@ def test_dataset_that_sets_the_global_seed_is_found(tmp_path: Path) -> None:
     assert not [claim for claim in claims(plugins.write(tmp_path, "right", text)) if claim.refute()]
     found = [str(claim) for claim in claims(plugins.write(tmp_path, "own", seeded)) if claim.refute()]
     assert found == ["private"]
+
+
+def test_a_certificate_shows_itself_in_a_notebook_and_escapes_what_plugins_say() -> None:
+    law = next(iter(DEFENSE.values()))
+    found = (Finding(law, "violated", "1 < 2 & <b>"), Finding(law, "holds"))
+    shown = Certificate(Subject("defense", "krum"), found, elsewhere={"memory": "<script>"})._repr_html_()
+    assert f"<tr><td>{law.name}</td><td>violated</td><td>1 &lt; 2 &amp; &lt;b&gt;</td></tr>" in shown
+    assert "<td>memory</td><td>waived</td><td>&lt;script&gt;</td>" in shown
+    assert shown.count("<tr>") == 4 and "<strong>defense krum</strong>" in shown
