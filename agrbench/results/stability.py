@@ -30,7 +30,10 @@ def unstable(group: Group, defense: str, attack: str) -> bool:
     """Return whether the loss of any seed is a difference of two unstable runs.
 
     The first is the run without attack or defense. It counts alone, since an attack that works lets accuracy fall too.
+    Its own loss is 0, whatever it does.
     """
+    if (defense, attack) == (UNDEFENDED, UNATTACKED):
+        return False
     return any(fall(group, seed) > FALL < fall(group, seed, defense, attack) for seed in group.seeds(defense, attack))
 
 

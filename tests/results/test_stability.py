@@ -7,7 +7,7 @@ from click.testing import CliRunner
 
 from agrbench.cli import main
 from agrbench.results.metrics import groups
-from agrbench.results.stability import largest_fall, warning
+from agrbench.results.stability import largest_fall, unstable, warning
 from tests.helpers.records import measured
 
 
@@ -48,3 +48,12 @@ def test_a_grid_warns_where_training_is_unstable(rate: str, warned: bool, tmp_pa
     done = CliRunner().invoke(main, [*words.split(), "--out", str(tmp_path)])
     assert done.exit_code == 0
     assert ("Warning: digits is unstable" in done.stderr) == warned
+
+
+def test_a_loss_is_unstable_if_both_runs_are_and_not_for_the_reference_itself() -> None:
+    shaken, calm = [0.1, 0.8, 0.7, 0.9, 0.9], [0.1, 0.8, 0.8, 0.9, 0.9]
+    runs = {("fedavg", "none"): shaken, ("fedavg", "lie"): shaken, ("krum", "none"): calm}
+    (group,) = groups([measured(defense, attack, 0, curve) for (defense, attack), curve in runs.items()])
+    assert {run: unstable(group, *run) for run in runs} == {
+        ("fedavg", "none"): False, ("fedavg", "lie"): True, ("krum", "none"): False,
+    }  # fmt: skip
