@@ -72,7 +72,15 @@ class Group:
 
     def seeds(self, defense: str, attack: str) -> list[int]:
         """List the seeds with a finished cell."""
-        return sorted(seed for has, under, seed in self.records if (has, under) == (defense, attack))
+        return self._seeds.get((defense, attack), [])
+
+    @cached_property
+    def _seeds(self) -> dict[tuple[str, str], list[int]]:
+        """Map each defense and attack to their seeds, in order."""
+        found: dict[tuple[str, str], list[int]] = {}
+        for defense, attack, seed in sorted(self.records):
+            found.setdefault((defense, attack), []).append(seed)
+        return found
 
     def targeted(self, attack: str) -> bool:
         """Return whether an attack aims at a target class."""
@@ -253,8 +261,8 @@ def collapsed(group: Group, defense: str, attack: str) -> bool:
     """Return whether the model of any seed ends under twice chance accuracy; of few classes, within 0.1 of chance."""
     ends = [
         record["accuracy"][-1] < min(2 / record["classes"], 1 / record["classes"] + NEAR)
-        for (has, under, _), record in group.records.items()
-        if (has, under) == (defense, attack) and record["classes"]
+        for record in (group.records[defense, attack, seed] for seed in group.seeds(defense, attack))
+        if record["classes"]
     ]
     return any(ends)
 
