@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from agrbench.cli.options import data_option, plugin_option
+
+if TYPE_CHECKING:
+    from agrbench.plugins.registry import Registry
 
 CERTIFICATES = Path("leaderboard", "certificates.json")
 
@@ -31,13 +36,18 @@ def write_report(sources: tuple[Path, ...], out: Path, certificates: Path, plugi
     of its own: records of different settings or of different collections are never mixed.
     """
     from agrbench.plugins.registry import Registry
+
+    write(sources or (Path("results"),), out, Registry(plugins), certificates)
+
+
+def write(sources: Sequence[Path], out: Path, registry: Registry, certificates: Path) -> None:
+    """Write the page of some sources of records, and say how large it is."""
     from agrbench.results.page.build import build
     from agrbench.results.text import one_line
     from agrbench.results.writing import write_whole, writing
     from agrbench.simulation import suites
 
-    registry = Registry(plugins)
-    page = build(sources or (Path("results"),), registry, suites.demanded(registry), certificates)
+    page = build(sources, registry, suites.demanded(registry), certificates)
     with writing(out):
         write_whole(out, page)
-    click.echo(one_line(f"Wrote {out}, {len(page.encode()) / 1e6:.1f} MB"), err=True)
+    click.echo(one_line(f"Wrote {out}, {len(page.encode()) / 1e6:.1f} MB"))

@@ -28,21 +28,22 @@ function showColumns() {
 
 function drawAnswer(group) {
   const { before, names, after } = group.answer;
-  const listed = names.flatMap((name, place) => [place ? ', ' : ' ', el('code', {}, name)]);
+  const listed = names.flatMap((name, place) => [place ? ', ' : ' ', el('code', {}, breakable(name))]);
   byId('verdict').replaceChildren(before, ...listed, after && ' ', el('span', {}, after));
   byId('setting').textContent = group.title;
   byId('explained').textContent = 'Loss: points of test accuracy below the run of the same seed without attack or defense, mean over '
     + `the evaluated rounds from ${group.first}, where attacks start. Worst: under the attack that costs this defense most.`;
-  byId('notes').replaceChildren(...group.notes.map((note) => el('p', {}, note)));
+  byId('notes').hidden = !group.notes.length;
+  byId('notes').replaceChildren(el('summary', {}, 'What is missing here'), ...group.notes.map((note) => el('p', {}, note)));
 }
 
 function drawOthers(chosen) {
   const row = (group) => el('tr', { 'aria-current': group.id === chosen.id ? 'true' : null },
     el('td', {}, group.source),
-    el('td', {}, el('a', { href: `#${new URLSearchParams({ group: group.id })}` }, group.title)),
+    el('td', { class: 'long' }, el('a', { href: `#${new URLSearchParams({ group: group.id })}` }, group.title)),
     el('td', { class: 'number' }, String(group.defenses.length)), el('td', { class: 'number' }, String(group.attacks.length - 1)),
     el('td', { class: 'number' }, String(group.seeds.length)),
-    el('td', {}, group.answer.before, ' ', group.answer.names.join(', '), ' ', group.answer.after));
+    el('td', { class: 'long' }, group.answer.before, ' ', group.answer.names.join(', '), ' ', group.answer.after));
   byId('others-body').replaceChildren(el('div', { class: 'wide', role: 'region', 'aria-label': 'All records', tabindex: 0 }, el('table', {},
     el('thead', {}, el('tr', {}, ['Collection', 'Settings', 'Defenses', 'Attacks', 'Seeds', 'Answer'].map((each) => el('th', { scope: 'col' }, each)))),
     el('tbody', {}, [...GROUPS.values()].map(row)))));

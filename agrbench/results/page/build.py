@@ -14,7 +14,6 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from agrbench import specs
 from agrbench.cells import Cell
 from agrbench.errors import AgrbenchError
 from agrbench.plugins.registry import Registry
@@ -22,7 +21,7 @@ from agrbench.results import metrics, store
 from agrbench.results.again import reproduce
 from agrbench.results.leaderboard.page import certificates, points_of
 from agrbench.results.metrics import Group
-from agrbench.results.page.model import Known, model
+from agrbench.results.page.model import Known, model, rules
 from agrbench.results.record import Record, plain
 from agrbench.results.store import PACKED
 
@@ -73,7 +72,7 @@ def write(models: Iterable[Mapping[str, Any]], payloads: Iterable[Mapping[str, A
 
 def _breadth(shown: Mapping[str, Any]) -> tuple[int, int]:
     """Return how many rules a group ranks, in any form, and how many cells it has: the page opens at the broadest."""
-    ranked = {specs.parse(row["name"])[-1].name for row in shown["defenses"] if row["rank"] is not None}
+    ranked = {rules(row["name"])[-1] for row in shown["defenses"] if row["rank"] is not None}
     return len(ranked), len(shown["cells"])
 
 

@@ -16,6 +16,9 @@ const el = (tag, attributes = {}, ...children) => filled(document.createElement(
 const draw = (tag, attributes = {}, ...children) => filled(document.createElementNS(SVG, tag), attributes, children);
 const byId = (id) => document.getElementById(id);
 
+// A spec may be cut into lines after its signs, and nowhere else.
+const breakable = (spec) => spec.split(/(?<=[+_(,])/).flatMap((piece) => [piece, el('wbr')]);
+
 function fixed(value, digits = 1) {
   if (value == null) return '–';
   const text = value.toFixed(digits);

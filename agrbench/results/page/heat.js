@@ -10,7 +10,7 @@ function drawHeat(group, rows) {
     el('thead', {}, el('tr', {}, el('th', { scope: 'col' }, 'Defense'), attacks.map((attack) => el('th',
       { scope: 'col', class: attack.name === state.attack ? 'chosen' : null, title: attack.summary },
       el('span', {}, attack.name === NONE ? 'no attack' : attack.name, attack.common ? '' : ' °'))))),
-    el('tbody', {}, rows.map((row) => el('tr', {}, el('th', { scope: 'row' }, el('code', {}, row.name)),
+    el('tbody', {}, rows.map((row) => el('tr', {}, el('th', { scope: 'row' }, el('code', {}, breakable(row.name))),
       attacks.map((attack) => heatCell(group, row, attack, metric, most))))));
   table.addEventListener('keydown', moveInGrid);
   const first = table.querySelector('td[tabindex]');

@@ -11,7 +11,7 @@ from typing import Any
 
 from agrbench import specs
 from agrbench.cells import UNATTACKED, UNDEFENDED
-from agrbench.errors import AgrbenchError
+from agrbench.errors import AgrbenchError, SpecError
 from agrbench.plugins.registry import Registry
 from agrbench.results.leaderboard.common import common
 from agrbench.results.leaderboard.page import certificate, setting
@@ -103,15 +103,28 @@ def _round(value: Any) -> Any:
 
 def _defense(name: str, group: Group, known: Known) -> Row:
     """Return what a defense is, where it breaks and what is certified of it."""
-    terms = [term.name for term in specs.parse(name)]
+    terms = rules(name)
     cell = group.cell
     mine = known.points.get(setting(cell), {}) if cell.bound == cell.assumed else {}
     family, summary = _told(known.registry, "defense", terms[-1])
     return {
         "name": name, "base": base_of(name), "amplified": base_of(name) != name, "stages": terms[:-1],
         "family": family, "summary": summary, "breaks": mine.get(name),
-        "certificate": certificate(name, known.certified),
+        "certificate": _certificate(name, known.certified),
     }  # fmt: skip
+
+
+def rules(spec: str) -> list[str]:
+    """Return the names in a spec, left to right; a record may hold a text that is none, which counts as one name."""
+    try:
+        return [term.name for term in specs.parse(spec)]
+    except SpecError:
+        return [spec]
+
+
+def _certificate(name: str, certified: Mapping[str, str]) -> str | None:
+    """Return the verdicts on a stack's plugins; `None` if there is none on any."""
+    return certificate(name, certified) if set(rules(name)) & set(certified) else None
 
 
 def _told(registry: Registry, kind: str, name: str) -> tuple[str, str]:
@@ -139,7 +152,7 @@ def _strongest(defense: str, group: Group, losses: Mapping[tuple[str, str], Row]
 
 def _attack(name: str, group: Group, shared: Group, registry: Registry) -> Row:
     """Return what an attack is; `common` attacks count in the ranking."""
-    summary = _told(registry, "attack", specs.parse(name)[0].name)[1]
+    summary = _told(registry, "attack", rules(name)[0])[1]
     counts = name in (UNATTACKED, *shared.attacks)
     return {"name": name, "summary": summary, "common": counts, "targeted": group.targeted(name)}
 

@@ -4,11 +4,11 @@ function drawTable(group, rows) {
   const columns = shownColumns(group);
   const scale = spanOf(rows);
   byId('table').replaceChildren(
-    el('caption', {}, captionOf(group, rows, scale)),
     el('thead', {}, el('tr', {}, columns.map(heading))),
     el('tbody', {}, rows.map((row) => el('tr', { class: row.name === BASELINE ? 'baseline' : null },
       columns.map((column) => entry(group, row, column, scale))))),
   );
+  byId('caption').textContent = captionOf(group, rows, scale);
 }
 
 function captionOf(group, rows, scale) {
@@ -57,7 +57,7 @@ function entry(group, row, column, scale) {
   const marks = (row.collapsed ? '†' : '') + (row.unstable ? '‡' : '');
   const contents = {
     rank: () => (row.rank == null ? '–' : String(row.rank)),
-    name: () => [el('code', { title: row.summary }, row.name), marks, el('small', {}, row.family)],
+    name: () => [el('code', { title: row.summary }, breakable(row.name)), marks, el('small', {}, row.family)],
     loss: () => (row.loss == null ? whyNot(group, row) : [el('span', { class: 'value' }, fixed(row.loss), ' ',
       el('small', {}, bracketed(row.low, row.high))), whisker(row, scale)]),
     attack: () => row.attack && row.loss != null ? openButton(row.name, row.attack, row.attack) : '–',
