@@ -72,15 +72,7 @@ class Group:
 
     def seeds(self, defense: str, attack: str) -> list[int]:
         """List the seeds with a finished cell."""
-        return self._seeds.get((defense, attack), [])
-
-    @cached_property
-    def _seeds(self) -> dict[tuple[str, str], list[int]]:
-        """Map each defense and attack to their seeds, in order."""
-        found: dict[tuple[str, str], list[int]] = {}
-        for defense, attack, seed in sorted(self.records):
-            found.setdefault((defense, attack), []).append(seed)
-        return found
+        return [seed for seed in self.every_seed if (defense, attack, seed) in self.records]
 
     def targeted(self, attack: str) -> bool:
         """Return whether an attack aims at a target class."""

@@ -20,7 +20,7 @@ const byId = (id) => document.getElementById(id);
 const breakable = (spec) => spec.split(/(?<=[+_(,])/).flatMap((piece) => [piece, el('wbr')]);
 
 function fixed(value, digits = 1) {
-  if (value == null) return '–';
+  if (value == null) return '—';
   const text = value.toFixed(digits);
   return Number(text) === 0 ? (0).toFixed(digits) : text;
 }

@@ -95,7 +95,7 @@ function command(again) {
 function seedTable(records) {
   const head = ['seed', 'last accuracy (%)', 'server (ms a round)', 'round (ms)', 'peak memory (MiB)', 'digest'];
   const row = (record) => [record.cell.seed, fixed(100 * record.accuracy.at(-1)), fixed(1000 * record.time.server_s, 2),
-    fixed(1000 * record.time.round_s, 2), fixed(record.peak_bytes / 2 ** 20, 0), (record.digest ?? '–').slice(0, 10)];
+    fixed(1000 * record.time.round_s, 2), fixed(record.peak_bytes / 2 ** 20, 0), (record.digest ?? '—').slice(0, 10)];
   return el('div', { class: 'wide', tabindex: 0, role: 'region', 'aria-label': 'Seed by seed' }, el('table', {},
     el('thead', {}, el('tr', {}, head.map((each) => el('th', { scope: 'col', class: 'number' }, each)))),
     el('tbody', {}, records.map((record) => el('tr', {}, row(record).map((each) => el('td', { class: 'number' }, String(each))))))));

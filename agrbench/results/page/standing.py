@@ -29,7 +29,7 @@ def standings(samples: Mapping[str, Sample]) -> dict[str, int]:
 
 
 def powerless(defenses: int, seeds: int) -> bool:
-    """Return whether no difference between so many defenses can be significant, because there are too few seeds.
+    """Return whether no difference that varies can be significant among so many defenses, for want of seeds.
 
     Of `n` seeds, six or more, the sign-flip test has no p below `2^(1 - n)`, and Holm's method multiplies the smallest
     p by the number of comparisons.

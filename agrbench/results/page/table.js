@@ -56,17 +56,17 @@ function openButton(defense, attack, ...label) {
 function entry(group, row, column, scale) {
   const marks = (row.collapsed ? '†' : '') + (row.unstable ? '‡' : '');
   const contents = {
-    rank: () => (row.rank == null ? '–' : String(row.rank)),
+    rank: () => (row.rank == null ? '—' : String(row.rank)),
     name: () => [el('code', { title: row.summary }, breakable(row.name)), marks, el('small', {}, row.family)],
     loss: () => (row.loss == null ? whyNot(group, row) : [el('span', { class: 'value' }, fixed(row.loss), ' ',
       el('small', {}, bracketed(row.low, row.high))), whisker(row, scale)]),
-    attack: () => row.attack && row.loss != null ? openButton(row.name, row.attack, row.attack) : '–',
+    attack: () => row.attack && row.loss != null ? openButton(row.name, row.attack, row.attack) : '—',
     server_ms: () => [fixed(row.server_ms, 2), row.server_ratio != null
       && el('small', {}, `× ${fixed(row.server_ratio)}`)],
-    breaks: () => row.breaks ?? '–',
-    strongest: () => row.strongest == null ? '–'
+    breaks: () => row.breaks ?? '—',
+    strongest: () => row.strongest == null ? '—'
       : [openButton(row.name, row.strongest, row.strongest), el('small', {}, fixed(row.strongest_loss))],
-    certificate: () => row.certificate ?? '–',
+    certificate: () => row.certificate ?? '—',
   };
   const content = contents[column.key] ? contents[column.key]() : fixed(row[column.key]);
   const kind = column.key === 'name' ? ['th', { scope: 'row' }] : ['td', { class: column.number ? 'number' : null }];

@@ -42,7 +42,7 @@ def test_it_answers_first_and_shows_every_defense_with_its_rank(browser: Browser
     with opened(browser, page_file) as page:
         assert page.locator("h1").inner_text() == "Best under the worst of 3 attacks: amp+krum (over 3 seeds)"
         assert column(page, "name") == ["amp+krum", "krum", HOSTILE, "fedavg"]
-        assert column(page, "rank") == ["1", "2", "–", "–"]
+        assert column(page, "rank") == ["1", "2", "—", "—"]
         assert column(page, "loss")[:2] == ["7.0 [7.0, 7.0]", "10.0 [10.0, 10.0]"]
         assert column(page, "attack")[:2] == ["label_flip", "gradient_ascent"]
         assert "3 seeds" in page.locator("#caption").inner_text()
@@ -148,7 +148,7 @@ def test_one_seed_is_shown_and_not_ranked(browser: Browser, page_file: Path) -> 
     with opened(browser, page_file) as page:
         page.select_option("#group", index=1)
         assert page.locator("h1").inner_text().startswith("One seed, so nothing is ranked.")
-        assert column(page, "rank") == ["–"] * 4
+        assert column(page, "rank") == ["—"] * 4
         assert page.locator("#table line.whisker").count() == 0
         assert "nothing is ranked" in page.locator("#caption").inner_text()
 
@@ -160,7 +160,9 @@ def test_axe_finds_nothing_serious(browser: Browser, page_file: Path, scheme: st
         if fragment:
             page.locator("#panel-title").wait_for()
         found = Axe().run(page).response["violations"]
-        assert [(each["id"], [node["html"] for node in each["nodes"]]) for each in found if each["impact"] in SERIOUS] == []
+        assert [
+            (each["id"], [node["html"] for node in each["nodes"]]) for each in found if each["impact"] in SERIOUS
+        ] == []
 
 
 def test_a_phone_shows_it_without_scrolling_sideways_and_in_either_theme(browser: Browser, page_file: Path) -> None:
