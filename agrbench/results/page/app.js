@@ -32,7 +32,7 @@ function drawAnswer(group) {
   byId('verdict').replaceChildren(before, ...listed, after && ' ', el('span', {}, after));
   byId('setting').textContent = group.title;
   byId('explained').textContent = 'Loss: points of test accuracy below the run of the same seed without attack or defense, mean over '
-    + `the evaluated rounds from ${group.first}, where attacks start. Worst: under the attack that costs this defense most.`;
+    + `the evaluated rounds from ${group.first}, where attacks start. Worst: under the attack that costs this defense most. ${group.weaker}`;
   byId('notes').hidden = !group.notes.length;
   byId('notes').replaceChildren(el('summary', {}, 'What is missing here'), ...group.notes.map((note) => el('p', {}, note)));
 }

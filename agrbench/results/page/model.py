@@ -71,12 +71,10 @@ def model(source: str, group: Group, known: Known) -> Row:
         "seeds": list(group.every_seed),
         "answer": answer(shared, ranking, worsts, ranks),
         "over": " ".join(about({"": ranking}, [row["interval"] for row in worsts.values()])),
-        "notes": [
-            note.replace("`", "") for note in (
-                *worst.weaker(shared, known.demanded), *unranked({"": ranking}), *left_out,
-                *missing(shared, {"": ranking}, unattacked=(UNDEFENDED,)),
-            )
-        ],
+        "weaker": " ".join(_plain(worst.weaker(shared, known.demanded))),
+        "notes": _plain(
+            [*unranked({"": ranking}), *left_out, *missing(shared, {"": ranking}, unattacked=(UNDEFENDED,))]
+        ),
         "attacks": [_attack(name, group, shared, known.registry) for name in (UNATTACKED, *group.attacks)],
         "defenses": defenses,
         "cells": cells,
@@ -88,6 +86,11 @@ def _identity(source: str, group: Group) -> str:
     """Name a group by what it is, so that links to it last."""
     text = json.dumps([source, group.dataset, dict(group.settings), protocol(group)], sort_keys=True)
     return hashlib.sha256(text.encode(errors="replace")).hexdigest()[:8]
+
+
+def _plain(notes: Sequence[str]) -> list[str]:
+    """Write notes without the marks for code."""
+    return [note.replace("`", "") for note in notes]
 
 
 def _sample(row: Mapping[str, Any]) -> Sample:

@@ -45,6 +45,7 @@ def test_it_answers_first_and_shows_every_defense_with_its_rank(browser: Browser
         assert column(page, "rank") == ["1", "2", "—", "—"]
         assert column(page, "loss")[:2] == ["7.0 [7.0, 7.0]", "10.0 [10.0, 10.0]"]
         assert column(page, "attack")[:2] == ["label_flip", "gradient_ascent"]
+        assert "Weaker than the suite worst: no record under adaptive" in page.locator("#explained").inner_text()
         assert "3 seeds" in page.locator("#caption").inner_text()
         assert page.locator("#plots figure").count() == 3
 
