@@ -214,7 +214,12 @@ class Cell:
     @property
     def first(self) -> int:
         """Return the first attacked round, counting from 1."""
-        return max(self.rounds // 4 // EVERY * EVERY, EVERY) if self.start is None else self.start
+        return self._usual_first if self.start is None else self.start
+
+    @property
+    def _usual_first(self) -> int:
+        """Return the first attacked round where `start` does not say."""
+        return max(self.rounds // 4 // EVERY * EVERY, EVERY)
 
     @property
     def trunk(self) -> Cell:
@@ -225,7 +230,7 @@ class Cell:
     def settings(self) -> dict[str, Any]:
         """Return the settings that differ from their defaults, each in canonical form."""
         default: dict[str, Any] = {f.name: f.default for f in dataclasses.fields(Cell)}
-        meant = dataclasses.asdict(self) | {
+        meant = {name: getattr(self, name) for name in default} | {
             "malicious": self.count,
             "byzantine": self.bound,
             "start": self.first,
@@ -233,7 +238,7 @@ class Cell:
         default["malicious"] = round(SHARE * self.clients)
         default["byzantine"] = self.assumed
         default["rate"] = settings.own_rate(self.schedule)
-        default["start"] = dataclasses.replace(self, start=None).first
+        default["start"] = self._usual_first
         identity = {"dataset", "defense", "attack", "seed"}
         return {key: value for key, value in meant.items() if key not in identity and value != default[key]}
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from agrbench import specs
@@ -139,9 +140,16 @@ def read(setting: str, text: object) -> Term:
     Raises:
         SpecError: there is no such choice, or a hyperparameter is invalid; the message says what to write.
     """
+    if not isinstance(text, str):
+        raise _wrong(setting, text, *_signatures(setting))
+    return _read(setting, text)
+
+
+@lru_cache(1024)  # every cell reads its settings, and most cells have the same ones
+def _read(setting: str, text: str) -> Term:
     choices = CHOICES[setting]
     try:
-        (term,) = specs.parse(text, unnamed=True) if isinstance(text, str) else ()
+        (term,) = specs.parse(text, unnamed=True)
     except specs.IllTyped as error:
         option = choices.get(error.name, {}).get(error.argument)
         ways = _signatures(setting) if option is None else [f"{error.argument} as {option.wanted}"]

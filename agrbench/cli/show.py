@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 from agrbench.cells import Cell
-from agrbench.errors import SpecError
 from agrbench.plugins.registry import Registry
 from agrbench.results import metrics
+from agrbench.results.again import reproduce
 from agrbench.results.record import Record
 from agrbench.results.store import read
 from agrbench.results.tables.notes import federation
@@ -26,7 +25,7 @@ def as_text(record: Record) -> str:
     lines = [*map(one_line, _described(record))]
     if record["traceback"]:
         lines.append(printable(record["traceback"].rstrip(), keep="\n\t"))
-    lines.append(one_line(f"again: {reproduce(Cell.from_json(record['cell']))}"))
+    lines.append(one_line(f"again: {reproduce(Cell.from_json(record['cell']), Registry())}"))
     return "\n".join(lines)
 
 
@@ -68,23 +67,6 @@ def _worst(record: Record, kind: str) -> str:
     ranked = sorted(found, key=found.__getitem__)
     worst, best = (f"{name} with {100 * found[name]:.1f} %" for name in (ranked[0], ranked[-1]))
     return f"{kind}: worst {worst}, best {best}"
-
-
-def reproduce(cell: Cell) -> str:
-    """Write the command that computes the cell, and what it is compared with, again."""
-    words = ["agrbench", "grid", "-D", cell.dataset, "-d", cell.defense, "-a", cell.attack, "--only-base"]
-    settings = {
-        "seeds": cell.seed + 1, "clients": cell.clients, "malicious": cell.count, "byzantine": cell.bound,
-        "rounds": cell.rounds, "start": cell.first,
-    }  # fmt: skip
-    settings |= {name: value for name, value in cell.settings.items() if name not in settings}
-    for name, value in settings.items():
-        words += [f"--{name}", str(value)]
-    try:
-        Registry().plugins_of(cell)
-    except SpecError:
-        words += ["--plugin", "FILE"]  # a record does not say where a plugin file was
-    return shlex.join([*words, "--out", "again"])
 
 
 def _curve(name: str, values: Sequence[float | None]) -> str:

@@ -72,7 +72,7 @@ class Group:
 
     def seeds(self, defense: str, attack: str) -> list[int]:
         """List the seeds with a finished cell."""
-        return sorted(seed for has, under, seed in self.records if (has, under) == (defense, attack))
+        return [seed for seed in self.every_seed if (defense, attack, seed) in self.records]
 
     def targeted(self, attack: str) -> bool:
         """Return whether an attack aims at a target class."""
@@ -253,8 +253,8 @@ def collapsed(group: Group, defense: str, attack: str) -> bool:
     """Return whether the model of any seed ends under twice chance accuracy; of few classes, within 0.1 of chance."""
     ends = [
         record["accuracy"][-1] < min(2 / record["classes"], 1 / record["classes"] + NEAR)
-        for (has, under, _), record in group.records.items()
-        if (has, under) == (defense, attack) and record["classes"]
+        for record in (group.records[defense, attack, seed] for seed in group.seeds(defense, attack))
+        if record["classes"]
     ]
     return any(ends)
 

@@ -13,6 +13,7 @@ import math
 import statistics
 import warnings
 from collections.abc import Callable, Container, Iterable, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -79,6 +80,7 @@ def rounded(sample: Sample) -> Sample:
     return Sample(sample.seeds, tuple(map(_rounded, sample.values)))
 
 
+@lru_cache(4096)  # several tables of the same records ask for the same intervals
 def interval(sample: Sample) -> Interval | None:
     """Return a 95% interval of the mean; `None` for fewer than two seeds.
 

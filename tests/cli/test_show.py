@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from agrbench.cells import Cell
 from agrbench.cli import main, show
+from agrbench.results.again import reproduce
 from agrbench.results.record import Record, curves, failed, skipped
 from agrbench.results.store import Store
 from agrbench.simulation import grid, suites
@@ -106,7 +107,7 @@ CELLS = st.builds(
 
 @given(cell=CELLS)
 def test_the_printed_command_computes_the_same_cell_and_what_it_is_compared_with(cell: Cell) -> None:
-    cells = planned(show.reproduce(cell))
+    cells = planned(reproduce(cell, REGISTRY))
     keys = {each.key for each in cells}
     assert cell.key in keys
     for defense, attack in (("fedavg", "none"), (cell.defense, "none"), ("fedavg", cell.attack)):

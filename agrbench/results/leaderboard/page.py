@@ -91,7 +91,7 @@ def _section(
     ranked = worst.table(group)
     triads = {row["defense"]: row for row in triad.table(group).data}
     known = group.cell.bound == group.cell.assumed  # as in the searches for breaking points
-    mine = points.get(_setting(group.cell), {}) if known else {}
+    mine = points.get(setting(group.cell), {}) if known else {}
     rows = [_row(place, row, triads[row["defense"]], mine, certified) for place, row in enumerate(ranked.data, 1)]
     ranking = {"": worst.ranking(group)}
     notes = [
@@ -133,25 +133,41 @@ def _row(
         code(row["attack"]),
         points.get(defense, NONE),
         *(NONE if number is None else f"{number:.1f}" for number in numbers),
-        _certificate(defense, certified),
+        certificate(defense, certified),
     )
 
 
-def _setting(cell: Cell) -> str:
+def setting(cell: Cell) -> str:
     """Name what a breaking point is measured under: everything but the malicious clients' number."""
     free = replace(cell, defense=UNDEFENDED, attack=UNATTACKED, seed=0, malicious=0, byzantine=None)
     return json.dumps(free.as_json(), sort_keys=True)
 
 
 def breaking_points(packed: Path, registry: Registry) -> dict[str, dict[str, str]]:
+    """Return by setting and defense where it breaks, from the file of the searches' records, if there is one."""
+    return points_of([record for _, record in store.readable([packed] if packed.exists() else [])], registry)
+
+
+def points_of(collected: Sequence[Record], registry: Registry) -> dict[str, dict[str, str]]:
     """Return by setting and defense where it breaks, from the records that `agrbench breaking-point` left."""
-    collected = [record for _, record in store.readable([packed] if packed.exists() else [])]
+    collected = _searched(collected)
     records = {Cell.from_json(record["cell"]).key: record for record in collected}
     by_setting: dict[str, list[Cell]] = {}
     for cell in (Cell.from_json(record["cell"]) for record in collected if record["status"] == "done"):
         if cell.bound == cell.assumed:
-            by_setting.setdefault(_setting(cell), []).append(cell)
+            by_setting.setdefault(setting(cell), []).append(cell)
     return {setting: _points(cells, records, registry) for setting, cells in by_setting.items()}
+
+
+def _searched(collected: Sequence[Record]) -> list[Record]:
+    """Keep the records of settings that were run with several numbers of malicious clients, as a search does."""
+    found: dict[str, dict[object, list[Record]]] = {}
+    for record in collected:
+        settings = dict(record["cell"]["settings"])
+        number, _ = settings.pop("malicious", None), settings.pop("byzantine", None)
+        name = json.dumps([record["cell"]["dataset"], settings], sort_keys=True)
+        found.setdefault(name, {}).setdefault(number, []).append(record)
+    return [record for each in found.values() if len(each) > 1 for records in each.values() for record in records]
 
 
 def _points(cells: Sequence[Cell], records: Mapping[str, Record], registry: Registry) -> dict[str, str]:
@@ -197,7 +213,7 @@ def certificates(path: Path) -> dict[str, str]:
     return found
 
 
-def _certificate(spec: str, certified: Mapping[str, str]) -> str:
+def certificate(spec: str, certified: Mapping[str, str]) -> str:
     """Give the certificates of a stack's plugins, left to right."""
     parts: Sequence[str | None] = [certified.get(term.name) for term in specs.parse(spec)]
     return " + ".join(part or NONE for part in parts) if any(parts) else NONE

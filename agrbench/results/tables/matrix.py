@@ -40,7 +40,7 @@ class Metric:
 def table(group: Group, name: str) -> Table:
     """Show a metric with attacks as rows and defenses as columns, each base form next to its amplified one."""
     metric = METRICS[name]
-    rankings = {attack: _ranking(group, metric, attack) for attack in metric.rows(group)}
+    rankings = {attack: ranking_of(group, metric, attack) for attack in metric.rows(group)}
     rows: list[tuple[Entry, ...]] = []
     data: list[dict[str, Any]] = []
     marked, outdone = False, []
@@ -68,7 +68,7 @@ def table(group: Group, name: str) -> Table:
     return Table(title(metric.title, group), ("attack", *group.defenses), tuple(rows), tuple(notes), tuple(data))
 
 
-def _ranking(group: Group, metric: Metric, attack: str) -> Ranking:
+def ranking_of(group: Group, metric: Metric, attack: str) -> Ranking:
     """Rank the defenses of one row on the seeds that all ranked ones share; a time of 0 was not measured."""
     samples = {defense: metric.of(group, defense, attack) for defense in group.defenses}
     unmeasured = {defense for defense, sample in samples.items() if metric.unit == SECONDS and sample.mean == 0}

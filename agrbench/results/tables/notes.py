@@ -107,7 +107,8 @@ def missing(group: Group, rankings: Mapping[str, Ranking], unattacked: Sequence[
 
 def _reasons(group: Group, defense: str, attack: str, ranking: Ranking) -> Iterable[str]:
     """Say why runs are missing: what their records say, and that there is none on a seed that is shown."""
-    known = {seed: why for (has, under, seed), why in group.missing.items() if (has, under) == (defense, attack)}
+    found = {seed: group.missing.get((defense, attack, seed)) for seed in group.every_seed}
+    known = {seed: why for seed, why in found.items() if why is not None}
     wanted = (() if defense == UNDEFENDED else ranking.shown(defense)) or group.every_seed
     absent = [seed for seed in wanted if (defense, attack, seed) not in group.records and seed not in known]
     return dict.fromkeys([*known.values(), *("no record" for _ in absent)])
