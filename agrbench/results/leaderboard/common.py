@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 from agrbench.cells import UNATTACKED, UNDEFENDED
 from agrbench.results.metrics import Group, order
+from agrbench.results.searches import usual
 from agrbench.results.text import code
 from agrbench.specs import natural
 
@@ -31,9 +31,3 @@ def common(group: Group) -> tuple[Group, list[str]]:
     names = ", ".join(map(code, sorted({name for attack in rare for name in holders[attack]}, key=order)))
     listed = ", ".join(map(code, rare[:6])) + (" and more" if len(rare) > 6 else "")
     return fewer, [f"Left out, because few defenses have it: attack {listed} of {names}."]
-
-
-def usual(holders: Mapping[object, set[str]]) -> set[object]:
-    """Return the keys that more than half as many defenses have as the one that most have."""
-    most = max(map(len, holders.values()), default=0)
-    return {key for key, names in holders.items() if 2 * len(names) > most}
