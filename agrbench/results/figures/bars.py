@@ -41,7 +41,13 @@ def draw(groups: Sequence[Group], metric: str = "worst", width: float = COLUMN) 
     base = chart_of(drawn)
     y = alt.Y("rule:N", sort=shown, title=None, axis=alt.Axis(ticks=False, domain=False))
     offset = alt.YOffset("form:N", sort=forms, scale=alt.Scale(paddingOuter=0.1))
-    x = alt.X("value:Q", title=axis_title(AXES[metric], each), scale=alt.Scale(zero=True), axis=alt.Axis(tickCount=5))
+    x = alt.X(
+        "value:Q",
+        stack=None,
+        title=axis_title(AXES[metric], each),
+        scale=alt.Scale(zero=True),
+        axis=alt.Axis(tickCount=5),
+    )
     bar = base.mark_bar(height={"band": 0.9}).encode(
         x, y, offset,
         alt.Color("form:N", scale=alt.Scale(domain=forms, range=[FORMS[form] for form in forms]),

@@ -9,7 +9,7 @@ import altair as alt
 
 from agrbench.results.figures.sizes import COLUMN
 from agrbench.results.figures.style import INK, SMALL, across, chart_of, finished, written
-from agrbench.results.figures.values import AXES, demand, labels, of_groups, panel_name, rows
+from agrbench.results.figures.values import AXES, Row, demand, labels, of_groups, panel_name, rows
 from agrbench.results.metrics import Group
 from agrbench.results.tables.matrix import METRICS
 from agrbench.results.text import one_line
@@ -21,23 +21,24 @@ LEGIBLE = 2.2 * SMALL  # points, the narrowest column that holds a number
 
 def draw(groups: Sequence[Group], metric: str = "loss", width: float = COLUMN) -> Any:
     """Draw a field for each defense and attack, dark where the metric is bad; numbers are written where they fit."""
-    points = across(width)
-    made = [_panel(group, label, metric, points) for group, label in zip(groups, labels(groups), strict=True)]
-    panels = [each for each in made if each is not None]
+    points, found = across(width), [rows(group, metric) for group in groups]
+    top = max((row["value"] for mine in found for row in mine), default=0.0)
+    panels = [
+        _panel(group, mine, label, metric, top, points)
+        for group, mine, label in zip(groups, found, labels(groups), strict=True)
+        if mine
+    ]
     demand(panels)
     lacking = "Crossed out: no finished runs." if any(len(each.layer[1].data.values) for each in panels) else ""
     chart = alt.vconcat(*panels, spacing=10).resolve_scale(color="shared") if len(panels) > 1 else panels[0]
     what = f"{AXES[metric][0].upper()}{AXES[metric][1:]}".partition(" (")[0]
-    seeds = sorted({row["seeds"] for group in groups for row in rows(group, metric)})
+    seeds = sorted({row["seeds"] for mine in found for row in mine})
     many = " to ".join(dict.fromkeys(map(str, (seeds[0], seeds[-1]))))
     notes = [of_groups(groups), f"Mean of {many} seed{'s' * (seeds[-1] > 1)}.", lacking]
     return finished(chart, what, notes, points)
 
 
-def _panel(group: Group, label: str, metric: str, width: float) -> Any:
-    found = rows(group, metric)
-    if not found:
-        return None
+def _panel(group: Group, found: Sequence[Row], label: str, metric: str, top: float, width: float) -> Any:
     attacks = list(dict.fromkeys(str(row["attack"]) for row in found))
     defenses = [one_line(name) for name in group.defenses if one_line(name) in {row["defense"] for row in found}]
     known = {(row["defense"], row["attack"]) for row in found}
@@ -55,7 +56,6 @@ def _panel(group: Group, label: str, metric: str, width: float) -> Any:
     base = chart_of(found)
     crosses = chart_of(lacking)
     bad = METRICS[metric].sign < 0
-    top = max(row["value"] for row in found)
     scale = alt.Scale(range=list(SHADES), interpolate="lab", domain=[0, max(top, 1e-9)], clamp=True, reverse=not bad)
     layers = [
         base.mark_rect().encode(

@@ -9,7 +9,7 @@ from typing import Any
 
 import altair as alt
 
-from agrbench.cells import UNDEFENDED
+from agrbench.cells import AMPLIFIER, UNDEFENDED
 from agrbench.errors import AgrbenchError
 from agrbench.results.figures.sizes import COLUMN, INCH
 from agrbench.results.metrics import base_of
@@ -38,8 +38,13 @@ def form_of(defense: str) -> str:
 
 
 def names(defense: str) -> dict[str, str]:
-    """Return the columns that name a defense: its spec, its base form, and which of the two forms it is."""
-    return {"defense": one_line(defense), "rule": one_line(base_of(defense)), "form": form_of(defense)}
+    """Return the columns that name a defense: its spec, the rule whose form it is, and which of the two forms.
+
+    A form that is not amplified by default, such as `amp(kernel=3)+krum`, is a rule of its own.
+    """
+    base = base_of(defense)
+    rule = base if defense in (base, f"{AMPLIFIER}+{base}") else defense
+    return {"defense": one_line(defense), "rule": one_line(rule), "form": form_of(defense)}
 
 
 def rules(rows: Iterable[Mapping[str, Any]]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -62,6 +63,7 @@ def draw(groups: Sequence[Group], over: str, registry: Registry, metric: str = "
             f"--over {over}: the records have {'one value' if values else 'no value'} of it; write a setting "
             f"({', '.join(NUMBERS)}) or a hyperparameter such as amp.kernel of which they have several"
         )
+    _check(found, over)
     drawn = [{**row, "x": x} for row in found for x in ([row["x"]] if row["x"] is not None else values)]
     points, panels = across(width), list(dict.fromkeys(row["panel"] for row in drawn))
     columns = min(len(panels), max(int(points / 110), 1))
@@ -77,6 +79,21 @@ def draw(groups: Sequence[Group], over: str, registry: Registry, metric: str = "
     ]  # fmt: skip
     what = f"{AXES[metric][0].upper()}{AXES[metric][1:]}".partition(" (")[0]
     return finished(chart, f"{what}{only}", notes, points)
+
+
+def _check(found: Sequence[Row], over: str) -> None:
+    """Check that no two values would be drawn at one place of one line.
+
+    Raises:
+        AgrbenchError: they would.
+    """
+    places = Counter((row["panel"], row["defense_line"], row["x"]) for row in found)
+    (_, line, at), count = places.most_common(1)[0]
+    if count > 1:
+        raise AgrbenchError(
+            f"--over {over}: {line} has {count} values{'' if at is None else f' at {at}'}, because these records "
+            "differ in more than that; choose some with -D, -a and -d, or name another folder"
+        )
 
 
 def _layers(drawn: Sequence[Row], values: Sequence[Any], axis: str, metric: str, width: float, each: float) -> Any:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from agrbench.cells import UNATTACKED
+from agrbench.cells import PROTOCOL, SHARE, UNATTACKED
 from agrbench.errors import AgrbenchError
 from agrbench.results import statistics
 from agrbench.results.figures.style import names
 from agrbench.results.metrics import Group
 from agrbench.results.statistics import Interval, Sample
 from agrbench.results.tables import matrix, triad, worst
-from agrbench.results.tables.notes import title
+from agrbench.results.tables.notes import protocol, title
 from agrbench.results.text import one_line
 from agrbench.settings import spelled
 
@@ -95,14 +95,16 @@ def labels(groups: Sequence[Group], *apart: str) -> list[str]:
 def _settings(group: Group, apart: Sequence[str] = ()) -> dict[str, str]:
     """Write every setting that titles name, except for those `apart`."""
     cell = group.cell
-    share = f"{100 * cell.attackers / cell.clients:.0f}%"
+    share = cell.attackers / cell.clients if "malicious" in group.settings else SHARE
+    malicious = f"{share:.0%}" if "clients" in apart else spelled("malicious", cell.count)
     said = {
         "dataset": group.spelled or group.dataset,
         "clients": f"{cell.clients} clients",
-        "malicious": f"{share if 'clients' in apart else spelled('malicious', cell.count)} malicious",
+        "malicious": f"{malicious} malicious",
         "byzantine": "" if cell.bound == cell.assumed else f"server assumes {cell.bound}",
         "rounds": f"{cell.rounds} rounds",
         "start": f"attack from {cell.first}",
+        "protocol": "" if protocol(group) == PROTOCOL else f"protocol {protocol(group)}",
     }
     more = {name: f"{name} {spelled(name, value)}" for name, value in group.settings.items() if name not in said}
     return {name: told for name, told in {**said, **more}.items() if told and name not in apart}
