@@ -8,6 +8,7 @@ Measure how Byzantine-robust aggregation rules keep accuracy, with and without a
     agrbench.forge("min_max", honest, malicious=15)
     agrbench.run(agrbench.Cell("digits", "amp+cosden", "label_flip", seed=0, rounds=100))
     agrbench.load("results").frame()
+    agrbench.plot.curves("results")
 
 `import agrbench` imports no torch.
 """
@@ -18,6 +19,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from agrbench import plot
     from agrbench.api import aggregate, amplify, forge, run, weigh
     from agrbench.cells import Cell
     from agrbench.errors import AgrbenchError
@@ -40,6 +42,7 @@ __all__ = [
     "amplify",
     "forge",
     "load",
+    "plot",
     "run",
     "weigh",
 ]
@@ -58,6 +61,8 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "plot":
+        return importlib.import_module("agrbench.plot")
     if name not in __all__:
         raise AttributeError(f"module 'agrbench' has no attribute {name!r}")
     return getattr(importlib.import_module(_HOMES.get(name, "agrbench.api")), name)

@@ -25,8 +25,10 @@ from agrbench.cli.list import list_plugins
 from agrbench.cli.new import write_plugin
 from agrbench.cli.options import TRACEBACK
 from agrbench.cli.pack import pack_records
+from agrbench.cli.plot import plot_group
 from agrbench.cli.report import write_report
 from agrbench.cli.show import show_record
+from agrbench.cli.snapshot import keep_round
 from agrbench.cli.streams import guard
 from agrbench.cli.supervise import plugin_files, supervised
 from agrbench.cli.table import show_table
@@ -82,7 +84,7 @@ def main() -> None:
 
 for command in (
     list_plugins, run_grid, find_breaking_points, bench_defenses, check_plugin, write_plugin, tune_rate, show_table,
-    compare_measurements, show_record, pack_records, export_records, write_report, validate_suite, leaderboard_group,
-    data_group,
+    compare_measurements, show_record, pack_records, export_records, write_report, plot_group, keep_round,
+    validate_suite, leaderboard_group, data_group,
 ):  # fmt: skip
     main.add_command(command)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.commands import invoke
 from tests.helpers.project import ROOT
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md"] + [
@@ -20,6 +21,8 @@ PRINTED = re.compile(
     r"^Printed by `(agrbench (?:table|breaking-point|check|pack) [^`]*)`:\n\n```text\n(.*?)^```",
     re.MULTILINE | re.DOTALL,
 )
+FIGURES = ROOT / "docs" / "figures"
+DRAWN = re.compile(r"^Drawn by `(agrbench (?:plot|snapshot) [^`]*) --out docs/figures/(\w+)\.svg`", re.MULTILINE)
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
@@ -58,6 +61,21 @@ def test_every_table_is_what_its_command_prints(page: Path) -> None:
             done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
             printed, told = printed + done.stdout, told + done.stderr
         assert printed == shown, (command, told)
+
+
+@pytest.mark.parametrize(
+    "figure", sorted({figure for page in PAGES for figure in DRAWN.findall(page.read_text())}), ids=lambda each: each[1]
+)
+def test_every_figure_says_what_its_command_draws(
+    figure: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All text is compared: where it stands depends on the fonts there are."""
+    monkeypatch.chdir(ROOT)
+    command, kind = figure
+    for each in f"{command} --out {tmp_path}/{kind}.svg".replace("build/", f"{tmp_path}/").split(" && "):
+        invoke(*shlex.split(each)[1:])
+    texts = [re.findall(r"<text[^>]*>([^<]+)", (folder / f"{kind}.svg").read_text()) for folder in (tmp_path, FIGURES)]
+    assert texts[0] == texts[1]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 
 from agrbench import specs
@@ -10,6 +10,7 @@ from agrbench.cells import UNATTACKED, UNDEFENDED
 from agrbench.plugins.registry import Registry
 from agrbench.results import metrics
 from agrbench.results.metrics import Group, order
+from agrbench.results.searches import usual
 from agrbench.results.text import code, markdown
 from agrbench.specs import natural
 
@@ -52,9 +53,3 @@ def stronger(every: Group, compared: Group, registry: Registry) -> Iterator[str]
                 f"Strongest known attack on {code(defense)}: {code(worst)}{by}, a loss of {100 * means[worst]:.1f} "
                 f"over {count} seed{'s' * (count > 1)}."
             )
-
-
-def usual(holders: Mapping[object, set[str]]) -> set[object]:
-    """Return the keys that more than half as many defenses have as the one that most have."""
-    most = max(map(len, holders.values()), default=0)
-    return {key for key, names in holders.items() if 2 * len(names) > most}

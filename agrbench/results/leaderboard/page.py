@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from agrbench import specs
-from agrbench.cells import UNATTACKED, UNDEFENDED, Cell
-from agrbench.errors import AgrbenchError
 from agrbench.plugins.registry import Registry
-from agrbench.results import formats, metrics, store
+from agrbench.results import formats, metrics, searches, store
 from agrbench.results.breaking import Search
 from agrbench.results.formats import with_interval
-from agrbench.results.leaderboard.common import common, stronger, usual
+from agrbench.results.leaderboard.common import common, stronger
 from agrbench.results.leaderboard.publish import PAGE, RECORDS
 from agrbench.results.metrics import Group
 from agrbench.results.record import Record
@@ -91,7 +86,7 @@ def _section(
     ranked = worst.table(group)
     triads = {row["defense"]: row for row in triad.table(group).data}
     known = group.cell.bound == group.cell.assumed  # as in the searches for breaking points
-    mine = points.get(setting(group.cell), {}) if known else {}
+    mine = points.get(searches.setting(group.cell), {}) if known else {}
     rows = [_row(place, row, triads[row["defense"]], mine, certified) for place, row in enumerate(ranked.data, 1)]
     ranking = {"": worst.ranking(group)}
     notes = [
@@ -137,12 +132,6 @@ def _row(
     )
 
 
-def setting(cell: Cell) -> str:
-    """Name what a breaking point is measured under: everything but the malicious clients' number."""
-    free = replace(cell, defense=UNDEFENDED, attack=UNATTACKED, seed=0, malicious=0, byzantine=None)
-    return json.dumps(free.as_json(), sort_keys=True)
-
-
 def breaking_points(packed: Path, registry: Registry) -> dict[str, dict[str, str]]:
     """Return by setting and defense where it breaks, from the file of the searches' records, if there is one."""
     return points_of([record for _, record in store.readable([packed] if packed.exists() else [])], registry)
@@ -150,56 +139,13 @@ def breaking_points(packed: Path, registry: Registry) -> dict[str, dict[str, str
 
 def points_of(collected: Sequence[Record], registry: Registry) -> dict[str, dict[str, str]]:
     """Return by setting and defense where it breaks, from the records that `agrbench breaking-point` left."""
-    collected = _searched(collected)
-    records = {Cell.from_json(record["cell"]).key: record for record in collected}
-    by_setting: dict[str, list[Cell]] = {}
-    for cell in (Cell.from_json(record["cell"]) for record in collected if record["status"] == "done"):
-        if cell.bound == cell.assumed:
-            by_setting.setdefault(setting(cell), []).append(cell)
-    return {setting: _points(cells, records, registry) for setting, cells in by_setting.items()}
+    found = searches.recorded(collected, registry)
+    return {name: {each.cell.defense: _point(each) for each in mine} for name, mine in found.items()}
 
 
-def _searched(collected: Sequence[Record]) -> list[Record]:
-    """Keep the records of settings that were run with several numbers of malicious clients, as a search does."""
-    found: dict[str, dict[object, list[Record]]] = {}
-    for record in collected:
-        settings = dict(record["cell"]["settings"])
-        number, _ = settings.pop("malicious", None), settings.pop("byzantine", None)
-        name = json.dumps([record["cell"]["dataset"], settings], sort_keys=True)
-        found.setdefault(name, {}).setdefault(number, []).append(record)
-    return [record for each in found.values() if len(each) > 1 for records in each.values() for record in records]
-
-
-def _points(cells: Sequence[Cell], records: Mapping[str, Record], registry: Registry) -> dict[str, str]:
-    """Return where each defense of one setting breaks, over the attacks and seeds that most defenses have."""
-    attacks, seeds = _usual(cells)
-    found: dict[str, str] = {}
-    for defense in dict.fromkeys(cell.defense for cell in cells):
-        start = replace(cells[0], defense=defense, attack=UNATTACKED, seed=0, malicious=0, byzantine=None)
-        with contextlib.suppress(AgrbenchError):  # a defense that is not defined with nobody malicious
-            found[defense] = _point(Search.of(start, attacks, seeds, registry), records)
-    return found
-
-
-def _usual(cells: Sequence[Cell]) -> tuple[list[str], int]:
-    """Return the attacks, and the number of seeds from 0 on, that most defenses have."""
-    attacks: dict[object, set[str]] = {}
-    seeds: dict[object, set[str]] = {}
-    for cell in cells:
-        if cell.attack != UNATTACKED:
-            attacks.setdefault(cell.attack, set()).add(cell.defense)
-        seeds.setdefault(cell.seed, set()).add(cell.defense)
-    known = usual(seeds)
-    return sorted(map(str, usual(attacks)), key=specs.natural), next(
-        seed for seed in itertools.count() if seed not in known
-    )
-
-
-def _point(search: Search, records: Mapping[str, Record]) -> str:
-    """Follow a search through the records there are."""
-    while (count := search.next) is not None:
-        if not search.measure(count, lambda cell: records.get(cell.key)):
-            return NONE
+def _point(search: Search) -> str:
+    if search.next is not None:
+        return NONE
     clients = search.cell.clients
     return f"{search.broken}/{clients}" if search.broken is not None else f"> {search.limit}/{clients}"
 

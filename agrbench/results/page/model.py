@@ -13,8 +13,9 @@ from agrbench import specs
 from agrbench.cells import UNATTACKED, UNDEFENDED
 from agrbench.errors import AgrbenchError, SpecError
 from agrbench.plugins.registry import Registry
+from agrbench.results import searches
 from agrbench.results.leaderboard.common import common
-from agrbench.results.leaderboard.page import certificate, setting
+from agrbench.results.leaderboard.page import certificate
 from agrbench.results.metrics import Group, base_of
 from agrbench.results.page.answers import answer
 from agrbench.results.page.standing import standings
@@ -108,7 +109,7 @@ def _defense(name: str, group: Group, known: Known) -> Row:
     """Return what a defense is, where it breaks and what is certified of it."""
     terms = rules(name)
     cell = group.cell
-    mine = known.points.get(setting(cell), {}) if cell.bound == cell.assumed else {}
+    mine = known.points.get(searches.setting(cell), {}) if cell.bound == cell.assumed else {}
     family, summary = _told(known.registry, "defense", terms[-1])
     return {
         "name": name, "base": base_of(name), "amplified": base_of(name) != name, "stages": terms[:-1],
