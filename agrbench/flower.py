@@ -102,7 +102,7 @@ class Robust(FedAvg):
         combined = self._federation.combine(model, [answered[node][0] for node in sorted(answered)], left_out)
         self._say(server_round, combined)
         claimed = MetricRecord()
-        if self._reports and (kept := self._alike(answered[node][1] for node in combined.weights)):
+        if self._reports and (kept := self._alike(answered[node][1] for node in combined.kept)):
             claimed = self.train_metrics_aggr_fn([message.content for message in kept], self.weighted_by_key)
         if combined.skipped:
             return self._model, MetricRecord({**claimed, **combined.metrics})

@@ -43,12 +43,14 @@ class Reply:
 
 @dataclass(frozen=True)
 class Combined:
-    """The result of a round: the next global model, each judged client's weight, and why others were left out.
+    """The result of a round: the next global model, whom the rule judged, and why others were left out.
 
-    If the round was skipped, `skipped` is the reason, and `arrays` are those of the round before.
+    `weights` are those of the clients that were `kept`, and empty if the rule names none. If the round was skipped,
+    `skipped` is the reason, and `arrays` are those of the round before.
     """
 
     arrays: Arrays
+    kept: Sequence[Any] = ()
     weights: Mapping[Any, float] = field(default_factory=dict)
     left_out: Mapping[Any, str] = field(default_factory=dict)
     skipped: str = ""
@@ -56,7 +58,7 @@ class Combined:
     @property
     def metrics(self) -> dict[str, int | float]:
         """Return what a framework's metrics can hold of it."""
-        counts = {"kept": len(self.weights), "rejected": len(self.left_out), "skipped": int(self.skipped != "")}
+        counts = {"kept": len(self.kept), "rejected": len(self.left_out), "skipped": int(self.skipped != "")}
         return {**counts, **{f"weight-{client}": weight for client, weight in self.weights.items()}}
 
 
@@ -216,7 +218,7 @@ class Federation:
             rows.append(update)
             buffers.append(held)
         if not heard:
-            return Combined(arrays, {}, out, "no reply remains")
+            return Combined(arrays, left_out=out, skipped="no reply remains")
         clients = [reply.client for reply in heard]
         out |= dict.fromkeys(self._server.excluded, "the rule has excluded it")
         try:
@@ -224,10 +226,10 @@ class Federation:
         except AgrbenchError as error:
             if not isinstance(error, Inapplicable) and not self._server.rounds:
                 raise
-            return Combined(arrays, {}, out, str(error))
+            return Combined(arrays, left_out=out, skipped=str(error))
         after = combine_buffers(model.buffers, torch.stack(buffers), outcome.weights)
-        weights = dict(zip(clients, outcome.weights.tolist(), strict=True))
-        return Combined(model.after(outcome.step, after), weights, out)
+        told = zip(clients, outcome.weights.tolist(), strict=True) if outcome.named else ()
+        return Combined(model.after(outcome.step, after), clients, dict(told), out)
 
     def _model(self, arrays: Arrays) -> Model:
         """Read the global model; without `module`, the first one tells the layout."""
