@@ -18,7 +18,7 @@ from agrbench.plugins.registry import Registry
 from agrbench.plugins.stack import Stack
 from agrbench.randomness import generator
 from agrbench.server import rounds
-from agrbench.server.judge import Judge
+from agrbench.server.judge import Judge, Outcome
 from agrbench.server.updates import Array, Updates, count, read, tensor
 
 T = TypeVar("T")
@@ -34,9 +34,11 @@ class Asked(TypedDict, total=False):
     gradients as a function of examples, for FedInv. `model`: the global parameters `(parameters,)`. `previous`: the
     last combined step `(parameters,)`, by default the one of the round before, and 0 in the first. `sizes`: each
     client's number of examples `(clients,)`, for rules that weigh by it.
+
+    `root` may also be a function that returns the update; it is called only if the rule asks.
     """
 
-    root: Array | None
+    root: Array | Callable[[], Array] | None
     evaluate: rounds.Evaluate | None
     gradients: rounds.Gradients | None
     model: Array | None
@@ -102,6 +104,13 @@ class Server:
             AgrbenchError: the updates, the clients or what was passed by keyword is at fault; the message says which.
         """
         given = read(updates)
+        return given.back(self._decide(given, clients, asked).step)
+
+    def decide(self, updates: Any, clients: Iterable[Hashable] | None = None, **asked: Unpack[Asked]) -> Outcome:
+        """Judge a round's updates as `step` does; return the step as a vector, and what each client weighed in it."""
+        return self._decide(read(updates), clients, asked)
+
+    def _decide(self, given: Updates, clients: Iterable[Hashable] | None, asked: Asked) -> Outcome:
         rows, names = given.rows, self._named(clients, len(given.rows))
         self.stack.check(len(rows), self.byzantine or 0)
         judge = self._judge or judge_of(self.stack, layout_of(self._layout, given), rows, self._seed)
@@ -125,7 +134,7 @@ class Server:
         if outcome.empty is not None:
             raise Inapplicable(f"{self.defense}: {outcome.empty}")
         self.rounds, self._previous = self.rounds + 1, outcome.step
-        return given.back(outcome.step)
+        return outcome
 
     def _named(self, clients: Iterable[Hashable] | None, rows: int) -> list[Hashable]:
         """Return who sent each row."""
@@ -202,7 +211,9 @@ def check_keywords(given: Mapping[str, object], known: type) -> None:
         raise TypeError(f"unexpected keyword argument {name!r}; there are {', '.join(known.__annotations__)}")
 
 
-def array_of(value: Array | None, name: str, shape: tuple[int, ...]) -> Callable[[], Tensor] | None:
+def array_of(
+    value: Array | Callable[[], Array] | None, name: str, shape: tuple[int, ...]
+) -> Callable[[], Tensor] | None:
     """Return a function that checks an array when it is first needed, or `None` if no array was given."""
     return None if value is None else partial(_shaped, value, name, tuple(shape))
 
@@ -211,8 +222,8 @@ def _itself(value: T | None) -> Callable[[], T] | None:
     return None if value is None else lambda: value
 
 
-def _shaped(value: Array, name: str, shape: tuple[int, ...]) -> Tensor:
-    found = tensor(value)
+def _shaped(value: Array | Callable[[], Array], name: str, shape: tuple[int, ...]) -> Tensor:
+    found = tensor(value() if callable(value) else value)
     if found.shape != shape:
         raise AgrbenchError(f"{name} is of shape {tuple(found.shape)}; pass {name}= of shape {shape}")
     if name != "sizes" and not found.isfinite().all():  # sizes are claims, of which the rules make sense

@@ -6,7 +6,9 @@ A spec is parsed by `ast` as a Python expression and never evaluated.
 from __future__ import annotations
 
 import ast
+import io
 import math
+import tokenize
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,7 +22,10 @@ LARGEST = 2**53  # above it, floats no longer represent every whole number
 
 @dataclass(frozen=True)
 class Term:
-    """One name in a spec, with its hyperparameters and, written before them, its unnamed values."""
+    """One name in a spec, with its hyperparameters and, written before them, its unnamed values.
+
+    The name may have parts, as `byzfl:TrMean` and `python:module:function` have.
+    """
 
     name: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
@@ -55,11 +60,24 @@ def parse(spec: str, unnamed: bool = False) -> tuple[Term, ...]:
     if len(spec.strip()) > LONGEST:
         raise SpecError(_not_a_spec(spec))
     try:
-        return _terms(ast.parse(spec.strip(), mode="eval").body, spec, unnamed)
+        return _terms(ast.parse(_dotted(spec.strip()), mode="eval").body, spec.strip(), unnamed)
     except SpecError:
         raise
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+    except (SyntaxError, ValueError, RecursionError, MemoryError, tokenize.TokenError) as error:
         raise SpecError(_not_a_spec(spec)) from error
+
+
+def _dotted(spec: str) -> str:
+    """Write a name's colons, which are those outside of brackets and quotes, as dots, which Python can parse."""
+    if ":" not in spec:
+        return spec
+    lines, depth = spec.splitlines(keepends=True), 0
+    for token in tokenize.generate_tokens(io.StringIO(spec).readline):
+        depth += (token.string in "([{") - (token.string in ")]}") if token.type == tokenize.OP else 0
+        if token.string == ":" and depth == 0:
+            line, column = token.start
+            lines[line - 1] = f"{lines[line - 1][:column]}.{lines[line - 1][column + 1 :]}"
+    return "".join(lines)
 
 
 def _terms(body: ast.expr, spec: str, unnamed: bool) -> tuple[Term, ...]:
@@ -105,11 +123,9 @@ def _ranks(values: Iterable[Any]) -> tuple[Any, ...]:
 
 
 def _term(node: ast.expr, spec: str, unnamed: bool) -> Term:
-    if isinstance(node, ast.Name):
-        return Term(node.id)
-    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
-        raise SpecError(_not_a_spec(spec))
-    name = node.func.id
+    if not isinstance(node, ast.Call):
+        return Term(_name(node, spec))
+    name = _name(node.func, spec)
     values = [part.value for part in node.args if isinstance(part, ast.Constant) and type(part.value) in UNNAMED]
     if node.args and not (unnamed and len(values) == len(node.args)):
         raise SpecError(f"{spec!r}: hyperparameters are named; write {name}(name={ast.unparse(node.args[0])})")
@@ -125,6 +141,17 @@ def _term(node: ast.expr, spec: str, unnamed: bool) -> Term:
         except (ValueError, TypeError, SyntaxError) as error:
             raise IllTyped(name, keyword.arg, ast.unparse(keyword.value)) from error
     return Term(name, arguments, tuple(values))
+
+
+def _name(node: ast.expr, spec: str) -> str:
+    """Return a name as it was written, colons included."""
+    parts, part = list[str](), node
+    while isinstance(part, ast.Attribute):
+        parts, part = [*parts, part.attr], part.value
+    name = ast.get_source_segment(spec, node) or ""
+    if not isinstance(part, ast.Name) or bool(parts) != (":" in name) or any(map(str.isspace, name)):
+        raise SpecError(_not_a_spec(spec))
+    return name if parts else part.id
 
 
 class IllTyped(SpecError):

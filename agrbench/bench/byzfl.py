@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
-import types
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from torch import Tensor
 
 from agrbench import specs
-from agrbench.errors import AgrbenchError
 
 Rule = Callable[[Tensor], Any]
 """`(clients, parameters) -> (parameters,)`."""
@@ -44,21 +40,6 @@ UNTIMED = {
     "arc": "its ARC writes into its caller's updates",
     "bucketing": "its Bucketing draws from the global random state",
 }
-
-
-def load() -> Any:
-    """Import byzfl without its benchmark subpackage, which needs torchvision and which no aggregation rule needs.
-
-    Raises:
-        AgrbenchError: it is not installed, or incomplete.
-    """
-    sys.modules.setdefault("byzfl.benchmark", types.ModuleType("byzfl.benchmark"))
-    try:
-        return importlib.import_module("byzfl")
-    except ImportError as error:
-        raise AgrbenchError(
-            f"byzfl cannot be imported ({error}); write `python -m pip install --no-deps byzfl`, or leave --against out"
-        ) from error
 
 
 def rule(byzfl: Any, spec: str, byzantine: int, columns: Iterable[str]) -> Rule | None:

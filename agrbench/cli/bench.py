@@ -82,10 +82,11 @@ def bench_defenses(
     registry = Registry(plugins)
     named = [registry.canonical("defense", spec) for spec in defenses or registry.names("defense")]
 
-    from agrbench.bench import byzfl, measure, report, workload
+    from agrbench.bench import measure, report, workload
     from agrbench.machine import cores
+    from agrbench.plugins import elsewhere
 
-    peer = byzfl.load() if against else None
+    peer = elsewhere.byzfl() if against else None
     stacks = dict.fromkeys([UNDEFENDED, *grid.forms(named, registry, "both")])
     plan = measure.BenchPlan(
         tuple(stacks), workload.sizes(clients, parameters, byzantine), peer=peer, threads=threads or cores(),

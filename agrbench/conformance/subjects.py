@@ -9,7 +9,7 @@ from typing import Any
 
 from agrbench import specs
 from agrbench.errors import SpecError
-from agrbench.plugins import names, registry
+from agrbench.plugins import elsewhere, names, registry
 from agrbench.plugins.contract import KINDS
 from agrbench.plugins.parsing import exports, parse
 
@@ -44,6 +44,8 @@ def subjects(named: str, plugins: tuple[str, ...] = ()) -> list[Subject]:
         return [Subject(kind, Path(named).stem, files) for kind in KINDS if kind in exports(parse(Path(named)))]
     known, terms = registry.of(plugins), specs.parse(named)
     kinds = [kind for kind in KINDS if terms[0].name in known.names(kind)] if len(terms) == 1 else ["defense"]
+    if any(elsewhere.is_elsewhere(term.name) for term in terms):
+        kinds = ["defense"]
     if not kinds:
         near = list(
             dict.fromkeys(each for kind in KINDS for each in names.near(kind, terms[0].name, known.names(kind)))

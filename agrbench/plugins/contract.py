@@ -79,6 +79,16 @@ class Verdict:
 
 
 @dataclass(frozen=True)
+class Step:
+    """The step itself, `(parameters,)`, from a rule that cannot say how much of each update it took.
+
+    Its log names no weights, and buffers are combined in equal shares.
+    """
+
+    vector: Tensor
+
+
+@dataclass(frozen=True)
 class Attack:
     """What malicious clients do from the first attacked round on; before that they behave honestly.
 
@@ -112,15 +122,15 @@ class Attack:
 class Defense:
     """An aggregation rule: how much of each update to take, judged on a view of the updates.
 
-    `weigh(round)` returns weights or a `Verdict`. `requires(n, f)` returns whether the rule is defined for `n` rows of
-    which at most `f` are malicious. `amplifier` names the form of the amplified view that the rule reads, or is `None`
-    if it has no amplified form. `waives` maps each property that the rule does not claim to the reason. `bound(n, f)`
-    is the robustness coefficient that `proof` proves, or `None` for hyperparameters that the proof does not cover: for
-    any `n - f` rows, `|step - their mean|^2` is at most this coefficient times their mean squared distance to their
-    mean.
+    `weigh(round)` returns weights or a `Verdict`, or a `Step` if the rule has no weights. `requires(n, f)` returns
+    whether the rule is defined for `n` rows of which at most `f` are malicious. `amplifier` names the form of the
+    amplified view that the rule reads, or is `None` if it has no amplified form. `waives` maps each property that the
+    rule does not claim to the reason. `bound(n, f)` is the robustness coefficient that `proof` proves, or `None` for
+    hyperparameters that the proof does not cover: for any `n - f` rows, `|step - their mean|^2` is at most this
+    coefficient times their mean squared distance to their mean.
     """
 
-    weigh: Callable[..., Tensor | ByColumn | Verdict]
+    weigh: Callable[..., Tensor | ByColumn | Verdict | Step]
     family: str = "other"
     requires: Callable[..., bool] = always
     amplifier: Literal["pooled", "restored"] | None = "pooled"

@@ -18,12 +18,12 @@ from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from agrbench import specs
 from agrbench.data.files import content
 from agrbench.errors import AgrbenchError, PluginError, SpecError
-from agrbench.plugins import contract, names, siblings
+from agrbench.plugins import contract, elsewhere, names, siblings, source
 from agrbench.plugins.cut import ROWS, cut, how_to_write, is_for_harness
 from agrbench.plugins.importing import imported
 from agrbench.plugins.loading import load
@@ -83,6 +83,8 @@ class Registry:
         """
         if (kind, name) in self._entries:
             return self._entries[kind, name]
+        if elsewhere.is_elsewhere(name):
+            return elsewhere.find(kind, name)
         if name in self.broken:
             raise self.broken[name]
         others = [has for has, other in self._entries if other == name]
@@ -113,9 +115,8 @@ class Registry:
         return [self.entry(kind_of, term.name) for kind_of, term in self._terms(kind, spec)]
 
     def digest(self, kind: str, spec: str) -> str:
-        """Return one SHA-256 for all plugins that a spec names."""
-        digests = [entry.digest for entry in self.entries(kind, spec)]
-        return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+        """Return one SHA-256 for all plugins that a spec names, and the version of a library that one is from."""
+        return source.digest(self.entries(kind, spec))
 
     def plugins_of(self, cell: Cell) -> list[PluginSource]:
         """Return the plugins that a cell names."""
@@ -177,6 +178,8 @@ class Registry:
     def _bind(self, of: type[R], kind: str, term: Term) -> Loaded[R]:
         term = self._checked(kind, term)
         entry = self.entry(kind, term.name)
+        if isinstance(entry, elsewhere.Elsewhere):
+            return Loaded(str(term), Path(term.name), cast(R, entry.record(term.arguments)))
         record = getattr(self._module(entry), kind, None)
         if not isinstance(record, of):
             raise PluginError(f"{entry.path}: `{kind}` is a {type(record).__name__}; write {kind} = {of.__name__}(...)")

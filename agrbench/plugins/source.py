@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import contextlib
 import dataclasses
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -87,6 +89,11 @@ class PluginSource:
         It ignores layout, comments, docstrings, claims, and from which modules of `agrbench` names are imported.
         """
         return essence.digest(self._tree, [_helper(file) for file in siblings.own_files(self.path, self.module)])
+
+    @property
+    def library(self) -> str:
+        """Name the library that a rule from elsewhere is of; empty for plugins."""
+        return ""
 
     @property
     def shipped(self) -> bool:
@@ -176,6 +183,13 @@ class PluginSource:
     def has_columns(self) -> bool:
         """Return whether this is a column stage."""
         return self.kind == "stage" and self.field("columns") is not None
+
+
+def digest(entries: Sequence[PluginSource]) -> str:
+    """Return one SHA-256 for some plugins, followed by the libraries that rules from elsewhere are of."""
+    digests = [entry.digest for entry in entries]
+    whole = digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+    return " ".join([whole, *(entry.library for entry in entries if entry.library)])
 
 
 def _helper(file: Path) -> tuple[str, ast.Module | bytes]:

@@ -43,6 +43,13 @@ def checked_mixing(stage: Loaded[Stage], seen: Round, n: int) -> Tensor:
     return mix
 
 
+def checked_step(vector: object, updates: Tensor) -> Tensor:
+    """Return a rule's own step like the updates `(rows, parameters)`; raise TypeError if it is no such vector."""
+    if not isinstance(vector, Tensor) or vector.shape != updates.shape[1:] or vector.is_complex():
+        raise TypeError(f"the step must be a tensor of shape ({updates.shape[1]},), not {what(vector)}")
+    return vector.detach().to(updates)
+
+
 def check_weights(weights: object, rows: int, features: int, layers: int) -> None:
     """Raise unless the weights are a function or a finite tensor of one of three shapes."""
     if callable(weights) and not isinstance(weights, Tensor):

@@ -14,9 +14,9 @@ from functools import cached_property, partial
 import torch
 from torch import Tensor
 
-from agrbench.errors import Inapplicable
+from agrbench.errors import AgrbenchError, Inapplicable
 from agrbench.layout import Layout
-from agrbench.plugins.contract import ByColumn, Columns, Memory, Verdict
+from agrbench.plugins.contract import ByColumn, Columns, Memory, Step, Verdict
 from agrbench.plugins.stack import Stack, blame
 from agrbench.randomness import Randomness
 from agrbench.server.checks import (
@@ -25,6 +25,7 @@ from agrbench.server.checks import (
     check_weights,
     checked_block,
     checked_mixing,
+    checked_step,
     finite_rows,
     is_yes_or_no,
     unwritten,
@@ -40,9 +41,10 @@ from agrbench.threads import using
 class Outcome:
     """The result of one round: the step, and which clients were heard.
 
-    `tell` computes `weights`, as long as the updates have not changed. `distrusted` marks clients that were left out or
-    that a 0/1 verdict weighed 0 (`None`: the verdict was not 0/1 per client). `rejected` marks rows whose squared norm
-    was not finite. `empty` is the reason if no update was combined.
+    `tell` computes `weights`, as long as the updates have not changed; unless they are `named`, the rule told none, and
+    they are equal shares of those that were heard. `distrusted` marks clients that were left out or that a 0/1 verdict
+    weighed 0 (`None`: the verdict was not 0/1 per client). `rejected` marks rows whose squared norm was not finite.
+    `empty` is the reason if no update was combined.
     """
 
     step: Tensor
@@ -51,6 +53,7 @@ class Outcome:
     rejected: Tensor
     exclude: tuple[int, ...] = ()
     empty: str | None = None
+    named: bool = True
 
     @cached_property
     def weights(self) -> Tensor:
@@ -150,6 +153,11 @@ class Judge:
             verdict, sight = self._weigh(updates, byzantine, tuple(names[heard.cpu()].tolist()), server, number)
         except Inapplicable as reason:
             return nothing(str(reason))
+        if isinstance(verdict, Step):
+            if not all_finite(verdict.vector):
+                return nothing("the step is not finite")
+            equal = nobody.index_fill(0, heard, 1 / len(heard))
+            return Outcome(verdict.vector, lambda: equal, None, rejected, named=False)
         with blame(self.stack.defense, "weigh"):
             check_exclusions(verdict, int(names.max()) + 1)
             step, tell = self._combine(verdict.weights, sight)
@@ -164,13 +172,20 @@ class Judge:
         return Outcome(step, lambda: nobody.index_copy(0, heard, tell()), distrusted, rejected, tuple(verdict.exclude))
 
     def weigh(self, updates: Tensor, byzantine: int | None, server: Server) -> Verdict:
-        """Return the verdict on updates outside a run; all of them must be finite."""
-        return self._weigh(updates, byzantine, tuple(range(len(updates))), server, 1)[0]
+        """Return the verdict on updates outside a run; all of them must be finite.
+
+        Raises:
+            AgrbenchError: the rule names no weights.
+        """
+        verdict = self._weigh(updates, byzantine, tuple(range(len(updates))), server, 1)[0]
+        if isinstance(verdict, Step):
+            raise AgrbenchError(f"{self.stack.defense.name} returns a step and no weights; write agrbench.aggregate")
+        return verdict
 
     def _weigh(
         self, updates: Tensor, byzantine: int | None, clients: tuple[int, ...], server: Server, number: int
-    ) -> tuple[Verdict, View]:
-        """Take the updates through the stages and ask the defense for its verdict."""
+    ) -> tuple[Verdict | Step, View]:
+        """Take the updates through the stages and ask the defense for its verdict, or for its step."""
         self.stack.check(len(updates), byzantine or 0)
         sight = View.of(updates, self.layout, clients)
 
@@ -188,6 +203,8 @@ class Judge:
                 sight = sight.mixed(mix.double())
         with blame(self.stack.defense, "weigh"), unwritten(self.stack.defense, "weigh", updates):
             answer = self.stack.defense.record.weigh(now(len(self.stack.stages)))
+            if isinstance(answer, Step):
+                return Step(checked_step(answer.vector, updates)), sight
             verdict = answer if isinstance(answer, Verdict) else Verdict(answer)
             check_weights(verdict.weights, sight.rows, sight.layout.parameters, len(self.layout.layers))
         return verdict, sight

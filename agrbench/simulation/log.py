@@ -16,7 +16,10 @@ RATES = ("malicious_share", "precision", "recall")
 
 
 class Heard(NamedTuple):
-    """What a log keeps of an outcome, which itself holds large tensors; unattacked rounds have no `weights`."""
+    """What a log keeps of an outcome, which itself holds large tensors.
+
+    Unattacked rounds have no `weights`, and neither has a rule that names none.
+    """
 
     cohort: Cohort
     weights: Tensor | None
@@ -56,7 +59,7 @@ class Log:
         self._server_s += server_s
         # Weights may cost as much as a step, so read them only if needed, outside the server's time; but read them
         # now, because the next round overwrites the updates.
-        weights = outcome.weights if attacked else None
+        weights = outcome.weights if attacked and outcome.named else None
         self._heard.append(Heard(cohort, weights, outcome.distrusted, outcome.rejected, outcome.empty is not None))
 
     def measured(self, number: int, values: dict[str, float | None]) -> None:

@@ -10,13 +10,14 @@ import torch
 import agrbench
 from agrbench.bench import byzfl as peers
 from agrbench.bench.workload import Size, Workload
+from agrbench.plugins import elsewhere
 
 CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
 def byzfl() -> Any:
-    return peers.load()
+    return elsewhere.byzfl()
 
 
 @pytest.mark.parametrize(

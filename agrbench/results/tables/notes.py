@@ -6,7 +6,9 @@ import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from agrbench import specs
 from agrbench.cells import PROTOCOL, UNATTACKED, UNDEFENDED, Cell
+from agrbench.plugins.elsewhere import is_elsewhere
 from agrbench.results.metrics import NEAR, Group
 from agrbench.results.stability import FALL
 from agrbench.results.tables.ranking import Ranking, listed
@@ -102,7 +104,14 @@ def missing(group: Group, rankings: Mapping[str, Ranking], unattacked: Sequence[
         kind = "Missing" if defense == UNDEFENDED or ranking.had.get(defense) else "Not ranked"
         for reason in _reasons(group, defense, attack, ranking):
             reasons.setdefault((kind, reason), []).append(f"{defense} under {attack}")
-    return [f"{kind}: {listed(names)}: {reason}." for (kind, reason), names in reasons.items()]
+    return _weightless(group) + [f"{kind}: {listed(names)}: {reason}." for (kind, reason), names in reasons.items()]
+
+
+def _weightless(group: Group) -> list[str]:
+    """Say which defenses are rules from elsewhere, of which a table lacks what weights would tell."""
+    found = [spec for spec in group.defenses if is_elsewhere(specs.natural(spec)[-1][0])]
+    why = "rules from elsewhere return a step and no weights, so they have no amplified form and no rates of trust"
+    return [f"No weights: {listed(found)}: {why}."] if found else []
 
 
 def _reasons(group: Group, defense: str, attack: str, ranking: Ranking) -> Iterable[str]:
