@@ -18,7 +18,7 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md"] + [
     page for folder in ("leaderboard", "docs") for page in sorted(ROOT.glob(f"{folder}/*.md"))
 ]
 PRINTED = re.compile(
-    r"^Printed by `(agrbench (?:table|breaking-point|check|pack) [^`]*)`:\n\n```text\n(.*?)^```",
+    r"^Printed by `(agrbench (?:table|breaking-point|check|pack|validate) [^`]*)`:\n\n```text\n(.*?)^```",
     re.MULTILINE | re.DOTALL,
 )
 FIGURES = ROOT / "docs" / "figures"
