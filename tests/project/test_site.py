@@ -39,6 +39,11 @@ def test_the_reference_holds_the_public_docstrings(site: Path) -> None:
         assert f'id="{name}"' in page
 
 
+def test_the_leaderboard_leads_to_the_page_of_its_records(site: Path) -> None:
+    assert 'href="report.html"' in (site / "leaderboard" / "index.html").read_text(encoding="utf-8")
+    assert "Best under the worst" in (site / "leaderboard" / "report.html").read_text(encoding="utf-8")
+
+
 def test_no_page_fetches_anything_from_elsewhere(site: Path) -> None:
     """Links lead elsewhere; scripts, styles, fonts and pictures must not."""
     fetched = {
