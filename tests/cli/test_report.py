@@ -52,6 +52,15 @@ def test_the_same_records_make_the_same_page(tmp_path: Path) -> None:
     assert (tmp_path / "one.html").read_bytes() == (tmp_path / "two.html").read_bytes()
 
 
+def test_collections_of_one_name_are_told_apart_by_their_paths(tmp_path: Path) -> None:
+    folders = [fill(tmp_path / name / "results", everything((0,))) for name in ("ours", "theirs")]
+    invoke("report", *folders, "--out", tmp_path / "page.html")
+    (told,) = re.findall('id="model">(.*?)</script>', (tmp_path / "page.html").read_text())
+    groups = json.loads(told)["groups"]
+    assert [group["source"] for group in groups] == list(map(str, folders))
+    assert groups[0]["id"] != groups[1]["id"]
+
+
 @pytest.mark.parametrize(
     ("make", "said"),
     [

@@ -8,7 +8,7 @@ from agrbench.results.record import Record, failed
 from tests.helpers.records import REGISTRY
 from tests.helpers.triad import ATTACKS, DEFENSES, cell, everything, made
 
-HOSTILE = '<script>alert(1)</script>"><img src=x onerror=alert(2)>'
+HOSTILE = '=<script>alert(1)</script>"><img src=x onerror=alert(2)>'
 MARK = "</script><!--<script>"
 
 

@@ -8,6 +8,7 @@ import gzip
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from importlib.resources import files
@@ -42,8 +43,9 @@ def build(sources: Sequence[Path], registry: Registry, demanded: Sequence[str], 
     for records in found.values():
         points |= points_of(records, registry)
     known = Known(registry, demanded, points, certificates(certificates_of))
+    names = _names(list(found))
     spelled = functools.partial(registry.spelled, "dataset")
-    groups = [(_name(source), group) for source, records in found.items() for group in metrics.groups(records, spelled)]
+    groups = [(names[source], group) for source, records in found.items() for group in metrics.groups(records, spelled)]
     if not groups:
         raise AgrbenchError("no finished record there; run `agrbench grid` first, or name another folder")
     shipped = Registry()
@@ -76,9 +78,11 @@ def _breadth(shown: Mapping[str, Any]) -> tuple[int, int]:
     return len(ranked), len(shown["cells"])
 
 
-def _name(source: Path) -> str:
-    """Name a collection by its folder or file."""
-    return source.resolve().name.removesuffix(PACKED)
+def _names(sources: Sequence[Path]) -> dict[Path, str]:
+    """Name each collection by its folder or file, and those of one name by their paths."""
+    short = {source: source.resolve().name.removesuffix(PACKED) for source in sources}
+    often = Counter(short.values())
+    return {source: name if often[name] == 1 else str(source) for source, name in short.items()}
 
 
 def _payload(group: Group, shipped: Registry) -> dict[str, Any]:

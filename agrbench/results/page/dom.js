@@ -17,7 +17,7 @@ const draw = (tag, attributes = {}, ...children) => filled(document.createElemen
 const byId = (id) => document.getElementById(id);
 
 // A spec may be cut into lines after its signs, and nowhere else.
-const breakable = (spec) => spec.split(/(?<=[+_(,])/).flatMap((piece) => [piece, el('wbr')]);
+const breakable = (spec) => spec.split(/(?<=[+_(,])/).flatMap((piece, place) => (place ? [el('wbr'), piece] : [piece]));
 
 function fixed(value, digits = 1) {
   if (value == null) return '—';

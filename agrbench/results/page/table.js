@@ -17,7 +17,7 @@ function captionOf(group, rows, scale) {
   const ranked = rows.some((row) => row.rank != null)
     ? 'A rank is shared by the best defense without one and all defenses that paired tests (Holm-adjusted, 5%) '
       + 'cannot tell from it. '
-    : 'Nothing is ranked here, so rows are in the order of their names. ';
+    : `Nothing is ranked here${state.sort ? '' : ', so rows are in the order of their names'}. `;
   return `${over} Losses and intervals are drawn from ${fixed(scale.low, 0)} to ${fixed(scale.high, 0)} points. ${ranked}${BASELINE} is plain averaging, which defends nothing and is never ranked. `
     + '† a model collapsed; ‡ the loss is noise in part.';
 }
