@@ -1,12 +1,14 @@
 """Parse and write specs such as `amp(kernel=3)+krum`: names joined by `+`, each with literal hyperparameters.
 
-A spec is parsed by `ast` as a Python expression and never evaluated.
+Where several specs are asked for, `amp(kernel=2|3)+krum` stands for two of them. A spec is parsed by `ast` as a Python
+expression and never evaluated.
 """
 
 from __future__ import annotations
 
 import ast
 import io
+import itertools
 import math
 import tokenize
 from collections.abc import Callable, Iterable, Mapping
@@ -16,6 +18,7 @@ from typing import Any
 from agrbench.errors import SpecError
 
 LONGEST = 1000  # characters in a spec
+MOST = 1000  # specs that one with several values may stand for
 UNNAMED = (int, float, str)  # types of values that may be written without a name
 LARGEST = 2**53  # above it, floats no longer represent every whole number
 
@@ -92,6 +95,50 @@ def _terms(body: ast.expr, spec: str, unnamed: bool) -> tuple[Term, ...]:
 def join(terms: tuple[Term, ...]) -> str:
     """Write terms as a spec."""
     return "+".join(map(str, terms))
+
+
+def spread(specs: Iterable[str]) -> list[str]:
+    """Write out specs in which hyperparameters have several values: `amp(kernel=2|3)+krum`.
+
+    Of several such hyperparameters, every combination is meant. A text that is no spec stays as it is.
+
+    Raises:
+        SpecError: a spec stands for more than `MOST` others.
+    """
+    return list(dict.fromkeys(each for spec in specs for each in _spread(spec)))
+
+
+def _spread(spec: str) -> list[str]:
+    try:
+        tree = ast.parse(spec.strip(), mode="eval")
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return [spec]
+    open_ones = [node for node in ast.walk(tree) if isinstance(node, ast.keyword) and _is_choice(node.value)]
+    open_ones.sort(key=lambda node: (node.lineno, node.col_offset))
+    choices = [_choices(node.value) for node in open_ones]
+    if math.prod(map(len, choices)) > MOST:
+        raise SpecError(f"{spec!r} stands for {math.prod(map(len, choices))} specs; write one for at most {MOST}")
+    if not choices:
+        return [spec]
+    found = []
+    for values in itertools.product(*choices):
+        for node, value in zip(open_ones, values, strict=True):
+            node.value = value
+        found.append(ast.unparse(tree))
+    return found
+
+
+def _is_choice(node: ast.expr) -> bool:
+    return isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr)
+
+
+def _choices(node: ast.expr) -> list[ast.expr]:
+    """Return the values between bars, left to right."""
+    found: list[ast.expr] = []
+    while isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
+        found.append(node.right)
+        node = node.left
+    return [node, *reversed(found)]
 
 
 def natural(spec: str) -> tuple[Any, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import keyword
 import os
 import subprocess
@@ -14,7 +15,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from agrbench.errors import SpecError
-from agrbench.specs import LONGEST, IllTyped, Term, join, natural, parse
+from agrbench.specs import LONGEST, MOST, IllTyped, Term, join, natural, parse, spread, written
 
 NAMES = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,10}", fullmatch=True).filter(lambda name: not keyword.iskeyword(name))
 ATOMS = st.one_of(
@@ -342,3 +343,32 @@ def test_any_specs_have_one_order(terms: list[Term]) -> None:
     assume(all(len(each) <= LONGEST for each in written))
     backwards = written[::-1]
     assert sorted(written, key=natural) == sorted(backwards, key=natural)
+
+
+# Specs with several values
+
+
+@given(st.lists(st.lists(ATOMS, min_size=1, max_size=3), min_size=1, max_size=3))
+def test_several_values_stand_for_every_combination(choices: list[list[Any]]) -> None:
+    """The first hyperparameter changes last, as in nested loops."""
+    names = "abc"[: len(choices)]
+    texts = [f"{name}={'|'.join(map(written, values))}" for name, values in zip(names, choices, strict=True)]
+    assume(
+        not any(isinstance(value, float) and written(value) in ("inf", "nan") for values in choices for value in values)
+    )
+    combinations = itertools.product(*choices)
+    wanted = [(Term("amp"), Term("krum", dict(zip(names, values, strict=True)))) for values in combinations]
+    found = [parse(spec) for spec in spread([f"amp+krum({','.join(texts)})"])]
+    assert list(map(repr, found)) == list(dict.fromkeys(map(repr, wanted)))
+
+
+def test_values_may_stand_in_any_term_and_specs_without_them_stay_as_they_are() -> None:
+    assert spread(["krum", "amp(kernel=2|3)+nnm( )+lie(z='a|b')", "krum", "no spec|", "a|b"]) == [
+        "krum", "amp(kernel=2) + nnm() + lie(z='a|b')", "amp(kernel=3) + nnm() + lie(z='a|b')", "no spec|", "a|b",
+    ]  # fmt: skip
+
+
+def test_more_combinations_than_anyone_would_run_are_refused() -> None:
+    many = "|".join(map(str, range(40)))
+    with pytest.raises(SpecError, match=f"stands for 1600 specs; write one for at most {MOST}"):
+        spread([f"krum(a={many},b={many})"])

@@ -72,6 +72,7 @@ def bench_defenses(
     clients and parameters. Nothing is trained or attacked: the updates are random (docs/bench.md). Exit codes: 0 done,
     1 a plugin failed, 2 wrong usage.
     """
+    from agrbench import specs
     from agrbench.cells import UNDEFENDED
     from agrbench.cli import execute
     from agrbench.plugins.registry import Registry
@@ -80,7 +81,7 @@ def bench_defenses(
     from agrbench.simulation import grid
 
     registry = Registry(plugins)
-    named = [registry.canonical("defense", spec) for spec in defenses or registry.names("defense")]
+    named = [registry.canonical("defense", spec) for spec in specs.spread(defenses or registry.names("defense"))]
 
     from agrbench.bench import measure, report, workload
     from agrbench.machine import cores

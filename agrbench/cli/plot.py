@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from agrbench import specs
 from agrbench.cli.options import data_option, only_base_option, plugin_option
 from agrbench.errors import AgrbenchError
 from agrbench.results import figures
@@ -197,9 +198,9 @@ def _records(
 ) -> list[Record]:  # fmt: skip
     from agrbench.results import metrics, store
 
-    wanted = [registry.canonical("dataset", each) for each in datasets]
-    shown = [registry.canonical("defense", each) for each in defenses]
-    under = [registry.canonical("attack", each) for each in attacks]
+    wanted = [registry.canonical("dataset", each) for each in specs.spread(datasets)]
+    shown = [registry.canonical("defense", each) for each in specs.spread(defenses)]
+    under = [registry.canonical("attack", each) for each in specs.spread(attacks)]
     found = (record for _, record in store.readable(paths or (Path("results"),)))
     kept = (record for record in found if not wanted or record["cell"]["dataset"] in wanted)
     return list(metrics.chosen(kept, shown, under, forms == "base"))

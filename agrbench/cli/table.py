@@ -10,15 +10,17 @@ from pathlib import Path
 
 import click
 
+from agrbench import specs
 from agrbench.cli.options import data_option, only_base_option, plugin_option, table_option
 from agrbench.errors import AgrbenchError
 from agrbench.plugins.registry import Registry
 from agrbench.results import metrics, store
-from agrbench.results.formats import write
+from agrbench.results.formats import DATA, write
 from agrbench.results.metrics import Group
 from agrbench.results.paper.claims import PAGES
 from agrbench.results.paper.tables import beside_published
 from agrbench.results.tables import TABLES, tables
+from agrbench.results.tables.arrange import arranged, split
 from agrbench.results.tables.ranking import listed
 
 
@@ -39,6 +41,9 @@ from agrbench.results.tables.ranking import listed
     "--of", "of", multiple=True, metavar="SPEC",
     help="With --metric pairs: compare only this defense with every other one; again for more.",
 )  # fmt: skip
+@click.option("--sort", metavar="COLUMN", help="Sort rows by this column, the smallest first.")
+@click.option("--reverse", is_flag=True, help="With --sort: the largest first.")
+@click.option("--columns", metavar="COLUMN,...", help="Show only the first column and these.")
 @only_base_option
 @table_option
 @plugin_option
@@ -46,6 +51,7 @@ from agrbench.results.tables.ranking import listed
 def show_table(
     folders: tuple[Path, ...], metric: str | None, like: str | None, defenses: tuple[str, ...],
     attacks: tuple[str, ...], of: tuple[str, ...], forms: str | None, form: str, plugins: tuple[str, ...],
+    sort: str | None, reverse: bool, columns: str | None,
 ) -> None:  # fmt: skip
     """Print tables of the records in one or more folders or packed files (default: results).
 
@@ -56,15 +62,19 @@ def show_table(
 
     if metric and like:
         raise AgrbenchError(f"--metric {metric} and --like {like} are two tables; write one of them")
+    if reverse and sort is None:
+        raise AgrbenchError("--reverse turns an order round; write --sort COLUMN with it")
+    if form in DATA and (sort or columns):
+        raise AgrbenchError(f"--format {form} has all fields in their order; take --sort and --columns out")
     if of and metric != "pairs":
         raise AgrbenchError(f"--of chooses pairs of defenses; write --metric pairs --of {shlex.quote(of[0])}")
     wanted = folders or (() if like == "table5" else (Path("results"),))  # the fifth is computed from data files
     registry = Registry(plugins)
-    mine = [registry.canonical("defense", each) for each in of]
-    chosen = [registry.canonical("defense", each) for each in defenses]
+    mine = [registry.canonical("defense", each) for each in specs.spread(of)]
+    chosen = [registry.canonical("defense", each) for each in specs.spread(defenses)]
     shown = (
         [*chosen, *mine] if chosen else [],
-        [registry.canonical("attack", each) for each in attacks],
+        [registry.canonical("attack", each) for each in specs.spread(attacks)],
         forms == "base",
     )
     records = metrics.chosen((record for _, record in store.readable(wanted)), *shown)
@@ -80,7 +90,7 @@ def show_table(
         raise AgrbenchError(
             "no record under an attack there; run `agrbench grid --suite worst`, or name another folder"
         )
-    click.echo(write(made, form))
+    click.echo(write(arranged(made, sort, reverse, split(columns or "")), form))
 
 
 def _check_known(of: Sequence[str], groups: Sequence[Group]) -> None:

@@ -211,3 +211,4 @@ FORMATS: Mapping[str, Callable[[Sequence[Table]], str]] = {
     "json": _json,
 }  # fmt: skip
 """How tables can be written; add a format here."""
+DATA = ("csv", "json")  # formats that have the full-precision rows instead of what is shown

@@ -440,3 +440,12 @@ def test_a_rate_replaces_the_one_that_a_suite_s_schedule_names() -> None:
     (asked,) = suites.choose("table1-released", [], [], ["location30"], 1, {"rate": 0.01})
     (cell, *_) = expand([asked], Registry())
     assert (cell.rate, cell.schedule) == (0.01, "adam(batches=5,epochs=2,poisoned='after',root='size')")
+
+
+def test_a_spec_with_several_values_is_a_sweep_in_a_file_and_in_an_option(tmp_path: Path) -> None:
+    path = write(tmp_path, LEAST.replace('"krum"', '"amp(kernel=2|3)+krum", "median"') + 'forms = "base"\n')
+    (grid,) = suites.read(path).grids
+    defenses = dict.fromkeys(cell.defense for cell in expand([grid], registry()))
+    assert list(defenses) == ["fedavg", "amp+krum", "amp(kernel=3)+krum", "median"]
+    (chosen,) = suites.choose(path, ["ipm(epsilon=0.5|2.0)"], [], [], None, {})
+    assert {cell.attack for cell in expand([chosen], registry())} == {"none", "ipm", "ipm(epsilon=2.0)"}

@@ -146,6 +146,7 @@ def _over(grids: tuple[Grid, ...], changes: Mapping[str, Any], name: str) -> tup
     If there are several grids, `datasets` selects those that name them.
     """
     changes = dict(changes)
+    changes |= {axis: specs.spread(changes[axis]) for axis in AXES if axis in changes}
     if "datasets" in changes:
         grids = _picked(grids, changes.pop("datasets"), name)
     given = changes.pop("settings", {})
