@@ -18,6 +18,7 @@ from agrbench.results import store
 from agrbench.results.gate import compare
 from agrbench.results.record import Record
 from agrbench.results.store import Store
+from agrbench.simulation.engines.local import Local
 from agrbench.simulation.grid import Grid, expand, plan
 
 TRIALS = 20
@@ -31,7 +32,8 @@ NUMBERS = (3, 5, 8, 12)  # how many seeds the planted regression is looked for o
 def main(folder: Path, each: int) -> None:
     registry, kept = Registry(), Store(folder)
     grid = Grid(("digits",), ATTACKS, DEFENSES, 2 * TRIALS * each, SETTINGS)
-    execute.compute(plan(expand([grid], registry), registry, kept), registry, kept, execute.How())
+    with Local(registry) as engine:
+        execute.run(plan(expand([grid], registry), registry, kept), registry, kept, execute.How(engine))
     records = [record for _, record in store.collect([folder])]
     halves = split(records, each, grid.seeds)
     print(f"{TRIALS} trials, {each} seeds a side, {len(compare.compare_records(halves[0], halves[1]).rows)} rows each")

@@ -22,6 +22,7 @@ from agrbench.cli.export import export_records
 from agrbench.cli.grid import run_grid
 from agrbench.cli.leaderboard import leaderboard_group
 from agrbench.cli.list import list_plugins
+from agrbench.cli.merge import merge_records
 from agrbench.cli.new import write_plugin
 from agrbench.cli.options import TRACEBACK
 from agrbench.cli.pack import pack_records
@@ -84,7 +85,7 @@ def main() -> None:
 
 for command in (
     list_plugins, run_grid, find_breaking_points, bench_defenses, check_plugin, write_plugin, tune_rate, show_table,
-    compare_measurements, show_record, pack_records, export_records, write_report, plot_group, keep_round,
-    validate_suite, leaderboard_group, data_group,
+    compare_measurements, show_record, pack_records, merge_records, export_records, write_report, plot_group,
+    keep_round, validate_suite, leaderboard_group, data_group,
 ):  # fmt: skip
     main.add_command(command)

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from agrbench.cli.engines import chosen
 from agrbench.cli.options import Amount, Numbers, device_option, plugin_option, quiet_option, table_option
 
 
@@ -74,7 +75,6 @@ def bench_defenses(
     """
     from agrbench import specs
     from agrbench.cells import UNDEFENDED
-    from agrbench.cli import execute
     from agrbench.plugins.registry import Registry
     from agrbench.progress import progress
     from agrbench.results import formats
@@ -91,7 +91,7 @@ def bench_defenses(
     stacks = dict.fromkeys([UNDEFENDED, *grid.forms(named, registry, "both")])
     plan = measure.BenchPlan(
         tuple(stacks), workload.sizes(clients, parameters, byzantine), peer=peer, threads=threads or cores(),
-        device=device if device == "cpu" else execute.device(device), **options,
+        device=device if device == "cpu" else chosen(device), **options,
     )  # fmt: skip
     with progress("costs", plan.points, quiet) as tell:
         found = measure.run(plan, registry, tell)

@@ -8,11 +8,10 @@ from typing import Any
 
 import click
 
+from agrbench.cli.engines import Where, engine_options
 from agrbench.cli.options import (
     data_option,
     device_option,
-    jobs_option,
-    memory_option,
     only_base_option,
     out_option,
     plugin_option,
@@ -21,7 +20,7 @@ from agrbench.cli.options import (
     seeds_option,
     settings_options,
     table_option,
-    timeout_option,
+    time_limit_option,
     traceback_option,
 )
 
@@ -37,9 +36,8 @@ from agrbench.cli.options import (
 @click.option("--rounds", type=int, help="Rounds (default 100).")
 @click.option("--start", type=int, help="First attacked round (default 20).")
 @settings_options("sample", "rate", "schedule", "model", "partition", "root", "threads")
-@jobs_option
-@timeout_option
-@memory_option
+@engine_options
+@time_limit_option
 @device_option
 @table_option
 @plugin_option
@@ -49,16 +47,16 @@ from agrbench.cli.options import (
 @quiet_option
 @traceback_option
 def find_breaking_points(
-    dataset: str, defenses: tuple[str, ...], attacks: tuple[str, ...], seeds: int | None, jobs: int | None, device: str,
+    dataset: str, defenses: tuple[str, ...], attacks: tuple[str, ...], seeds: int | None, where: Where, device: str,
     form: str, plugins: tuple[str, ...], out: Path, forms: str | None, quiet: bool, traceback: bool,
-    seconds: float | None, gigabytes: float | None, **settings: Any,
+    time_limit: float | None, **settings: Any,
 ) -> None:  # fmt: skip
     """Find the smallest malicious share at which the worst attack costs a defense ten points of accuracy.
 
     Bisects the number of malicious clients, which the server knows, from none to half of all clients, for the base and
     the amplified form. Attacks and settings default to those of the suite `worst`: 20 clients, 100 rounds, attack from
     round 20. Runs are ordinary records, and finished ones are not computed again. Exit codes: 0 done, 1 a run failed, 2
-    wrong usage, 130 interrupted.
+    wrong usage, 75 the time limit is reached, 130 interrupted.
     """
     from agrbench.cells import UNATTACKED, UNDEFENDED, Cell
     from agrbench.cli import execute
@@ -67,18 +65,17 @@ def find_breaking_points(
     from agrbench.results.store import Store
     from agrbench.results.tables.breaking import table
     from agrbench.simulation import grid, suites
-    from agrbench.simulation.workers import Limits
 
-    with resumable():
+    with resumable(time_limit):
         registry, store = Registry(plugins), Store(out)
-        given = execute.given(settings, device)
+        given = execute.given(settings, device, where.device)
         (wanted,) = suites.choose("worst", attacks, defenses, [dataset], seeds, given, forms)
         cell = Cell(dataset, UNDEFENDED, UNATTACKED, **grid.with_owners(wanted.settings, dataset, registry))
         stacks = grid.forms(wanted.defenses, registry, wanted.forms)
         specs = [registry.canonical("attack", attack) for attack in wanted.attacks]
         found = breaking.searches(cell, stacks, specs, wanted.seeds, registry)
-        how = execute.How(jobs, Limits(seconds, gigabytes), quiet)
-        failures = execute.search(found, registry, store, how)
+        with where.open(registry) as engine:
+            failures = execute.search(found, registry, store, execute.How(engine, quiet))
         click.echo(formats.write([table(found, registry.spelled("dataset", dataset))], form))
         execute.report_failures(failures, store, traceback)
         sys.exit(1 if failures else 0)

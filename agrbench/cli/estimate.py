@@ -26,8 +26,9 @@ from agrbench.errors import AgrbenchError
 from agrbench.plugins.registry import Registry
 from agrbench.progress import duration, progress
 from agrbench.results.store import Store
-from agrbench.simulation import grid, workers
+from agrbench.simulation import grid, shards, workers
 from agrbench.simulation.costs import Costs, Fault, Measured
+from agrbench.simulation.engines.local import fitting
 from agrbench.simulation.grid import Grid, Plan
 
 PATIENCE = 15.0  # seconds from the program's start until measuring ends; a busy machine takes the others to end
@@ -42,6 +43,7 @@ class Asked:
     plugins: tuple[Path, ...]
     out: Path
     keep_stale: bool
+    shard: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,9 @@ def preview(asked: Asked, jobs: int | None, quiet: bool, verbose: bool) -> None:
         plan, registry = planned.plan, Registry(asked.plugins, forgiving=True)
         if not quiet:
             execute.announce(plan, registry, lambda text: click.echo(text, err=True))
-        jobs = execute.chosen_jobs(plan.cells, jobs, quiet)
+        jobs, remark = fitting(plan.cells, jobs)
+        if remark and not quiet:
+            execute.say(remark)
         costs = _collect(answers, plan.waiting, quiet)
     for line in told(plan, costs, jobs):
         click.echo(line)
@@ -107,7 +111,8 @@ def _serve(driver: Connection, parent: int, asked: Asked, until: float) -> None:
     registry = Registry(asked.plugins, forgiving=True)
     try:
         grids, broken = grid.sound(asked.grids, registry)
-        plan = grid.plan(grid.expand(grids, registry), registry, Store(asked.out), asked.keep_stale)
+        cells = shards.part(grid.expand(grids, registry), registry, asked.shard)
+        plan = grid.plan(cells, registry, Store(asked.out), asked.keep_stale)
         driver.send(Planned(plan, tuple(map(str, broken))))
         for found in measure(plan.waiting, registry, until):
             driver.send(found)

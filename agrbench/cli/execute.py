@@ -13,7 +13,6 @@ import click
 from agrbench.cells import UNATTACKED, UNDEFENDED, Cell
 from agrbench.data import files
 from agrbench.errors import AgrbenchError, PluginError
-from agrbench.machine import cores
 from agrbench.plugins.registry import Registry
 from agrbench.progress import progress
 from agrbench.results import formats, metrics, stability
@@ -23,9 +22,8 @@ from agrbench.results.store import Store
 from agrbench.results.tables import tables
 from agrbench.results.text import LINES, one_line, printable
 from agrbench.simulation import execution, grid
-from agrbench.simulation.execution import UNLIMITED
+from agrbench.simulation.engines import Engine
 from agrbench.simulation.grid import Plan
-from agrbench.simulation.workers import Limits
 
 
 def say(text: str) -> None:
@@ -39,10 +37,9 @@ def _silent(text: str) -> None:
 
 @dataclass(frozen=True)
 class How:
-    """How a person wants cells computed: how many at once, within which limits, and what is said meanwhile."""
+    """How a person wants cells computed: by which engine, and what is said meanwhile."""
 
-    jobs: int | None = None
-    limits: Limits = UNLIMITED
+    engine: Engine
     quiet: bool = False
     verbose: bool = False
     trace: bool = False
@@ -53,15 +50,21 @@ class How:
         return _silent if self.quiet else say
 
 
-def run(plan: Plan, registry: Registry, store: Store, how: How) -> int:
-    """Compute what is waiting, print the triad of all cells, and return the exit code.
+def run(plan: Plan, registry: Registry, store: Store, how: How) -> list[Record]:
+    """Say what is noteworthy about a plan, compute what is waiting, and return the records that failed.
 
     Raises:
         AgrbenchError: see `compute`.
     """
     announce(plan, registry, how.say)
-    how = replace(how, jobs=chosen_jobs(plan.cells, how.jobs, how.quiet))
-    failures = compute(plan, registry, store, how)
+    return compute(plan, registry, store, how, how.say)
+
+
+def conclude(
+    plan: Plan, failures: Sequence[Record], registry: Registry, store: Store, how: How,
+    shard: tuple[int, int] | None = None,
+) -> int:  # fmt: skip
+    """Print the triad of all cells unless they are only a shard, say what to type next, and return the exit code."""
     read = {cell: store.read(cell) for cell in plan.cells}
     records = [record for record in read.values() if record is not None]
     lost = [store.path(cell) for cell, record in read.items() if record is None]
@@ -70,29 +73,32 @@ def run(plan: Plan, registry: Registry, store: Store, how: How) -> int:
             f"Lost: {len(lost)} records that were written are no longer in {store.folder}, for example {lost[0]}; "
             "run it again"
         )
-    groups = metrics.groups(records, partial(registry.spelled, "dataset"))
+    groups = [] if shard else metrics.groups(records, partial(registry.spelled, "dataset"))
     if groups:
         click.echo(formats.write(tables(groups, "triad"), "plain"))
     for warning in filter(None, map(stability.warning, groups)):
         how.say(f"Warning: {warning}")
     report_failures(failures, store, how.trace)
     how.say(f"Records: {store.folder}")
-    how.say(f"Next: agrbench table {store.folder} --metric loss, or agrbench show {store.path(plan.cells[-1])}")
+    if shard:
+        part = f"{shard[0]}/{shard[1]}"
+        how.say(f"Next: once all shards are there ({part} has {len(records)} cells), agrbench merge DIR... --out DIR")
+    else:
+        how.say(f"Next: agrbench table {store.folder} --metric loss, or agrbench show {store.path(plan.cells[-1])}")
     return 1 if failures or lost else 0
 
 
-def compute(
-    plan: Plan, registry: Registry, store: Store, how: How, tell: Callable[[str], None] | None = None
-) -> list[Record]:
+def compute(plan: Plan, registry: Registry, store: Store, how: How, tell: Callable[[str], None]) -> list[Record]:
     """Compute what is waiting, write records of what is skipped, and return the records that failed.
 
-    `tell` is called with each remark on the data (default: they are said).
+    `tell` is called with each remark on the data and on the engine.
 
     Raises:
-        AgrbenchError: a dataset's files are unavailable, its examples do not suit the settings, or a cell wants more
-            threads than there are cores; then nothing is computed.
+        AgrbenchError: a dataset's files are unavailable, its examples do not suit the settings, or the engine cannot
+            compute such cells; then nothing is computed.
     """
-    _check_threads(plan.waiting)
+    if remark := how.engine.prepare(plan.waiting):
+        tell(remark)
     store.prepare()
     for cell, reason in plan.skips.items():
         store.write(skipped(cell, registry, reason))
@@ -100,10 +106,9 @@ def compute(
     for dataset in dict.fromkeys(cell.dataset for cell in plan.waiting):
         for file in registry.dataset(dataset).record.source.needed:
             files.fetch(file)
-    _try(plan.waiting, registry, tell or how.say)
-    jobs = chosen_jobs(plan.waiting, how.jobs)
+    _try(plan.waiting, registry, tell)
     with progress("cells", len(plan.waiting), how.quiet or not plan.waiting) as report:
-        for record in execution.execute(plan.waiting, registry, store, jobs, how.limits):
+        for record in execution.execute(plan.waiting, registry, store, how.engine):
             cell = Cell.from_json(record["cell"])
             report(str(cell))
             if record["status"] == "failed":
@@ -120,7 +125,6 @@ def search(found: Sequence[Search], registry: Registry, store: Store, how: How) 
         AgrbenchError: see `compute`.
     """
     failures: list[Record] = []
-    how = replace(how, jobs=chosen_jobs([each.cell for each in found], how.jobs, how.quiet))
     tell = cache(how.say)  # each remark once, not once a step
     going = {each.cell.defense: each for each in found}
     while asked := {name: count for name, each in going.items() if (count := each.next) is not None}:
@@ -151,48 +155,18 @@ def _try(cells: Sequence[Cell], registry: Registry, say: Callable[[str], None]) 
             loaded = load(dataset, clients)
             for remark in told(loaded[0]):
                 say(remark)
-            for cell in dict.fromkeys(replace(each, defense=UNDEFENDED, attack=UNATTACKED, seed=0) for each in mine):
+            common: dict[str, Any] = {"defense": UNDEFENDED, "attack": UNATTACKED, "seed": 0, "device": "cpu"}
+            for cell in dict.fromkeys(replace(each, **common) for each in mine):
                 prepare(cell, dataset, loaded)
         except PluginError as error:
             if isinstance(error.__cause__, AgrbenchError):
                 raise  # other faults of the file itself fail only the dataset's own cells
 
 
-def given(settings: Mapping[str, Any], device_name: str) -> dict[str, Any]:
-    """Return the settings that were typed, and the device unless it is the default."""
+def given(settings: Mapping[str, Any], device: str, choose: Callable[[str], str]) -> dict[str, Any]:
+    """Return the settings that were typed, and the device that is chosen unless it is the default."""
     typed = {name: value for name, value in settings.items() if value is not None}
-    return typed if device_name == "cpu" else typed | {"device": device(device_name)}
-
-
-def device(name: str) -> str:
-    """Choose the device that a cell names: `auto` is CUDA if it is available.
-
-    Raises:
-        AgrbenchError: CUDA was requested and is not available.
-    """
-    import torch
-
-    if torch.cuda.is_available():
-        return "cuda"
-    if name == "cuda":
-        raise AgrbenchError("--device cuda: torch finds no CUDA device here; write --device cpu")
-    return "cpu"
-
-
-def chosen_jobs(cells: Sequence[Cell], jobs: int | None, quiet: bool = True) -> int:
-    """Choose how many processes compute cells: as many as were requested, as long as each thread has a core."""
-    each, here = max((cell.threads for cell in cells), default=1), cores()
-    most = max(here // each, 1)
-    if jobs is not None and jobs > most:
-        tell = _silent if quiet else say
-        tell(f"--jobs {jobs} x {each} thread(s) would be more than the {here} core(s) here: {most} at once")
-    return min(jobs or most, most)
-
-
-def _check_threads(cells: Sequence[Cell]) -> None:
-    each, here = max((cell.threads for cell in cells), default=1), cores()
-    if each > here:
-        raise AgrbenchError(f"threads is {each} and there are {here} cores here; write --threads {here} or less")
+    return typed if device == "cpu" else typed | {"device": choose(device)}
 
 
 def announce(plan: Plan, registry: Registry, say: Callable[[str], None]) -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import shlex
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from agrbench import processes
 from agrbench.results.formats import FORMATS
 
 if TYPE_CHECKING:
@@ -21,10 +24,18 @@ if TYPE_CHECKING:
 
     class NumbersType(click.ParamType[tuple[int, ...]]):
         """The type of values that `Numbers` reads."""
+
+    class DurationType(click.ParamType[float]):
+        """The type of values that `Duration` reads."""
+
+    class ShareType(click.ParamType[tuple[int, int]]):
+        """The type of values that `Share` reads."""
 else:  # before click 8.4 the type takes no parameter
-    AmountType = NumbersType = click.ParamType
+    AmountType = NumbersType = DurationType = ShareType = click.ParamType
 
 TRACEBACK = "agrbench.traceback"
+TRY_AGAIN = 75  # the exit code of a command whose time limit is reached, as EX_TEMPFAIL in sysexits.h
+LONGEST = 10**7  # seconds of a time limit
 
 
 def _keep_traceback(ctx: click.Context, option: click.Parameter, wanted: bool) -> bool:
@@ -74,9 +85,6 @@ out_option = click.option(
     show_default=True,
     help="Where records go.",
 )
-jobs_option = click.option(
-    "--jobs", type=click.IntRange(min=1), help="Cells computed at once (default: cores / threads)."
-)
 seeds_option = click.option("--seeds", type=click.IntRange(min=1), help="How many seeds, from 0 (default 3).")
 only_base_option = click.option("--only-base", "forms", flag_value="base", help="Leave the amplified forms out.")
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="No progress on standard error.")
@@ -85,25 +93,51 @@ traceback_option = click.option(
 )
 
 
-timeout_option = click.option(
-    "--cell-timeout", "seconds", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS",
-    help="Most time that one cell may take; then it has failed.",
+class Duration(DurationType):
+    """A duration such as 5400 or 1:30:00."""
+
+    name = "SECONDS|H:MM:SS"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Read seconds, or hours, minutes and seconds with colons between them."""
+        try:
+            parts = [float(part) for part in str(value).split(":")]
+        except ValueError:
+            parts = []
+        seconds = sum(part * 60.0**place for place, part in enumerate(reversed(parts)))
+        if not 1 <= len(parts) <= 3 or min(parts) < 0 or not 0 < seconds < LONGEST:
+            return self.fail(f"{value!r} is no duration; write seconds such as 5400, or 1:30:00", param, ctx)
+        return seconds
+
+
+time_limit_option = click.option(
+    "--time-limit", type=Duration(),
+    help=f"End in order before this much time has passed, with exit code {TRY_AGAIN} if there is more to do.",
 )  # fmt: skip
-memory_option = click.option(
-    "--cell-memory", "gigabytes", type=click.FloatRange(min=0, min_open=True), metavar="GB",
-    help="Most memory that the process of one cell may take; then it has failed.",
-)  # fmt: skip
+
+
+class TimeIsUp(Exception):
+    """End a command whose time limit is reached."""
 
 
 @contextlib.contextmanager
-def resumable() -> Iterator[None]:
-    """Print the command that resumes an interrupted run, and exit with 130."""
+def resumable(limit: float | None = None) -> Iterator[None]:
+    """Print the command that resumes a run which is interrupted or reaches its time limit, and exit with 130 or 75."""
+    left = math.inf if limit is None else processes.since() + limit - time.monotonic()
     try:
-        yield
+        with contextlib.nullcontext() if limit is None else processes.within(max(left, 0.001), TimeIsUp()):
+            yield
     except KeyboardInterrupt:
-        command = shlex.join(["agrbench", *sys.argv[1:]])
-        click.echo(f"Interrupted; finished cells are kept. To go on: {command}", err=True)
+        _say_how_to_go_on("Interrupted")
         sys.exit(130)
+    except TimeIsUp:
+        _say_how_to_go_on("Time is up (--time-limit)")
+        sys.exit(TRY_AGAIN)
+
+
+def _say_how_to_go_on(why: str) -> None:
+    command = shlex.join(["agrbench", *sys.argv[1:]])
+    click.echo(f"{why}; finished cells are kept. To go on: {command}", err=True)
 
 
 class Amount(AmountType):
@@ -137,6 +171,20 @@ class Numbers(NumbersType):
                 f"{value!r} is no list of whole numbers; write one such as 20, or several: 20,50", param, ctx
             )
         return tuple(sorted(numbers))
+
+
+class Share(ShareType):
+    """One of several equal parts: 2/5 is the second of five."""
+
+    name = "K/N"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        """Read the number of the part, from 1, and how many there are."""
+        with contextlib.suppress(ValueError):
+            number, count = (int(part) for part in str(value).split("/"))
+            if 1 <= number <= count:
+                return number, count
+        return self.fail(f"{value!r} is no part; write 2/5 for the second of five", param, ctx)
 
 
 SETTINGS = {

@@ -38,11 +38,12 @@ def keep_round(
     """
     from agrbench.cells import Cell
     from agrbench.cli import execute
+    from agrbench.cli.engines import chosen
     from agrbench.plugins.registry import Registry
     from agrbench.simulation import grid, snapshots
 
     registry = Registry(plugins)
-    given = grid.with_owners(execute.given(settings, device), dataset, registry)
+    given = grid.with_owners(execute.given(settings, device, chosen), dataset, registry)
     cell = registry.canonical_cell(Cell(dataset, defense, attack, seed, **given))
     snapshots.take(cell, number, registry).save(out)
     click.echo(f"{out} written: round {number} of {cell}", err=True)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agrbench.cells import UNATTACKED, UNDEFENDED, Cell
+from agrbench.cli.engines import Where, engine_options
 from agrbench.cli.options import data_option, plugin_option, quiet_option, seeds_option, settings_options
 from agrbench.errors import AgrbenchError
 from agrbench.results.formats import Entry, Table, write
@@ -24,12 +25,14 @@ if TYPE_CHECKING:
 @click.option("--rate", "rates", type=float, multiple=True, help="A rate to try; again for more (default: a scale).")
 @seeds_option
 @settings_options("clients", "sample", "rounds", "start", "schedule", "model", "partition", "threads")
+@engine_options
 @plugin_option
 @data_option
 @quiet_option
 def tune_rate(
-    dataset: str, rates: tuple[float, ...], seeds: int | None, plugins: tuple[str, ...], quiet: bool, **settings: Any
-) -> None:
+    dataset: str, rates: tuple[float, ...], seeds: int | None, where: Where, plugins: tuple[str, ...], quiet: bool,
+    **settings: Any,
+) -> None:  # fmt: skip
     """Choose a dataset's learning rate by its accuracy on held-out training rows, without attack or defense.
 
     Rates at which training is unstable are shown and never chosen. Each rate takes two runs a seed, one of them from an
@@ -44,12 +47,13 @@ def tune_rate(
         raise AgrbenchError(f"the schedule {given['schedule']} names a rate; write the rates to try as --rate")
     registry = Registry(plugins)
     cell = Cell(dataset, UNDEFENDED, UNATTACKED, **grid.with_owners(given, dataset, registry))
+    cell = registry.canonical_cell(cell)
     wanted = tuple(dict.fromkeys(rates)) or tuning.candidates(cell)
     count = seeds or tuning.SEEDS
     trials: list[Trial] = []
     try:
-        with progress("runs", 2 * count * len(wanted), quiet) as report:
-            for trial in tuning.tune(cell, wanted, registry, count, report):
+        with where.open(registry, tuning.pair) as engine, progress("pairs", count * len(wanted), quiet) as report:
+            for trial in tuning.tune(cell, wanted, engine, count, report):
                 trials.append(trial)
     finally:
         if trials:

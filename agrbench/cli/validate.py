@@ -7,16 +7,15 @@ from pathlib import Path
 
 import click
 
+from agrbench.cli.engines import Where, engine_options
 from agrbench.cli.options import (
     data_option,
-    jobs_option,
-    memory_option,
     out_option,
     quiet_option,
     resumable,
     seeds_option,
     table_option,
-    timeout_option,
+    time_limit_option,
     traceback_option,
 )
 
@@ -27,9 +26,8 @@ from agrbench.cli.options import (
 @click.option("-d", "defenses", multiple=True, metavar="SPEC", help="Only this defense; again for more.")
 @click.option("-a", "attacks", multiple=True, metavar="SPEC", help="Only this attack; again for more.")
 @seeds_option
-@jobs_option
-@timeout_option
-@memory_option
+@engine_options
+@time_limit_option
 @data_option
 @out_option
 @table_option
@@ -37,14 +35,13 @@ from agrbench.cli.options import (
 @traceback_option
 def validate_suite(
     name: str | None, sources: tuple[Path, ...], defenses: tuple[str, ...], attacks: tuple[str, ...],
-    seeds: int | None, jobs: int | None, seconds: float | None, gigabytes: float | None, out: Path, form: str,
-    quiet: bool, traceback: bool,
+    seeds: int | None, where: Where, time_limit: float | None, out: Path, form: str, quiet: bool, traceback: bool,
 ) -> None:  # fmt: skip
     """Set ours beside numbers that others published, and judge each by what seeds and rounding explain.
 
     Without NAME, list the suites of published numbers. With records (folders or packed files), compare these;
     otherwise compute what is missing in the folder of --out. Exit codes: 0 no contradiction, 1 ours contradicts a
-    published number or a cell failed, 2 wrong usage, 130 interrupted.
+    published number or a cell failed, 2 wrong usage, 75 the time limit is reached, 130 interrupted.
     """
     from agrbench.cli import execute
     from agrbench.errors import AgrbenchError
@@ -54,7 +51,6 @@ def validate_suite(
     from agrbench.results.record import Record
     from agrbench.results.validation import published, table, verdicts
     from agrbench.simulation import grid
-    from agrbench.simulation.workers import Limits
 
     if name is None:
         click.echo(write([table.listed([published.read(each) for each in published.names()])], form))
@@ -70,13 +66,11 @@ def validate_suite(
             for value in suite.values
             for attack in value.attacks
         ]
-        how = execute.How(jobs, Limits(seconds, gigabytes), quiet, trace=traceback)
-        with resumable():
-            folder = store.Store(out)
+        folder = store.Store(out)
+        with resumable(time_limit), where.open(registry) as engine:
             plan = grid.plan(cells, registry, folder)
-            execute.announce(plan, registry, how.say)
-            failures = execute.compute(plan, registry, folder, how)
-            execute.report_failures(failures, folder, traceback)
+            failures = execute.run(plan, registry, folder, execute.How(engine, quiet))
+        execute.report_failures(failures, folder, traceback)
         sources = (out,)
     findings = verdicts.judge(suite, [record for _, record in store.readable(sources)], registry)
     if all(finding.verdict == "not run" for finding in findings):

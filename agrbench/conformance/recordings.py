@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, partial
 from multiprocessing.util import Finalize
-from pathlib import Path
 
 from hypothesis import strategies as st
 
@@ -192,7 +191,7 @@ def _worker(known: Registry, replay: Replay) -> Worker:
     words = [f"--plugin={file}" for file in known.files]
     words += ["-D", DATASET, "-d", replay.stack or UNDEFENDED, "-a", replay.attack or BLATANT]
     with as_program(["grid", *words, "--clients", str(replay.clients), "--rounds", str(replay.rounds)]):
-        worker = Worker(known.files, Path("results"), alone=True)
+        worker = Worker(known.files)
     Finalize(None, worker.kill, exitpriority=1)  # before this process waits for it at its end
     return worker
 

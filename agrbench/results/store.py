@@ -190,7 +190,9 @@ def sift(sources: Iterable[Path]) -> tuple[list[tuple[Path, Record]], Refused]:
             path, record = found
             key = json.dumps([record["cell"], record["protocol"]], sort_keys=True)
             first, other = seen.setdefault(key, found)
-            if not agree(other, record):
+            if other["status"] == "failed" != record["status"]:
+                seen[key] = found  # a failure is no result: a grid computes it again
+            elif record["status"] != "failed" and not agree(other, record):
                 refused.append(Conflict(f"{first} and {path} are one cell with different results; remove one of them"))
     return list(seen.values()), refused
 

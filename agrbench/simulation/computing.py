@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import traceback
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agrbench import machine
@@ -11,7 +10,6 @@ from agrbench.cells import Cell
 from agrbench.errors import AgrbenchError, Inapplicable
 from agrbench.plugins.registry import Registry
 from agrbench.results.record import Record, blank, failed, sealed, skipped
-from agrbench.results.store import Store
 
 if TYPE_CHECKING:
     from agrbench.simulation.prefixes import Tree
@@ -34,17 +32,15 @@ def compute(cell: Cell, registry: Registry, alone: bool, tree: Tree | None = Non
     return sealed(record, registry)
 
 
-def attempt(cell: Cell, tree: Tree, folder: Path, alone: bool) -> Record:
-    """Compute a cell, then write and return its record, even if the cell is skipped or fails."""
+def attempt(cell: Cell, tree: Tree, alone: bool) -> Record:
+    """Compute a cell and return its record, even if the cell is skipped or fails."""
     registry = tree.registry
     try:
-        record = compute(cell, registry, alone, tree)
+        return compute(cell, registry, alone, tree)
     except Inapplicable as error:
-        record = skipped(cell, registry, str(error))
+        return skipped(cell, registry, str(error))
     except AgrbenchError as error:
-        record = failed(cell, registry, str(error), traceback.format_exc())
+        return failed(cell, registry, str(error), traceback.format_exc())
     except Exception as error:
         reason = f"{type(error).__name__}: {error}; this is a fault of agrbench: please report it with the traceback"
-        record = failed(cell, registry, reason, traceback.format_exc())
-    Store(folder).write(record, create=False)
-    return record
+        return failed(cell, registry, reason, traceback.format_exc())

@@ -6,7 +6,6 @@ import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -86,7 +85,7 @@ class Mirror:
     asks: tuple[str, ...] = ()
 
 
-def traced(cell: Cell, tree: Tree, folder: Path, alone: bool, names: Sequence[str] = (), every: int = 1) -> bytes:
+def traced(cell: Cell, tree: Tree, alone: bool, names: Sequence[str] = (), every: int = 1) -> bytes:
     """Return the pickled trace of a cell: work for a worker (`agrbench.simulation.workers`)."""
     return pickle.dumps(trace(cell, tree, names, every))  # a connection would pass on each tensor as an open file
 

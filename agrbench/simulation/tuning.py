@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
+from functools import lru_cache
 from statistics import fmean
 from typing import Any, NamedTuple, cast
 
@@ -15,9 +17,13 @@ from agrbench.cells import UNATTACKED, UNDEFENDED, Cell
 from agrbench.clients.learner import Learner
 from agrbench.clients.optimizers import OPTIMIZERS
 from agrbench.data.examples import Examples, split
+from agrbench.errors import AgrbenchError
 from agrbench.plugins.registry import Registry
 from agrbench.randomness import generator
 from agrbench.results.stability import FALL, largest_fall
+from agrbench.simulation.engines import Answer, Engine, Lost
+from agrbench.simulation.engines.turns import Turns
+from agrbench.simulation.prefixes import Tree
 from agrbench.simulation.preparation import load, prepare
 from agrbench.simulation.run import simulate
 
@@ -53,31 +59,55 @@ def candidates(cell: Cell) -> tuple[float, ...]:
 
 
 def tune(
-    cell: Cell,
-    rates: Sequence[float],
-    registry: Registry,
-    seeds: int = SEEDS,
+    cell: Cell, rates: Sequence[float], engine: Engine, seeds: int = SEEDS,
     report: Callable[[str], object] = lambda what: None,
-) -> Iterator[Trial]:
+) -> Iterator[Trial]:  # fmt: skip
     """Try each rate with a cell's dataset and settings, undefended and unattacked, without using the test set.
 
-    Every rate takes two runs for each of the seeds from 0; `report` is called after each run.
+    Every rate takes two runs for each of the seeds from 0, by an engine whose work is `pair`; `report` is called after
+    each pair. The cell is in canonical form.
+
+    Raises:
+        AgrbenchError: a setting, a plugin or a data file is at fault, or a process was lost.
     """
-    cell = registry.canonical_cell(replace(cell, defense=UNDEFENDED, attack=UNATTACKED))
-    cells = [replace(cell, rate=rate) for rate in dict.fromkeys(rates)]  # invalid rates raise before any run
-    dataset = registry.dataset(cell.dataset)
-    data = held_out(load(dataset, cell.clients)[0])
-    with threads.using(cell.threads):
-        for each in cells:
-            runs = []
-            for mine in (replace(each, seed=seed) for seed in range(seeds)):
-                federation, learner = prepare(mine, dataset, data)
-                pair = []
-                for start in (learner, nudged(learner, mine.seed)):
-                    pair.append(simulate(mine, registry, (federation, start)))
-                    report(f"{each.rate:g}, seed {mine.seed}")
-                runs.append(pair)
-            yield _trial(each, runs)
+    cell = replace(cell, defense=UNDEFENDED, attack=UNATTACKED)
+    rows = [[replace(cell, rate=rate, seed=seed) for seed in range(seeds)] for rate in dict.fromkeys(rates)]
+    cells, found = [each for row in rows for each in row], dict[Cell, list[dict[str, Any]]]()
+    engine.prepare(cells)
+    with closing(engine.run(Turns(cells))) as answers:
+        for row in rows:
+            while not found.keys() >= set(row):
+                answer = next(answers)
+                if answer is not None:
+                    found[answer.cell] = _sound(answer)
+                    report(f"{answer.cell.rate:g}, seed {answer.cell.seed}")
+            yield _trial(row[0], [found[each] for each in row])
+
+
+def _sound(answer: Answer) -> list[dict[str, Any]]:
+    if isinstance(answer.value, Lost):
+        raise AgrbenchError(f"{answer.cell}: {answer.value.why}")
+    if isinstance(answer.value, AgrbenchError):
+        raise answer.value
+    return cast(list[dict[str, Any]], answer.value)
+
+
+def pair(cell: Cell, tree: Tree, alone: bool) -> list[dict[str, Any]] | AgrbenchError:
+    """Measure a run on held-out rows and one that starts close to it, or return what is at fault: work for a worker."""
+    try:
+        dataset = tree.registry.dataset(cell.dataset)
+        federation, learner = prepare(cell, dataset, _data(tree.registry, cell.dataset, cell.clients))
+        with threads.using(cell.threads):
+            starts = (learner, nudged(learner, cell.seed))
+            return [simulate(cell, tree.registry, (federation, start)) for start in starts]
+    except AgrbenchError as error:
+        return error
+
+
+@lru_cache(maxsize=1)
+def _data(registry: Registry, dataset: str, clients: int) -> tuple[Examples, Examples]:
+    """Return the training rows, split; a process keeps those that it used last."""
+    return held_out(load(registry.dataset(dataset), clients)[0])
 
 
 def _trial(cell: Cell, runs: Sequence[Sequence[dict[str, Any]]]) -> Trial:

@@ -25,13 +25,12 @@ from agrbench.cells import Cell
 from agrbench.plugins.registry import Registry
 from agrbench.results import owners
 from agrbench.results.text import warn_on_stderr
-from agrbench.results.writing import Unwritable
 from agrbench.simulation.computing import attempt
 
 if TYPE_CHECKING:
     from agrbench.simulation.prefixes import Tree
 
-Work = Callable[[Cell, "Tree", Path, bool], Any]
+Work = Callable[[Cell, "Tree", bool], Any]
 """What a worker does with a cell: `attempt` returns its record. Modules that define one are imported in the worker."""
 
 TESTS = ("PYTEST", "HYPOTHESIS", "COV_", "COVERAGE", "TOX_", "NOX_")  # how tools for tests begin their variables
@@ -47,12 +46,12 @@ class Limits:
 
 
 class Worker:
-    """A process that computes one cell at a time and writes its record; it can be killed at any moment."""
+    """A process that computes one cell at a time; it can be killed at any moment."""
 
-    def __init__(self, files: Sequence[Path], folder: Path, alone: bool) -> None:
+    def __init__(self, files: Sequence[Path]) -> None:
         self._here, there = get_context("spawn").Pipe()
         self._process = get_context("spawn").Process(
-            target=_serve, args=(there, os.getpid(), tuple(files), folder, alone), name="agrbench worker"
+            target=_serve, args=(there, os.getpid(), tuple(files)), name="agrbench worker"
         )
         self._mark = f"{owners.tag()}-{secrets.token_hex(8)}"
         resource_tracker.ensure_running()  # which all workers share, so it carries no mark
@@ -63,11 +62,11 @@ class Worker:
         self.finished = 0
         self._began = math.inf  # until the process says that it begins
 
-    def start(self, cell: Cell, work: Work = attempt) -> None:
-        """Begin to compute a cell."""
+    def start(self, cell: Cell, work: Work = attempt, alone: bool = True) -> None:
+        """Begin to compute a cell; `alone` says whether no other cells are computed on this machine."""
         self.cell, self._began = cell, math.inf
         with contextlib.suppress(OSError):  # if the process is dead, `ended` tells
-            self._here.send((cell, work))
+            self._here.send((cell, work, alone))
 
     @property
     def handles(self) -> tuple[Any, ...]:
@@ -79,8 +78,6 @@ class Worker:
         with contextlib.suppress(EOFError, OSError):
             while self._here.poll():
                 record = self._here.recv()
-                if isinstance(record, Unwritable):
-                    raise record
                 if record is not None:
                     self.cell, self.finished = None, self.finished + 1
                     return record
@@ -154,7 +151,7 @@ def _how_ended(code: int | None) -> str:
     return f"its process was ended with exit code {code}"
 
 
-def _serve(driver: Connection, parent: int, files: tuple[Path, ...], folder: Path, alone: bool) -> None:
+def _serve(driver: Connection, parent: int, files: tuple[Path, ...]) -> None:
     """Compute the cells that the driver asks for, until it kills this process or is gone."""
     begin(parent)
     from agrbench.simulation import traces  # noqa: F401 (what a worker imports must not tell what it is asked for)
@@ -163,14 +160,12 @@ def _serve(driver: Connection, parent: int, files: tuple[Path, ...], folder: Pat
     tree = Tree(Registry(files, forgiving=True))
     while True:
         try:
-            cell, work = driver.recv()
+            cell, work, alone = driver.recv()
         except (EOFError, OSError):
             os._exit(0)
         driver.send(None)  # the clock of its limits starts here, not while the process starts
         try:
-            answer = work(cell, tree, folder, alone)
-        except Unwritable as error:
-            answer = error
+            answer = work(cell, tree, alone)
         except GeneratorExit:  # a plugin raised it, and it passes through everything that is left in order
             os._exit(1)
         driver.send(answer)

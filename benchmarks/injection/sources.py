@@ -118,8 +118,8 @@ RULES = {
     "clears_environment": rule("os.environ.clear()", WORKS),
     "hides_stdout": rule("sys.stdout = sys.stderr = None", WORKS),
     "errs_on_warnings": rule("warnings.simplefilter('error')", WORKS),
-    "no_files": rule("resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))"),
-    "no_room": rule("resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))"),
+    "no_files": rule("resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))", WORKS),
+    "no_room": rule("resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))", WORKS),
 }
 HEADS = {
     "import_raises": rule("", head="1 / 0"),

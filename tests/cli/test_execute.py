@@ -9,6 +9,7 @@ import pytest
 from agrbench.cli.execute import How, report_failures
 from agrbench.results.record import failed
 from agrbench.results.store import Store
+from agrbench.simulation.engines.local import Local
 from tests.helpers.records import REGISTRY
 from tests.helpers.triad import cell
 
@@ -26,7 +27,8 @@ def test_a_reason_is_one_line_and_a_traceback_keeps_its_own(tmp_path: Path, caps
 
 
 def test_a_remark_of_a_dataset_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    How().say(SAID)
+    engine = Local(REGISTRY)
+    How(engine).say(SAID)
     assert capsys.readouterr().err == "\\x1b[2Jgone Failed (9 cells): all\n"
-    How(quiet=True).say(SAID)
+    How(engine, quiet=True).say(SAID)
     assert capsys.readouterr().err == ""

@@ -67,6 +67,8 @@ def test_what_was_tried_is_printed_when_a_later_rate_fails(tmp_path: Path) -> No
     words = [
         "tune",
         "frail",
+        "--jobs",
+        "1",
         "--plugin",
         str(path),
         "--clients",

@@ -24,6 +24,7 @@ from agrbench.results.record import Record, failed
 from agrbench.results.statistics import Sample
 from agrbench.results.store import Store
 from agrbench.results.tables.breaking import table
+from agrbench.simulation.engines.local import Local
 from agrbench.simulation.grid import Plan
 from tests.helpers import plugins
 from tests.helpers.records import finished
@@ -322,7 +323,7 @@ def test_searches_go_on_until_each_is_done_and_one_that_fails_stops_alone(
 
     monkeypatch.setattr(execute, "compute", pretend)
     found = breaking.searches(settings(), [name for name in thresholds if name != "fedavg"], ["lie"], 2, REGISTRY)
-    failures = execute.search(found, REGISTRY, Store(tmp_path), execute.How(1, quiet=True))
+    failures = execute.search(found, REGISTRY, Store(tmp_path), execute.How(Local(REGISTRY), quiet=True))
     assert {search.cell.defense: (search.held, search.broken) for search in found} == {
         "fedavg": (2, 3), "krum": (8, None), "median": (None, 0), "mda": (None, None),
     }  # fmt: skip
@@ -332,7 +333,7 @@ def test_searches_go_on_until_each_is_done_and_one_that_fails_stops_alone(
     assert len(failures) == 2
     again = breaking.searches(settings(), ["krum", "median"], ["lie"], 2, REGISTRY)
     before = len(computed)
-    assert execute.search(again, REGISTRY, Store(tmp_path), execute.How(1, quiet=True)) == []
+    assert execute.search(again, REGISTRY, Store(tmp_path), execute.How(Local(REGISTRY), quiet=True)) == []
     assert len(computed) == before
 
 

@@ -21,7 +21,9 @@ from agrbench.machine import cores
 from agrbench.plugins.registry import Registry
 from agrbench.results import owners
 from agrbench.results.store import Store
-from agrbench.simulation.execution import Turns, execute
+from agrbench.simulation.engines.local import Local
+from agrbench.simulation.engines.turns import Turns
+from agrbench.simulation.execution import execute
 from agrbench.simulation.run import simulate
 from agrbench.simulation.workers import Limits, end_left_behind
 
@@ -86,7 +88,8 @@ def test_a_process_that_is_killed_in_a_branch_costs_that_cell_and_no_other(tmp_p
         Cell("digits", "foolsgold", attack, clients=10, rounds=20, start=10)
         for attack in ("none", "killer", "mimic", "ipm")
     ]
-    records = {record["cell"]["attack"]: record for record in execute(wanted, registry, store, 1)}
+    with Local(registry, 1) as engine:
+        records = {record["cell"]["attack"]: record for record in execute(wanted, registry, store, engine)}
     assert {name: record["status"] for name, record in records.items()} == {
         "none": "done", "killer": "failed", "mimic": "done", "ipm": "done",
     }  # fmt: skip
@@ -139,6 +142,8 @@ def test_what_a_killed_program_left_behind_is_ended_and_what_a_living_one_runs_i
 
 def test_cells_that_exceed_their_limit_do_not_end_the_grid(tmp_path: Path) -> None:
     cells = [Cell("synthetic", "median", "none", seed, clients=6, rounds=20000) for seed in range(3)]
-    found = list(execute(cells, Registry(), Store(tmp_path), 2, Limits(seconds=0.01)))
+    registry = Registry()
+    with Local(registry, 2, Limits(seconds=0.01)) as engine:
+        found = list(execute(cells, registry, Store(tmp_path), engine))
     assert [record["status"] for record in found] == ["failed"] * 3
     assert {record["reason"] for record in found} == {"it took longer than --cell-timeout 0.01"}
