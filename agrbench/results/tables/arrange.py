@@ -24,7 +24,8 @@ def split(columns: str) -> list[str]:
 def arranged(tables: Sequence[Table], sort: str | None, reverse: bool, columns: Iterable[str]) -> list[Table]:
     """Sort the rows of tables by a column, and keep the first column and the named ones, in the order of their names.
 
-    A table that lacks a column which another one has does without it. Numbers come first, by value, and missing ones last.
+    A table that lacks a column which another one has does without it. Numbers come first, by value, and missing ones
+    last.
 
     Raises:
         AgrbenchError: no table has a column of that name.
