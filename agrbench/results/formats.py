@@ -10,7 +10,7 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tabulate import tabulate
@@ -31,13 +31,26 @@ class Entry:
 
 @dataclass(frozen=True)
 class Table:
-    """A titled table with notes below it; `data` holds the same values at full precision, in flat rows."""
+    """A titled table with notes below it; `data` holds the same values at full precision, in flat rows.
+
+    `across` says what the columns beside the first are, if they are all of one kind.
+    """
 
     title: str
     headers: tuple[str, ...]
     rows: tuple[tuple[Entry, ...], ...]
     notes: tuple[str, ...]
     data: tuple[Mapping[str, Any], ...]
+    across: str = ""
+
+    @property
+    def turned(self) -> Table:
+        """Return the table with its rows as columns; a heading that was a first entry has none of its other lines."""
+        headers = (self.across, *(row[0].lines[0] for row in self.rows))
+        columns = list(zip(*self.rows, strict=True))[1:]
+        named = zip(self.headers[1:], columns, strict=True)
+        rows = tuple((Entry((header.replace("\n", " "),)), *column) for header, column in named)
+        return replace(self, headers=headers, rows=rows, across=self.headers[0])
 
     def _repr_html_(self) -> str:
         """Show the table in a notebook."""
@@ -60,7 +73,13 @@ def write(made: Sequence[Table], form: str) -> str:
 
 
 def _plain(table: Table) -> str:
-    """Write a table as text, cut into parts that fit the terminal and repeat the first column."""
+    """Write a table as text, in parts that fit the terminal and repeat the first column; turned, if that has fewer."""
+    blocks = min(map(_blocks, (table, table.turned) if table.rows else (table,)), key=len)
+    notes = "\n".join(text.printable(note, keep="\n") for note in table.notes)
+    return "\n\n".join([text.one_line(table.title), *blocks, wrapped(notes)])
+
+
+def _blocks(table: Table) -> list[str]:
     width = max(shutil.get_terminal_size((120, 24)).columns, 80)
     columns = [
         [text.printable(header, keep="\n"), *("\n".join(_starred(row[place])) for row in table.rows)]
@@ -76,8 +95,7 @@ def _plain(table: Table) -> str:
     for part in parts:
         lines = list(zip(*(columns[place] for place in part), strict=True))
         blocks.append(tabulate(lines[1:], headers=list(lines[0]), tablefmt="simple", disable_numparse=True))
-    notes = "\n".join(text.printable(note, keep="\n") for note in table.notes)
-    return "\n\n".join([text.one_line(table.title), *blocks, wrapped(notes)])
+    return blocks
 
 
 def wrapped(notes: str) -> str:

@@ -8,11 +8,14 @@ from typing import Any
 
 def drawn(chart: Any, *fields: str) -> list[dict[str, Any]]:
     """List the rows that a chart holds and that have all of some fields, each once."""
-    spec = chart.to_dict()
-    found = [row for rows in spec.get("datasets", {}).values() for row in rows]
-    found += [row for part in _parts(spec) for row in part.get("data", {}).get("values", [])]
+    found = held(chart.to_dict())
     unique = {tuple(sorted((name, str(value)) for name, value in row.items())): row for row in found}
     return [row for row in unique.values() if set(fields) <= set(row)]
+
+
+def held(part: dict[str, Any]) -> list[dict[str, Any]]:
+    """List the rows that a part of a chart holds, as often as it does."""
+    return [row for each in _parts(part) for row in each.get("data", {}).get("values", [])]
 
 
 def _parts(spec: Any) -> Iterator[dict[str, Any]]:

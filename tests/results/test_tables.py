@@ -20,7 +20,7 @@ from agrbench.cells import Cell
 from agrbench.cli import main
 from agrbench.plugins.registry import Registry
 from agrbench.results import formats, metrics
-from agrbench.results.formats import Table
+from agrbench.results.formats import Entry, Table
 from agrbench.results.record import Record, failed, skipped
 from agrbench.results.store import Store
 from agrbench.results.tables import tables
@@ -449,20 +449,41 @@ def many(count: int) -> list[Record]:
 
 @pytest.mark.parametrize("columns", [80, 100, 133])
 @pytest.mark.parametrize("metric", ["loss", "final"])
-def test_a_wide_table_is_cut_to_the_terminal_with_its_first_column_repeated(
+def test_a_table_with_many_columns_and_few_rows_is_turned(
     columns: int, metric: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", str(columns))
     records = many(8)
-    _, *blocks, _ = text(records, metric, "plain").split("\n\n")
+    _, block, _ = text(records, metric, "plain").split("\n\n")
+    first, *lines = block.splitlines()
+    assert max(map(len, block.splitlines())) <= columns
+    whole = table(records, metric)
+    assert first.split() == ["defense", *(row[0].lines[0] for row in whole.rows)]
+    names = [line.split()[0] for line in lines if line[:1].strip() and not line.startswith("-")]
+    assert names == list(whole.headers[1:])
+    for place, name in enumerate(whole.headers[1:], 1):
+        shown = next(line for line in lines if line.split()[:1] == [name])
+        assert shown.split()[1:] == [
+            word for row in whole.rows for word in (row[place].lines[0] + " *" * row[place].best).split()
+        ]
+
+
+@pytest.mark.parametrize("columns", [80, 100])
+def test_a_table_that_is_wide_either_way_is_cut_and_repeats_its_first_column(
+    columns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    names = [f"attack_of_a_long_name_{place}" for place in range(12)]
+    wide = Table(
+        "wide", ("attack", *names), tuple(tuple(Entry((name,)) for _ in range(13)) for name in names), ("",), ()
+    )
+    _, *blocks, _ = formats.write([wide], "plain").split("\n\n")
     assert len(blocks) > 1
     for block in blocks:
         assert max(map(len, block.splitlines())) <= columns
         assert block.startswith("attack")
-        for attack in ("gradient_ascent", "label_flip"):
-            assert re.search(rf"^{attack}", block, re.MULTILINE)
-    shown = [name for block in blocks for name in block.splitlines()[0].split()[1:]]
-    assert shown == list(table(records, metric).headers[1:])
+        assert all(re.search(rf"^{name}", block, re.MULTILINE) for name in names)
+    assert [name for block in blocks for name in block.splitlines()[0].split()[1:]] == names
 
 
 @pytest.mark.parametrize("columns", [80, 100, 133])

@@ -15,6 +15,7 @@ from agrbench.results.figures.style import (
     BASE,
     GREY,
     INK,
+    NORMAL,
     SMALL,
     across,
     chart_of,
@@ -46,26 +47,35 @@ def draw(groups: Sequence[Group], metric: str = "accuracy", width: float = COLUM
         AgrbenchError: there is no such curve, or there are more defenses than a panel can show.
     """
     what, _, axis = METRICS[metric]
-    told = labels(groups)
-    drawn = [row for group, label in zip(groups, told, strict=True) for row in _rows(group, label, metric)]
+    attacked = any(group.attacks for group in groups)
+    told = zip(groups, labels(groups), strict=True)
+    drawn = [row for group, label in told for row in _rows(group, label, metric, attacked)]
     demand(drawn)
     shown = rules(row for row in drawn if row["rule"] != REFERENCE)
-    forms = [form for form in (BASE, AMPLIFIED) if any(row["form"] == form for row in drawn)]
-    panels = list(dict.fromkeys(row["panel"] for row in drawn))
-    points = across(width)
     entries = [*shown, REFERENCE] if any(row["rule"] == REFERENCE for row in drawn) else shown
-    chart = _layers(drawn, entries, axis, metric, points).properties(
-        width=panel(points, len(forms), 46 if len(panels) > 1 else 34), height=84 if len(panels) > 1 else 110
-    )
-    facets: dict[str, Any] = {}
-    if len(forms) > 1:
-        facets["column"] = alt.Column("form:N", sort=forms)
-    if len(panels) > 1:
-        facets["row"] = alt.Row("panel:N", sort=panels)
-    chart = chart.facet(**facets, spacing={"row": 11, "column": 10}) if facets else chart
+    forms = [form for form in (BASE, AMPLIFIED) if any(row["form"] == form for row in drawn)]
+    panels, points = list(dict.fromkeys(row["panel"] for row in drawn)), across(width)
+    highest = 100.0 if METRICS[metric][1] == 100 else max(row["value"] for row in drawn)
+    size = {"width": panel(points, len(forms), 34), "height": 84 if len(panels) > 1 else 110}
+    scales = {
+        "x": alt.Scale(domain=[0, max(row["round"] for row in drawn)], nice=False),
+        "y": alt.Scale(domain=[0, highest], nice=False),
+    }
+    made = []
+    for name in panels:
+        mine = {form: [row for row in drawn if (row["panel"], row["form"]) == (name, form)] for form in forms}
+        heads = dict.fromkeys(forms, "") if len(forms) < 2 or name != panels[0] else {form: form for form in forms}
+        row = []
+        for form in forms:
+            left, below = axis if form == forms[0] else None, name == panels[-1]
+            row.append(_panel(mine[form], entries, heads[form], left, below, scales, points).properties(**size))
+        title = alt.TitleParams(name, fontSize=NORMAL, anchor="start", offset=1, frame="bounds")
+        made.append(alt.hconcat(*row, spacing=12, bounds="flush", **({"title": title} if len(panels) > 1 else {})))
     only = f" under {panels[0]}" if len(panels) == 1 and panels[0] else ""
+    empty = len({(row["panel"], row["form"]) for row in drawn}) < len(panels) * len(forms)
     notes = [of_groups(groups), over_seeds(drawn, "bands"), *_explained(groups, entries)]
-    return finished(chart, f"{what}{only}", notes, points)
+    notes += ["Empty: no records."] * empty
+    return finished(alt.vconcat(*made, spacing=7), f"{what}{only}", notes, points)
 
 
 def _explained(groups: Sequence[Group], entries: Sequence[str]) -> Iterator[str]:
@@ -76,11 +86,11 @@ def _explained(groups: Sequence[Group], entries: Sequence[str]) -> Iterator[str]
         yield "No attack: fedavg when nobody attacks."
 
 
-def _rows(group: Group, label: str, metric: str) -> Iterator[Row]:
+def _rows(group: Group, label: str, metric: str, attacked: bool) -> Iterator[Row]:
     """Yield the points of every curve of a group, with the undefended, unattacked one in each panel."""
     attacks = [attack for attack in group.attacks if metric != "success" or group.targeted(attack)]
     forms = {names(defense)["form"]: None for defense in group.defenses if defense != UNDEFENDED} or {BASE: None}
-    for attack in attacks or [UNATTACKED] * (metric != "success"):
+    for attack in attacks if attacked else [UNATTACKED] * (metric != "success"):
         place = {"panel": panel_name(label, attack), "attack": attack, "first": group.cell.first}
         place["last"] = group.cell.stop
         for defense in group.defenses:
@@ -105,36 +115,37 @@ def _points(group: Group, defense: str, attack: str, metric: str) -> Iterator[Ro
             yield {"round": number, **at_round(Sample(tuple(curves), scaled))}
 
 
-def _layers(drawn: Sequence[Row], entries: Sequence[str], axis: str, metric: str, width: float) -> Any:
-    """Draw bands below lines, and the attack's first and last round."""
-    below = [100.0] if METRICS[metric][1] == 100 else []
-    y = alt.Scale(domain=[0, *below]) if below else alt.Scale(zero=True)
+def _panel(
+    mine: Sequence[Row], entries: Sequence[str], head: str, axis: str | None, last: bool,
+    scales: Mapping[str, alt.Scale], width: float,
+) -> Any:  # fmt: skip
+    """Draw bands below lines, and the attack's first and last round; the `last` panels say which rounds there are."""
     colours, patterns = colour(entries), dashes(entries)
     if REFERENCE in entries:
         colours.range[-1], patterns.range[-1] = GREY, [1, 0]
-    data = chart_of(drawn)
-    until = max(row["round"] for row in drawn)
-    x = alt.X(
-        "round:Q", title="round", axis=alt.Axis(tickCount=3, grid=False), scale=alt.Scale(domain=[0, until], nice=False)
+    data, key = chart_of(mine), strokes(width, entries)
+    left: dict[str, Any] = (
+        {"tickCount": 5} if axis else {"labels": False, "ticks": False, "domain": False, "tickCount": 5}
     )
-    key = strokes(width, entries)
-    marks = {"color": alt.Color("rule:N", scale=colours, legend=key)}
-    band = data.mark_area(opacity=0.18, clip=True).encode(x, alt.Y("low:Q", scale=y), alt.Y2("high:Q"), **marks)
+    below: dict[str, Any] = {"labels": last, "ticks": last, "tickCount": 3, "grid": False}
+    x = alt.X("round:Q", title="round" if last else None, axis=alt.Axis(**below), scale=scales["x"])
+    y = alt.Y("value:Q", title=axis, axis=alt.Axis(**left), scale=scales["y"])
+    tint = alt.Color("rule:N", scale=colours, legend=key)
+    band = data.transform_filter("isValid(datum.low)").mark_area(opacity=0.18, clip=True)
     line = data.mark_line(strokeWidth=1.1, clip=True).encode(
-        x, alt.Y("value:Q", title=axis, scale=y, axis=alt.Axis(tickCount=5)), **marks,
-        strokeDash=alt.StrokeDash("rule:N", scale=patterns, legend=key),
+        x, y, tint, alt.StrokeDash("rule:N", scale=patterns, legend=key),
         tooltip=["defense:N", "attack:N", "round:Q", "value:Q", "low:Q", "high:Q", "seeds:Q"],
     )  # fmt: skip
-    layers = [band.transform_filter("isValid(datum.low)"), line]
+    layers = [band.encode(x, alt.Y("low:Q", scale=scales["y"]), alt.Y2("high:Q"), tint), line]
     for end, text in (("first", "attack"), ("last", "ends")):
-        if any(row[end] is not None and row["attack"] != UNATTACKED for row in drawn):
-            once = data.transform_filter(f"isValid(datum.{end})").transform_aggregate(
-                at=f"max({end})", groupby=["form", "panel"]
-            )
-            layers.append(once.mark_rule(strokeDash=[1, 1.5], color=INK, strokeWidth=0.7).encode(alt.X("at:Q")))
+        at = {row[end] for row in mine if row["attack"] != UNATTACKED} - {None}
+        once = chart_of([{end: each} for each in at]).encode(alt.X(f"{end}:Q", scale=scales["x"]))
+        if at:
+            layers.append(once.mark_rule(strokeDash=[1, 1.5], color=INK, strokeWidth=0.7))
             layers.append(
                 once.mark_text(dy=-2, fontSize=SMALL - 1, color=INK, text=text, baseline="bottom").encode(
-                    alt.X("at:Q"), y=alt.value(0)
+                    y=alt.value(0)
                 )
             )
-    return alt.layer(*layers)
+    title: dict[str, Any] = {"title": alt.TitleParams(head, fontSize=NORMAL, anchor="middle", offset=3)} if head else {}
+    return alt.layer(*layers).properties(**title)

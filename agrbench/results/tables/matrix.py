@@ -65,7 +65,8 @@ def table(group: Group, name: str) -> Table:
         notes = ["No attack of this kind among the records."]
     elif not data:
         notes = ["These records do not tell: they were made before records kept these counts. Compute them again."]
-    return Table(title(metric.title, group), ("attack", *group.defenses), tuple(rows), tuple(notes), tuple(data))
+    headers = ("attack", *group.defenses)
+    return Table(title(metric.title, group), headers, tuple(rows), tuple(notes), tuple(data), "defense")
 
 
 def ranking_of(group: Group, metric: Metric, attack: str) -> Ranking:
