@@ -12,7 +12,23 @@ from tests.helpers import plugins
 
 def test_the_command_prints_every_rate_and_marks_the_best() -> None:
     done = CliRunner().invoke(
-        main, ["tune", "digits", "--clients", "5", "--rounds", "10", "--rate", "0.001", "--rate", "0.5", "--seeds", "2"]
+        main,
+        [
+            "tune",
+            "digits",
+            "--jobs",
+            "1",
+            "--clients",
+            "5",
+            "--rounds",
+            "10",
+            "--rate",
+            "0.001",
+            "--rate",
+            "0.5",
+            "--seeds",
+            "2",
+        ],
     )
     assert done.exit_code == 0
     assert "Learning rates: digits, 5 clients, 10 rounds, 2 seeds\n" in done.stdout
@@ -22,7 +38,7 @@ def test_the_command_prints_every_rate_and_marks_the_best() -> None:
 
 
 def test_where_no_rate_is_stable_none_is_marked_and_the_exit_code_is_1() -> None:
-    words = "tune digits --clients 5 --rounds 40 --start 10 --rate 5 --seeds 1"
+    words = "tune digits --jobs 1 --clients 5 --rounds 40 --start 10 --rate 5 --seeds 1"
     done = CliRunner().invoke(main, words.split(" "))
     assert done.exit_code == 1
     assert "No rate is stable; try lower ones." in done.stdout

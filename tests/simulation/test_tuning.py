@@ -40,7 +40,7 @@ def dataset(folder: Path, name: str, test: str) -> Registry:
 
 
 def tuned(cell: Cell, rates: list[float], registry: Registry, seeds: int = 3, *report: Any) -> list[Trial]:
-    with Local(registry, work=pair) as engine:
+    with Local(registry, 1, work=pair) as engine:
         return list(tune(cell, rates, engine, seeds, *report))
 
 

@@ -99,9 +99,10 @@ class Ray:
 
     def run(self, source: Source) -> Generator[Answer | None, None, None]:
         """Compute all branches of a source as tasks, which Ray queues; the longest are split if there is room left."""
-        remote = self._ray.remote(_serve).options(
-            num_returns="streaming", max_retries=0, **self._resources, name="agrbench branch"
-        )
+        remote = self._ray.remote(_serve_whole if self._is_client else _serve).options(
+            num_returns=1 if self._is_client else "streaming",
+            max_retries=0, **self._resources, name="agrbench branch",
+        )  # fmt: skip
         parcel, tasks = self._ray.put(pack(self.registry)), list[_Task]()
 
         def submit(cells: Sequence[Cell], retries: int = 0) -> _Task:
@@ -123,6 +124,11 @@ class Ray:
                     self._ray.cancel(task.answers, force=True)
 
     @property
+    def _is_client(self) -> bool:
+        """Return whether the cluster is reached by Ray Client, which passes on what a task returns only at its end."""
+        return (self.address or "").startswith("ray://")
+
+    @property
     def _resources(self) -> dict[str, Any]:
         memory = None if self.demands.gigabytes is None else int(self.demands.gigabytes * 1e9)
         return {"num_cpus": self._cpus, "num_gpus": self.demands.gpus, "memory": memory}
@@ -142,7 +148,11 @@ class Ray:
         ready, _ = self._ray.wait(list(by_stream), timeout=MOMENT)
         for task in map(by_stream.__getitem__, ready):
             try:
-                answer = self._ray.get(next(task.answers))
+                if self._is_client:
+                    found = self._ray.get(task.answers)
+                    task.answers = None
+                else:
+                    found = [self._ray.get(next(task.answers))]
             except StopIteration:
                 task.answers = None
             except self._ray.exceptions.RayTaskError as error:
@@ -151,8 +161,9 @@ class Ray:
                 task.answers = None
                 task.lost = f"its Ray worker or node was lost, {RETRIES + 1} times ({type(error).__name__})"
             else:
-                task.cells.remove(answer.cell)
-                yield answer
+                for answer in found:
+                    task.cells.remove(answer.cell)
+                yield from found
 
 
 def spread(branches: Sequence[Branch], room: int) -> list[Branch]:
@@ -177,6 +188,11 @@ def _serve(parcel: Parcel, cells: Branch, limits: Limits, work: Work) -> Iterato
             if answer is not None:
                 left -= 1
                 yield answer
+
+
+def _serve_whole(parcel: Parcel, cells: Branch, limits: Limits, work: Work) -> list[Answer]:
+    """Compute a branch in this Ray worker, and return its answers."""
+    return list(_serve(parcel, cells, limits, work))
 
 
 def _engine(parcel: Parcel, limits: Limits, work: Work) -> Local:
