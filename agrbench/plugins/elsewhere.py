@@ -26,6 +26,7 @@ from agrbench.errors import AgrbenchError, Inapplicable, SpecError
 from agrbench.plugins.contract import Defense, Step
 from agrbench.plugins.importing import imported
 from agrbench.plugins.source import PluginSource
+from agrbench.specs import Term
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -72,13 +73,19 @@ class Elsewhere(PluginSource):
             return hashlib.sha256(self.path.read_bytes()).hexdigest()
         return PluginSource(self.kind, self.name, self.path, self.module).digest
 
-    def record(self, arguments: Mapping[str, Any]) -> Defense:
-        """Load the rule and bind its arguments.
+    def record(self, term: Term) -> Defense:
+        """Load the rule and bind its arguments, once in a process.
 
         Raises:
             PluginError: importing its module raised anything.
             SpecError: there is no such rule, or it does not take the arguments.
         """
+        key = self.path, str(term)
+        if key not in _records:
+            _records[key] = self._load(term.arguments)
+        return _records[key]
+
+    def _load(self, arguments: Mapping[str, Any]) -> Defense:
         library, _, name = self.name.partition(":")
         known = LIBRARIES.get(library)
         with imported(self.path), _reachable():
@@ -96,6 +103,9 @@ class Elsewhere(PluginSource):
 
         return Defense(weigh, requires=partial(_requires, self.name, cache(partial(_trial, make)), arguments),
                        amplifier=None, waives=WAIVES)  # fmt: skip
+
+
+_records: dict[tuple[Path, str], Defense] = {}
 
 
 def is_elsewhere(name: str) -> bool:
@@ -231,6 +241,8 @@ def _trial(make: Callable[[], Rule], n: int) -> str:
 def _vector(answer: Any) -> Tensor:
     import torch
 
+    if answer is None:
+        raise TypeError("it returned None, not a vector")
     return answer if isinstance(answer, torch.Tensor) else torch.as_tensor(answer)
 
 

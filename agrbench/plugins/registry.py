@@ -179,7 +179,7 @@ class Registry:
         term = self._checked(kind, term)
         entry = self.entry(kind, term.name)
         if isinstance(entry, elsewhere.Elsewhere):
-            return Loaded(str(term), Path(term.name), cast(R, entry.record(term.arguments)))
+            return Loaded(str(term), Path(term.name), cast(R, entry.record(term)))
         record = getattr(self._module(entry), kind, None)
         if not isinstance(record, of):
             raise PluginError(f"{entry.path}: `{kind}` is a {type(record).__name__}; write {kind} = {of.__name__}(...)")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import flwr.serverapp.strategy as strategies
@@ -21,6 +22,7 @@ from agrbench.conformance.cases import Case, Violation
 from agrbench.conformance.certificates import claims
 from agrbench.errors import AgrbenchError, Inapplicable, SpecError
 from agrbench.plugins import elsewhere, registry
+from agrbench.results.tables import notes
 from agrbench.server.judge import Outcome
 from agrbench.simulation import grid
 from agrbench.simulation.log import Log
@@ -187,3 +189,13 @@ def test_a_certificate_has_the_laws_that_need_no_verdict() -> None:
     assert {"shape", "finite", "scaling", "translation", "hull", "resists", "followed"} <= claimed.keys()
     assert claimed.keys().isdisjoint({"amplified", "bounded"})
     claimed["scaling"].verify(5)
+
+
+def test_tables_say_that_weights_are_missing() -> None:
+    group: Any = SimpleNamespace(
+        defenses=("fedavg", "nnm+byzfl:TrMean(f=2)", "krum"), attacks=(), every_seed=(), records={}, missing={}
+    )
+    (note,) = notes.missing(group, {})
+    assert note.startswith("No weights: nnm+byzfl:TrMean(f=2): ")
+    group.defenses = ("fedavg", "krum")
+    assert not notes.missing(group, {})
