@@ -53,6 +53,10 @@ def interruptible() -> None:
             signal.signal(each, interrupt)
 
 
+class TimeIsUp(Exception):
+    """End work whose time limit is reached."""
+
+
 class _TimeIsUp(BaseException):
     """Interrupt what takes too long; no `except Exception` stops it."""
 

@@ -66,7 +66,7 @@ def find_breaking_points(
     from agrbench.results.tables.breaking import table
     from agrbench.simulation import grid, suites
 
-    with resumable(time_limit):
+    with resumable():
         registry, store = Registry(plugins), Store(out)
         given = execute.given(settings, device, where.device)
         (wanted,) = suites.choose("worst", attacks, defenses, [dataset], seeds, given, forms)
@@ -75,7 +75,7 @@ def find_breaking_points(
         specs = [registry.canonical("attack", attack) for attack in wanted.attacks]
         found = breaking.searches(cell, stacks, specs, wanted.seeds, registry)
         with where.open(registry) as engine:
-            failures = execute.search(found, registry, store, execute.How(engine, quiet))
+            failures = execute.search(found, registry, store, execute.How(engine, quiet, limit=time_limit))
         click.echo(formats.write([table(found, registry.spelled("dataset", dataset))], form))
         execute.report_failures(failures, store, traceback)
         sys.exit(1 if failures else 0)

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from agrbench import processes
 from agrbench.cells import UNATTACKED, UNDEFENDED, Cell
 from agrbench.data import files
 from agrbench.errors import AgrbenchError, PluginError
@@ -37,12 +38,18 @@ def _silent(text: str) -> None:
 
 @dataclass(frozen=True)
 class How:
-    """How a person wants cells computed: by which engine, and what is said meanwhile."""
+    """How a person wants cells computed: by which engine, what is said meanwhile, and within how many seconds."""
 
     engine: Engine
     quiet: bool = False
     verbose: bool = False
     trace: bool = False
+    limit: float | None = None
+
+    @property
+    def until(self) -> float | None:
+        """Return when the program has to end, on the monotonic clock."""
+        return None if self.limit is None else processes.since() + self.limit
 
     @property
     def say(self) -> Callable[[str], None]:
@@ -108,7 +115,7 @@ def compute(plan: Plan, registry: Registry, store: Store, how: How, tell: Callab
             files.fetch(file)
     _try(plan.waiting, registry, tell)
     with progress("cells", len(plan.waiting), how.quiet or not plan.waiting) as report:
-        for record in execution.execute(plan.waiting, registry, store, how.engine):
+        for record in execution.execute(plan.waiting, registry, store, how.engine, how.until):
             cell = Cell.from_json(record["cell"])
             report(str(cell))
             if record["status"] == "failed":

@@ -69,7 +69,7 @@ def run_grid(
     from agrbench.results.store import Store
     from agrbench.simulation import grid, shards, suites
 
-    with resumable(time_limit):
+    with resumable():
         given = execute.given(settings, device, where.device)
         asked = suites.choose(suite, attacks, defenses, datasets, seeds, given, forms)
         if dry_run:
@@ -83,6 +83,6 @@ def run_grid(
                 execute.say(f"Left out: {error}")
             cells = shards.part(grid.expand(wanted, registry), registry, shard)
             plan = grid.plan(cells, registry, store, keep_stale)
-            how = execute.How(engine, quiet, verbose, traceback)
+            how = execute.How(engine, quiet, verbose, traceback, time_limit)
             failures = execute.run(plan, registry, store, how)
         sys.exit(execute.conclude(plan, failures, registry, store, how, shard) or bool(errors))

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import shlex
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -116,21 +114,15 @@ time_limit_option = click.option(
 )  # fmt: skip
 
 
-class TimeIsUp(Exception):
-    """End a command whose time limit is reached."""
-
-
 @contextlib.contextmanager
-def resumable(limit: float | None = None) -> Iterator[None]:
+def resumable() -> Iterator[None]:
     """Print the command that resumes a run which is interrupted or reaches its time limit, and exit with 130 or 75."""
-    left = math.inf if limit is None else processes.since() + limit - time.monotonic()
     try:
-        with contextlib.nullcontext() if limit is None else processes.within(max(left, 0.001), TimeIsUp()):
-            yield
+        yield
     except KeyboardInterrupt:
         _say_how_to_go_on("Interrupted")
         sys.exit(130)
-    except TimeIsUp:
+    except processes.TimeIsUp:
         _say_how_to_go_on("Time is up (--time-limit)")
         sys.exit(TRY_AGAIN)
 

@@ -67,9 +67,9 @@ def validate_suite(
             for attack in value.attacks
         ]
         folder = store.Store(out)
-        with resumable(time_limit), where.open(registry) as engine:
+        with resumable(), where.open(registry) as engine:
             plan = grid.plan(cells, registry, folder)
-            failures = execute.run(plan, registry, folder, execute.How(engine, quiet))
+            failures = execute.run(plan, registry, folder, execute.How(engine, quiet, limit=time_limit))
         execute.report_failures(failures, folder, traceback)
         sources = (out,)
     findings = verdicts.judge(suite, [record for _, record in store.readable(sources)], registry)

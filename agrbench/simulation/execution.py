@@ -10,6 +10,7 @@ from typing import cast
 from agrbench.cells import Cell
 from agrbench.errors import AgrbenchError
 from agrbench.plugins.registry import Registry
+from agrbench.processes import TimeIsUp
 from agrbench.results.claims import Claims
 from agrbench.results.record import Record, check, failed, plain
 from agrbench.results.store import Store
@@ -19,11 +20,14 @@ from agrbench.simulation.engines.turns import Turns
 LOOK = 2.0  # seconds between looks at what other grids have written
 
 
-def execute(cells: Sequence[Cell], registry: Registry, store: Store, engine: Engine) -> Iterator[Record]:
+def execute(
+    cells: Sequence[Cell], registry: Registry, store: Store, engine: Engine, until: float | None = None
+) -> Iterator[Record]:
     """Let an engine compute cells, yielding each record once it is on disk; the store has been prepared.
 
     Raises:
         AgrbenchError: nothing can be computed, or a record cannot be written.
+        TimeIsUp: the monotonic clock shows `until`.
     """
     if not cells:
         return
@@ -40,6 +44,8 @@ def execute(cells: Sequence[Cell], registry: Registry, store: Store, engine: Eng
             queue.looked()
             if queue.over:
                 return
+            if until is not None and time.monotonic() > until:
+                raise TimeIsUp
 
 
 def _record(answer: Answer, registry: Registry) -> Record:

@@ -2,32 +2,13 @@
 
 from __future__ import annotations
 
-import re
-import time
 from pathlib import Path
 
 import click
 import pytest
 
-from agrbench.cli.options import Duration, resumable
+from agrbench.cli.options import Duration
 from tests.simulation.test_workers import CELLS, gone, running
-
-
-def test_what_takes_longer_is_ended_with_a_code_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
-    began = time.monotonic()
-    with pytest.raises(SystemExit) as ended, resumable(0.2):
-        time.sleep(60)
-    assert ended.value.code == 75
-    assert time.monotonic() - began < 30
-    assert re.search(r"Time is up .*; finished cells are kept\. To go on: agrbench", capsys.readouterr().err)
-
-
-def test_what_is_done_in_time_ends_as_always() -> None:
-    with resumable(60):
-        pass
-    with pytest.raises(SystemExit) as ended, resumable(60):
-        raise SystemExit(1)
-    assert ended.value.code == 1
 
 
 def test_a_grid_leaves_no_process_and_no_claim(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ DEFENSES = {
     "crashes": ("import os, signal", "os.kill(os.getpid(), signal.SIGSEGV)"),
     "writes": ("", "round.view.mul_(2.0).norm(dim=1) >= 0"),
     "spins": ("", "[None for _ in iter(int, 1) if _]"),
-    "no_room": ("import resource", "resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))"),
+    "no_room": ("import resource", "resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)) or round.norms >= 0"),
     "fills": ("", "bytearray(b'x') * (3 * 10**9) and [None for _ in iter(int, 1) if _]"),
 }
 LINGERS = """
