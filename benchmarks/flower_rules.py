@@ -7,6 +7,7 @@ hundredth of their length apart, which is far more than rounding the step itself
 
 from __future__ import annotations
 
+import gc
 import sys
 from types import SimpleNamespace
 
@@ -18,7 +19,7 @@ import agrbench
 from agrbench import specs
 from agrbench.plugins import Defense, Step, elsewhere
 
-CLIENTS, BYZANTINE, WIDTH, LENGTH = 11, 2, 1000, 0.1
+CLIENTS, BYZANTINE, WIDTH, LENGTH = 11, 2, 50_000, 0.1
 MODELS = (0.0, 1.0, 10.0, 30.0, 100.0)
 PAIRS = {
     "flower:Krum(num_malicious_nodes=2)": "krum",
@@ -31,6 +32,7 @@ PAIRS = {
 
 def main(draws: int) -> None:
     torch.set_num_threads(1)
+    gc.freeze()  # Flower's Bulyan collects garbage at each reply
     generator = torch.Generator().manual_seed(0)
     draw = [(directions(CLIENTS, generator) * LENGTH, directions(1, generator)[0]) for _ in range(draws)]
     table = []
