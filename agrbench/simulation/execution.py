@@ -41,7 +41,6 @@ def execute(
                 queue.done(answer.cell)
                 yield record
             yield from queue.written()
-            queue.looked()
             if queue.over:
                 return
             if until is not None and time.monotonic() > until:
@@ -74,6 +73,7 @@ class _Queue:
         self.turns, self.claims = turns, claims
         self.here: set[Cell] = set()
         self.elsewhere: list[Cell] = []
+        self._tried = time.monotonic()
         self._looked = time.monotonic()
 
     def next(self, place: int) -> Cell | None:
@@ -82,10 +82,12 @@ class _Queue:
             if self._take(cell):
                 return cell
             self.elsewhere.append(cell)
-        for cell in self.elsewhere if self._due() else ():
-            if self._take(cell):
-                self.elsewhere.remove(cell)
-                return cell
+        if time.monotonic() - self._tried > LOOK:
+            for cell in self.elsewhere:
+                if self._take(cell):
+                    self.elsewhere.remove(cell)
+                    return cell
+            self._tried = time.monotonic()
         return None
 
     def branch(self) -> Branch:
@@ -116,16 +118,10 @@ class _Queue:
 
     def written(self) -> Iterator[Record]:
         """Yield the records that other processes have written."""
-        for cell in self.elsewhere.copy() if self._due() else ():
-            record = self.claims.theirs(cell)
-            if record is not None:
-                self.elsewhere.remove(cell)
-                yield record
-
-    def looked(self) -> None:
-        """Wait a while before the next look at what others do."""
-        if self._due():
+        if time.monotonic() - self._looked > LOOK:
             self._looked = time.monotonic()
-
-    def _due(self) -> bool:
-        return time.monotonic() - self._looked > LOOK
+            for cell in self.elsewhere.copy():
+                record = self.claims.theirs(cell)
+                if record is not None:
+                    self.elsewhere.remove(cell)
+                    yield record
