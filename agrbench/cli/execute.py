@@ -115,7 +115,7 @@ def compute(plan: Plan, registry: Registry, store: Store, how: How, tell: Callab
             files.fetch(file)
     _try(plan.waiting, registry, tell)
     with progress("cells", len(plan.waiting), how.quiet or not plan.waiting) as report:
-        for record in execution.execute(plan.waiting, registry, store, how.engine, how.until):
+        for record in execution.execute(plan.waiting, registry, store, how.engine, how.until, plan.before):
             cell = Cell.from_json(record["cell"])
             report(str(cell))
             if record["status"] == "failed":

@@ -13,7 +13,7 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -28,19 +28,27 @@ HEARTBEAT = 20.0  # seconds between two touches of a claim
 ABANDONED = 180.0  # seconds without a touch after which a claim counts for nothing
 
 Look = tuple[bytes, int]  # what a claim says, and when it was last touched
+Stamp = tuple[int, int] | None
+Stamps = Mapping[Cell, Stamp]
 
 
 class Claims:
     """The cells that this process computes in a folder; use it in a `with` block, which touches and releases them.
 
-    `cells` are those that wait to be computed. What is written for them from now on is another process's work.
+    `cells` are those that wait to be computed, and `before` holds the stamps that their files had when that was found
+    (default: those of now). What is written for them since is another process's work.
     """
 
     def __init__(
-        self, store: Store, cells: Iterable[Cell], heartbeat: float = HEARTBEAT, abandoned: float = ABANDONED
+        self,
+        store: Store,
+        cells: Iterable[Cell],
+        heartbeat: float = HEARTBEAT,
+        abandoned: float = ABANDONED,
+        before: Stamps | None = None,
     ) -> None:
         self._store, self._heartbeat, self._abandoned = store, heartbeat, abandoned
-        self._before = {cell: _stamp(store.path(cell)) for cell in cells}
+        self._before = {cell: stamp(store, cell) for cell in cells} if before is None else before
         self._mine: dict[Path, bytes] = {}
         self._seen: dict[Path, tuple[Look, float]] = {}
         self._over = threading.Event()
@@ -94,8 +102,8 @@ class Claims:
         self._remove(self._path(cell))
 
     def _has_news(self, cell: Cell) -> bool:
-        stamp = _stamp(self._store.path(cell))
-        return stamp is not None and stamp != self._before.get(cell)
+        now = stamp(self._store, cell)
+        return now is not None and now != self._before.get(cell)
 
     def _path(self, cell: Cell) -> Path:
         return self._store.path(cell).with_suffix(CLAIM)
@@ -189,10 +197,10 @@ def _look(path: Path) -> Look | None:
         return stream.read(1 << 12), os.fstat(descriptor).st_mtime_ns
 
 
-def _stamp(path: Path) -> tuple[int, int] | None:
-    """Return what changes whenever a record is written, or `None` if there is none."""
+def stamp(store: Store, cell: Cell) -> Stamp:
+    """Return what changes whenever a cell's record is written, or `None` if there is none."""
     try:
-        told = path.stat()
+        told = store.path(cell).stat()
     except OSError:
         return None
     return told.st_ino, told.st_mtime_ns

@@ -11,7 +11,7 @@ from agrbench.cells import Cell
 from agrbench.errors import AgrbenchError
 from agrbench.plugins.registry import Registry
 from agrbench.processes import TimeIsUp
-from agrbench.results.claims import Claims
+from agrbench.results.claims import Claims, Stamps
 from agrbench.results.record import Record, check, failed, plain
 from agrbench.results.store import Store
 from agrbench.simulation.engines import Answer, Branch, Engine, Lost, foreign
@@ -21,9 +21,17 @@ LOOK = 2.0  # seconds between looks at what other grids have written
 
 
 def execute(
-    cells: Sequence[Cell], registry: Registry, store: Store, engine: Engine, until: float | None = None
+    cells: Sequence[Cell],
+    registry: Registry,
+    store: Store,
+    engine: Engine,
+    until: float | None = None,
+    before: Stamps | None = None,
 ) -> Iterator[Record]:
     """Let an engine compute cells, yielding each record once it is on disk; the store has been prepared.
+
+    `before` holds the stamps that the cells' files had when they were found to wait (default: those of now): what
+    another grid has written since is yielded and not computed again.
 
     Raises:
         AgrbenchError: nothing can be computed, or a record cannot be written.
@@ -33,7 +41,7 @@ def execute(
         return
     engine.prepare(cells)
     turns = Turns(sorted(cells, key=lambda cell: foreign(cell, registry)))
-    with Claims(store, cells) as claims, closing(engine.run(queue := _Queue(turns, claims))) as answers:
+    with Claims(store, cells, before=before) as claims, closing(engine.run(queue := _Queue(turns, claims))) as answers:
         for answer in answers:
             if answer is not None:
                 record = _record(answer, registry)

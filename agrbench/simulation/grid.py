@@ -13,6 +13,7 @@ from agrbench import settings
 from agrbench.cells import AMPLIFIER, UNATTACKED, UNDEFENDED, Cell
 from agrbench.errors import Inapplicable, PluginError
 from agrbench.plugins.registry import Registry
+from agrbench.results.claims import Stamp, Stamps, stamp
 from agrbench.results.store import Store
 
 FORMS = ("both", "base", "amplified")
@@ -36,13 +37,17 @@ class Grid:
 
 @dataclass(frozen=True)
 class Plan:
-    """A planned grid: all cells, the inapplicable ones with reasons, those ready, those to compute, and stale ones."""
+    """A planned grid: all cells, the inapplicable ones with reasons, those ready, those to compute, and stale ones.
+
+    `before` holds the stamps of the files of those to compute, as they were when the plan was made.
+    """
 
     cells: tuple[Cell, ...]
     skips: Mapping[Cell, str]
     ready: tuple[Cell, ...]
     waiting: tuple[Cell, ...]
     stale: tuple[Cell, ...]
+    before: Stamps = dataclasses.field(default_factory=dict)
 
 
 def sound(grids: Sequence[Grid], registry: Registry) -> tuple[tuple[Grid, ...], list[PluginError]]:
@@ -114,6 +119,7 @@ def plan(cells: Sequence[Cell], registry: Registry, store: Store, keep_stale: bo
     ready: list[Cell] = []
     waiting: list[Cell] = []
     stale: list[Cell] = []
+    before: dict[Cell, Stamp] = {}
     stack_of, attack_of = cache(registry.stack), cache(registry.attack)  # thousands of cells have few of them
     for cell in cells:
         try:
@@ -125,7 +131,9 @@ def plan(cells: Sequence[Cell], registry: Registry, store: Store, keep_stale: bo
             continue
         except PluginError:  # its cells fail, each with the reason, and cost no other
             waiting.append(cell)
+            before[cell] = stamp(store, cell)
             continue
+        before[cell] = stamp(store, cell)
         record = store.read(cell)
         if record is None or record["status"] != "done":
             waiting.append(cell)
@@ -134,7 +142,7 @@ def plan(cells: Sequence[Cell], registry: Registry, store: Store, keep_stale: bo
             (ready if keep_stale else waiting).append(cell)
         else:
             ready.append(cell)
-    return Plan(tuple(cells), skips, tuple(ready), tuple(waiting), tuple(stale))
+    return Plan(tuple(cells), skips, tuple(ready), tuple(waiting), tuple(stale), before)
 
 
 def forms(defenses: Iterable[str], registry: Registry, which: str) -> list[str]:

@@ -15,10 +15,12 @@ from pathlib import Path
 import pytest
 
 from agrbench.cells import Cell
+from agrbench.plugins.registry import Registry
 from agrbench.results import claims as module
 from agrbench.results.claims import Claims
 from agrbench.results.store import Store, collect
 from agrbench.results.writing import Unwritable
+from agrbench.simulation import grid
 from tests.helpers.race import together
 from tests.helpers.records import finished
 
@@ -101,6 +103,16 @@ def test_of_four_that_take_over_one_wins(tmp_path: Path) -> None:
     kill(hold(tmp_path))
     assert claimed(tmp_path).exists()
     assert sorted(map(str, together([win] * 4, tmp_path))) == ["False", "False", "False", "True"]
+
+
+def test_what_is_written_between_planning_and_claiming_is_not_computed_again(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    plan = grid.plan([CELL], Registry(), store)
+    store.write(finished(CELL, [0.1, 0.5, 0.5]))
+    with Claims(store, plan.waiting, before=plan.before) as claims:
+        assert not claims.take(CELL)
+        assert claims.theirs(CELL) is not None
+    assert not claimed(tmp_path).exists()
 
 
 def test_the_claim_of_a_killed_process_is_taken_over_at_once(tmp_path: Path) -> None:

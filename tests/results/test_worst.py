@@ -37,8 +37,8 @@ from tests.helpers.triad import without
 
 REGISTRY = Registry()
 KEYS = [
-    "dataset", "settings", "unit", "defense", "attack", "loss", "low", "high", "interval", "seeds", "values", "regret",
-    "regret_low", "regret_high", "regret_p", "on_fedavg", "collapsed", "unstable",
+    "dataset", "settings", "unit", "defense", "rank", "attack", "loss", "low", "high", "interval", "seeds", "values",
+    "regret", "regret_low", "regret_high", "regret_p", "on_fedavg", "collapsed", "unstable",
 ]  # fmt: skip
 REFERENCE = (80, 90, 70)  # accuracy in percent of the unattacked, undefended run, a number a seed
 POINTS = {  # what is lost against it, a number a seed
@@ -254,6 +254,10 @@ def test_every_number_is_the_one_that_plain_arithmetic_gives(
         name = each["defense"]
         assert list(each) == KEYS
         assert each["attack"] == hardest[name]
+        assert (each["rank"] is None, each["rank"] == 1) == (
+            name == "fedavg",
+            name != "fedavg" and p.get(name, 1) >= 0.05,
+        )
         values = [float(value) for value in lost[name, hardest[name]]]
         # Percents divided by 100, averaged and multiplied again: a few roundings of numbers up to 100, here and below.
         assert each["values"] == pytest.approx(values, rel=1e-9, abs=1e-9)

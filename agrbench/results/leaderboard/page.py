@@ -40,8 +40,8 @@ it was made: `agrbench show FILE` prints its settings, curves and environment, a
 
 * Ranked by the **worst loss**: points of accuracy lost under the attack that is worst for the defense, among those
   that its table names, in the mean over seeds and with a 95% interval. Defenses are ranked on the seeds that all
-  ranked ones share, and one seed ranks nothing. A ranking is only as good as its attacks and seeds; ignore differences
-  smaller than the intervals.
+  ranked ones share, and one seed ranks nothing. The best defense without a rank shares it with all that paired tests
+  (Holm, 5%) cannot tell from it. A ranking is only as good as its attacks and seeds.
 * **Breaks at**: the smallest number of malicious clients at which the worst attack of its search costs ten points,
   where that was measured under the same settings. The search may know attacks that the table lacks.
 * **Fidelity loss**: points of accuracy that the defense costs with nobody attacking.
@@ -87,7 +87,7 @@ def _section(
     triads = {row["defense"]: row for row in triad.table(group).data}
     known = group.cell.bound == group.cell.assumed  # as in the searches for breaking points
     mine = points.get(searches.setting(group.cell), {}) if known else {}
-    rows = [_row(place, row, triads[row["defense"]], mine, certified) for place, row in enumerate(ranked.data, 1)]
+    rows = [_row(row, triads[row["defense"]], mine, certified) for row in ranked.data]
     ranking = {"": worst.ranking(group)}
     notes = [
         f"Worst of {', '.join(map(markdown, group.attacks))}.",
@@ -113,7 +113,6 @@ def _unranked(group: Group, ranked: set[str]) -> Iterator[str]:
 
 
 def _row(
-    rank: int,
     row: Mapping[str, Any],
     triads: Mapping[str, Any],
     points: Mapping[str, str],
@@ -122,7 +121,7 @@ def _row(
     defense = row["defense"]
     numbers = [triads[name] for name in ("fidelity_loss", "server_ratio")]
     return (
-        NONE if row["regret"] is None else str(rank),
+        NONE if row["rank"] is None else str(row["rank"]),
         f"{code(defense)}{mark(row)}",
         with_interval(row["loss"], row["low"], row["high"]),
         code(row["attack"]),

@@ -7,8 +7,8 @@ from typing import Any
 
 from agrbench.cells import UNDEFENDED
 from agrbench.results.metrics import Group
-from agrbench.results.page.standing import powerless
 from agrbench.results.tables.ranking import Ranking, best
+from agrbench.results.tables.standing import powerless
 
 
 def answer(

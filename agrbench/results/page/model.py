@@ -18,11 +18,11 @@ from agrbench.results.leaderboard.common import common
 from agrbench.results.leaderboard.page import certificate
 from agrbench.results.metrics import Group, base_of
 from agrbench.results.page.answers import answer
-from agrbench.results.page.standing import standings
 from agrbench.results.statistics import Sample
 from agrbench.results.tables import matrix, triad, worst
 from agrbench.results.tables.notes import missing, protocol, title
 from agrbench.results.tables.ranking import about, unranked
+from agrbench.results.tables.standing import standings
 
 DIGITS = 6  # decimals of points, percent and milliseconds
 TRIAD = (
@@ -49,7 +49,7 @@ def model(source: str, group: Group, known: Known) -> Row:
     shared, left_out = common(group)
     ranking = worst.ranking(shared)
     worsts = {row["defense"]: row for row in worst.table(shared).data} if shared.attacks else {}
-    ranks = standings({name: _sample(row) for name, row in worsts.items() if ranking.ranks(name)})
+    ranks = {name: row["rank"] for name, row in worsts.items() if row["rank"] is not None}
     cells = list(_cells(group))
     losses = {(cell["defense"], cell["attack"]): cell for cell in cells}
     triads = {row["defense"]: row for row in triad.table(shared).data}

@@ -13,8 +13,10 @@ from agrbench.results.stability import unstable
 from agrbench.results.statistics import Sample
 from agrbench.results.tables.notes import labels, mark, marks, missing, no_best, title
 from agrbench.results.tables.ranking import Ranking, about, best, unranked
+from agrbench.results.tables.standing import standings
 
 SUITE = "worst"
+SHARED = "Rank: shared by the best defense without one and all that paired tests (Holm, 5%) cannot tell from it."
 
 
 def table(group: Group, demanded: Sequence[str] = ()) -> Table:
@@ -29,11 +31,14 @@ def table(group: Group, demanded: Sequence[str] = ()) -> Table:
     baseline = [row for row in rows if row["defense"] == UNDEFENDED]
     rows = [*ranked, *(row for row in rows if row not in ranked and row not in baseline), *baseline]
     _judge_regrets(ranked)
+    for name, rank in standings({row["defense"]: _sample(row) for row in ranked}).items():
+        next(row for row in ranked if row["defense"] == name)["rank"] = rank
     floor = next((row["loss"] for row in baseline if row["seeds"] == list(found.seeds)), None)
     top = best((row["loss"] for row in ranked), floor)
     shown = tuple(
         (
             Entry((row["defense"] + mark(row),)),
+            Entry((NONE if row["rank"] is None else str(row["rank"]),)),
             Entry((row["attack"],)),
             Entry(
                 (with_interval(row["loss"], row["low"], row["high"]),),
@@ -48,6 +53,7 @@ def table(group: Group, demanded: Sequence[str] = ()) -> Table:
         f"Loss in points of accuracy, mean over seeds, under the worst of {', '.join(group.attacks) or 'no attack'}.",
         "Regret: that loss less the best defense's, with its interval over paired seeds and p adjusted over this table "
         "(Holm). On fedavg: what the same attack costs where nobody defends.",
+        *([SHARED] if ranked else []),
         *weaker(group, demanded),
         *about({"": found}, [row["interval"] for row in rows]),
         *unranked({"": found}),
@@ -55,7 +61,7 @@ def table(group: Group, demanded: Sequence[str] = ()) -> Table:
         *(no_best("in", ["the worst case"]) if ranked and top is None else []),
         *missing(group, {"": found}, unattacked=(UNDEFENDED,)),
     ]
-    headers = ("defense", "worst\nattack", "loss", "regret", "on\nfedavg")
+    headers = ("defense", "rank", "worst\nattack", "loss", "regret", "on\nfedavg")
     return Table(title("The worst case", group), headers, shown, tuple(notes), tuple(rows))
 
 
@@ -76,6 +82,7 @@ def _row(group: Group, defense: str) -> dict[str, Any] | None:
     return {
         **labels(group, "points"),
         "defense": defense,
+        "rank": None,
         "attack": attack,
         "loss": loss.mean,
         **statistics.columns(within),
@@ -95,7 +102,7 @@ def _judge_regrets(rows: Sequence[dict[str, Any]]) -> None:
     """Set each row's difference from the first row, the best, and adjust the p-values over the table."""
     if not rows:
         return
-    samples = [Sample(tuple(row["seeds"]), tuple(row["values"])) for row in rows]
+    samples = [_sample(row) for row in rows]
     regrets = [statistics.rounded(sample.minus(samples[0])) for sample in samples]
     for row, regret in zip(rows, regrets, strict=True):
         row["regret"] = regret.mean
@@ -105,6 +112,10 @@ def _judge_regrets(rows: Sequence[dict[str, Any]]) -> None:
     p_values = [p for regret in regrets[1:] if (p := statistics.p_value(regret)) is not None]
     for row, adjusted in zip(rows[1:], statistics.holm(p_values), strict=False):  # one seed has no p
         row["regret_p"] = adjusted
+
+
+def _sample(row: Mapping[str, Any]) -> Sample:
+    return Sample(tuple(row["seeds"]), tuple(row["values"]))
 
 
 def _regret(row: Mapping[str, Any]) -> str:

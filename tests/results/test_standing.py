@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agrbench.results.page.standing import powerless, standings
 from agrbench.results.statistics import Sample
+from agrbench.results.tables.standing import powerless, standings
 from tests.helpers.records import sample
 
 EIGHT = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)

@@ -1,4 +1,4 @@
-"""Which defenses share a rank: those that paired tests cannot tell from the best of them (docs/report.md)."""
+"""Which defenses share a rank: those that paired tests cannot tell from the best of them (docs/metrics.md)."""
 
 from __future__ import annotations
 
