@@ -30,9 +30,9 @@ def environment(device: str, threads: int) -> dict[str, Any]:
 
     chosen = {name: os.environ[name] for name in ("ATEN_CPU_CAPABILITY", "MKL_CBWR") if name in os.environ}
     return {
-        "agrbench": version("agrbench"),
+        "agrbench": _version("agrbench"),
         "torch": torch.__version__,
-        "numpy": version("numpy"),
+        "numpy": _version("numpy"),
         "python": platform.python_version(),
         "cpu": cpu(),
         "threads": threads,
@@ -40,6 +40,11 @@ def environment(device: str, threads: int) -> dict[str, Any]:
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         **chosen,
     }
+
+
+@cache
+def _version(package: str) -> str:
+    return version(package)
 
 
 def check_address_space() -> None:
@@ -97,6 +102,7 @@ def cores() -> int:
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
+@cache
 def cpu() -> str:
     """Name the processor."""
     with contextlib.suppress(OSError):

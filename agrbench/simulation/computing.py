@@ -24,11 +24,12 @@ def compute(cell: Cell, registry: Registry, alone: bool, tree: Tree | None = Non
     from agrbench import threads
     from agrbench.simulation.prefixes import Tree
 
+    environment = machine.environment(cell.device, cell.threads)  # it reads files, which a plugin may forbid later
     with threads.using(cell.threads):
         measured = (tree or Tree(registry)).simulate(cell)
     record = blank(cell, registry) | measured
     record["time"]["alone"] = alone
-    record["environment"] = machine.environment(cell.device, cell.threads)
+    record["environment"] = environment
     return sealed(record, registry)
 
 
