@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from agrbench import specs
 from agrbench.cells import UNATTACKED, UNDEFENDED
+from agrbench.errors import AgrbenchError
 from agrbench.plugins.registry import Registry
 from agrbench.results import metrics
 from agrbench.results.metrics import Group, order
@@ -37,6 +38,14 @@ def common(group: Group) -> tuple[Group, list[str]]:
     return fewer, [f"Left out, because few defenses have it: attack {listed} of {names}."]
 
 
+def author(attack: str, registry: Registry) -> str:
+    """Return the author that an attack's plugin names; empty if it names none or is not there."""
+    try:
+        return str(registry.entry("attack", specs.parse(attack)[-1].name).literal("author", ""))
+    except AgrbenchError:
+        return ""
+
+
 def stronger(every: Group, compared: Group, registry: Registry) -> Iterator[str]:
     """Name each defense that loses more under an attack that few defenses have, and that attack with its author."""
     rare = [attack for attack in every.attacks if attack not in compared.attacks]
@@ -45,9 +54,8 @@ def stronger(every: Group, compared: Group, registry: Registry) -> Iterator[str]
         means = {attack: loss.mean for attack, loss in losses.items() if loss.values}
         worst = max(means, key=means.__getitem__, default=None)
         if worst in rare and defense != UNDEFENDED:
-            here = specs.parse(worst)[-1].name in registry.names("attack")
-            author = registry.attack(worst).record.author if here else ""
-            by = f" by {markdown(author)}" if author else ""
+            name = author(worst, registry)
+            by = f" by {markdown(name)}" if name else ""
             count = len(losses[worst].seeds)
             yield (
                 f"Strongest known attack on {code(defense)}: {code(worst)}{by}, a loss of {100 * means[worst]:.1f} "

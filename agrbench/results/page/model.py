@@ -14,7 +14,7 @@ from agrbench.cells import UNATTACKED, UNDEFENDED
 from agrbench.errors import AgrbenchError, SpecError
 from agrbench.plugins.registry import Registry
 from agrbench.results import searches
-from agrbench.results.leaderboard.common import common
+from agrbench.results.leaderboard.common import author, common
 from agrbench.results.leaderboard.page import certificate
 from agrbench.results.metrics import Group, base_of
 from agrbench.results.page.answers import answer
@@ -55,7 +55,8 @@ def model(source: str, group: Group, known: Known) -> Row:
     triads = {row["defense"]: row for row in triad.table(shared).data}
     defenses = [
         _defense(name, group, known)
-        | {"rank": ranks.get(name), "best_attack": _strongest(name, group, losses)}
+        | {"rank": ranks.get(name), "best_attack": (best := _strongest(name, group, losses))}
+        | {"best_author": author(best, known.registry) if best else ""}
         | _worst(worsts.get(name))
         | {key: _round(triads[name][key]) if name in triads else None for key in TRIAD}
         | {key: any(cell[key] for cell in cells if cell["defense"] == name) for key in TAKEN}

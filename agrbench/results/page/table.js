@@ -65,7 +65,7 @@ function entry(group, row, column, scale) {
       && el('small', {}, `× ${fixed(row.server_ratio)}`)],
     breaks: () => row.breaks ?? '—',
     strongest: () => row.strongest == null ? '—'
-      : [openButton(row.name, row.strongest, row.strongest), el('small', {}, fixed(row.strongest_loss))],
+      : [openButton(row.name, row.strongest, row.strongest), el('small', {}, fixed(row.strongest_loss) + (row.best_author ? ` by ${row.best_author}` : ''))],
     certificate: () => row.certificate ?? '—',
   };
   const content = contents[column.key] ? contents[column.key]() : fixed(row[column.key]);

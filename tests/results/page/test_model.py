@@ -9,15 +9,18 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from agrbench.cells import Cell
+from agrbench.plugins.registry import Registry
 from agrbench.results import metrics
 from agrbench.results.page.build import write
 from agrbench.results.page.model import Known, model
 from agrbench.results.record import Record
-from tests.helpers.records import REGISTRY, measured
+from tests.helpers.records import REGISTRY, finished, measured
 from tests.helpers.reports import HOSTILE, MARK, records
 from tests.helpers.triad import cell, everything, made
 
@@ -81,6 +84,22 @@ def test_an_attack_that_few_met_is_the_best_known_and_does_not_count_in_the_rank
     assert (found["worst_attack"], found["worst_loss"], found["best_attack"]) == ("lie", pytest.approx(3), "ipm")
     assert {each["name"]: each["common"] for each in page["attacks"]} == {"none": True, "lie": True, "ipm": False}
     assert row(page, "median")["best_attack"] == "lie"
+
+
+def test_the_best_known_attack_is_shown_with_its_author(tmp_path: Path) -> None:
+    plugin = tmp_path / "sharper.py"
+    plugin.write_text(
+        '"""Sharper: clean updates reversed."""\n\nfrom agrbench.plugins import Attack\n\n'
+        'attack = Attack(forge=lambda insider: -insider.clean, author="Jane Doe")\n'
+    )
+    registry = Registry([str(plugin)])
+    cells = [Cell("digits", "krum", "sharper", seed, rounds=40) for seed in (0, 1)]
+    sharp = [finished(cell, [0.1, 0.5, 0.5, 0.5, 0.5], registry=registry) for cell in cells]
+    runs = [each for name in ("fedavg", "krum", "median", "mda") for each in losing(name, 3, 2)]
+    (group,) = metrics.groups([*runs, *sharp])
+    page = model("mine", group, Known(registry))
+    found = {name: (row(page, name)["best_attack"], row(page, name)["best_author"]) for name in ("krum", "median")}
+    assert found == {"krum": ("sharper", "Jane Doe"), "median": ("lie", "")}
 
 
 def test_breaking_points_and_certificates_stand_in_the_rows_that_they_are_about() -> None:
