@@ -18,7 +18,6 @@ from agrbench.results.leaderboard.common import author, common
 from agrbench.results.leaderboard.page import certificate
 from agrbench.results.metrics import Group, base_of
 from agrbench.results.page.answers import answer
-from agrbench.results.statistics import Sample
 from agrbench.results.tables import matrix, triad, worst
 from agrbench.results.tables.notes import missing, protocol, title
 from agrbench.results.tables.ranking import about, unranked
@@ -93,10 +92,6 @@ def _identity(source: str, group: Group) -> str:
 def _plain(notes: Sequence[str]) -> list[str]:
     """Write notes without the marks for code."""
     return [note.replace("`", "") for note in notes]
-
-
-def _sample(row: Mapping[str, Any]) -> Sample:
-    return Sample(tuple(row["seeds"]), tuple(row["values"]))
 
 
 def _round(value: Any) -> Any:
@@ -175,7 +170,7 @@ def _cells(group: Group) -> Iterator[Row]:
 def _ranks(group: Group, attack: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
     """Rank the defenses under one attack."""
     ranking = matrix.ranking_of(group, matrix.METRICS["loss" if attack != UNATTACKED else "fidelity"], attack)
-    return standings({row["defense"]: _sample(row).points for row in rows if ranking.ranks(row["defense"])})
+    return standings({row["defense"]: worst.sample(row).points for row in rows if ranking.ranks(row["defense"])})
 
 
 def _cell(row: Mapping[str, Any], hit: Mapping[str, Any] | None, rank: int | None) -> Row:

@@ -31,8 +31,9 @@ def table(group: Group, demanded: Sequence[str] = ()) -> Table:
     baseline = [row for row in rows if row["defense"] == UNDEFENDED]
     rows = [*ranked, *(row for row in rows if row not in ranked and row not in baseline), *baseline]
     _judge_regrets(ranked)
-    for name, rank in standings({row["defense"]: _sample(row) for row in ranked}).items():
-        next(row for row in ranked if row["defense"] == name)["rank"] = rank
+    ranks = standings({row["defense"]: sample(row) for row in ranked})
+    for row in ranked:
+        row["rank"] = ranks[row["defense"]]
     floor = next((row["loss"] for row in baseline if row["seeds"] == list(found.seeds)), None)
     top = best((row["loss"] for row in ranked), floor)
     shown = tuple(
@@ -102,8 +103,8 @@ def _judge_regrets(rows: Sequence[dict[str, Any]]) -> None:
     """Set each row's difference from the first row, the best, and adjust the p-values over the table."""
     if not rows:
         return
-    samples = [_sample(row) for row in rows]
-    regrets = [statistics.rounded(sample.minus(samples[0])) for sample in samples]
+    samples = [sample(row) for row in rows]
+    regrets = [statistics.rounded(each.minus(samples[0])) for each in samples]
     for row, regret in zip(rows, regrets, strict=True):
         row["regret"] = regret.mean
         within = statistics.interval(regret)
@@ -114,7 +115,8 @@ def _judge_regrets(rows: Sequence[dict[str, Any]]) -> None:
         row["regret_p"] = adjusted
 
 
-def _sample(row: Mapping[str, Any]) -> Sample:
+def sample(row: Mapping[str, Any]) -> Sample:
+    """Return the values of a flat row, one a seed."""
     return Sample(tuple(row["seeds"]), tuple(row["values"]))
 
 
